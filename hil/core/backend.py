@@ -1,0 +1,295 @@
+"""The one interface to a memristor network, real or simulated.
+
+Public verbs are final and carry the rules (checked before the first write, safe after any failure); subclasses
+fill in the verbs with a leading underscore and cannot avoid the rules.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar, final
+
+import numpy as np
+
+from hil.core.errors import BackendClosedError, BackendError, CapabilityError, ConfigError, NotSettledError
+from hil.core.safety import SafetyEnvelope
+from hil.core.types import Capabilities, FloatArray, Reading, Readings, SettlePolicy, SettleReport, Stimulus, Trace, Waveform
+
+T = TypeVar("T")
+Observer = Callable[[Sequence[Stimulus], Readings], None]
+
+
+class Backend(ABC):
+    """Apply stimuli, let the network settle, read its outputs. See the design notes for the contract.
+
+    ``observers`` are called with every block of readings the moment it exists (the recorder is one of them).
+    ``relaxations`` counts the stimuli for which the network was left to settle since construction.
+    """
+
+    def __init__(self, name: str, capabilities: Capabilities, envelope: SafetyEnvelope) -> None:
+        if envelope.layout.names != capabilities.controls.names:
+            raise ConfigError("the envelope must list the same controls, in the same order, as the capabilities")
+        self.name = name
+        self.capabilities = capabilities
+        self.envelope = envelope
+        self.observers: list[Observer] = []
+        self.relaxations = 0
+        self._is_open = False
+        self._applied: Stimulus | None = None
+
+    # -- life cycle ---------------------------------------------------------------------------------------------
+
+    @final
+    def open(self) -> None:
+        """Connect; outputs are not touched. Opening an open backend does nothing."""
+        if not self._is_open:
+            self._open()
+            self._is_open = True
+
+    @final
+    def close(self) -> None:
+        """Reach the safe state, then disconnect. Closing twice is fine."""
+        if self._is_open:
+            try:
+                self._make_safe()
+            finally:
+                self._is_open = False
+                self._applied = None
+                self._close()
+
+    @final
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    @final
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @final
+    def make_safe(self) -> None:
+        """Bring every control to its declared safe state, as fast as its emergency slew allows."""
+        self._require_open()
+        self._applied = None
+        self._make_safe()
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    @final
+    def apply(self, stimulus: Stimulus) -> None:
+        """Set every control; all are checked before the first write. A failed write leads to the safe state.
+
+        Raises LimitExceededError (nothing was written), BackendClosedError, InstrumentError.
+        """
+        self._require_open()
+        self._check([stimulus])
+        self._guarded(lambda: self._apply(stimulus))
+        self._applied = stimulus
+
+    @final
+    def settle(self, policy: SettlePolicy) -> SettleReport:
+        """Wait until sources are in limits, dead times have passed and outputs are flat. Reports, never raises, on time-out."""
+        self._require_applied()
+        self.relaxations += 1
+        return self._guarded(lambda: self._settle(policy))
+
+    @final
+    def read(self, samples: int = 1) -> Reading:
+        """Mean of ``samples`` readings of every output, with the standard error of that mean."""
+        stimulus = self._require_applied()
+        _require_samples(samples)
+        reading = self._guarded(lambda: self._read(samples))
+        self._notify([stimulus], Readings.stack([reading]))
+        return reading
+
+    @final
+    def measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int = 1) -> Readings:
+        """Apply, settle and read each stimulus in order; all are checked before the first is applied.
+
+        Raises NotSettledError naming the stimulus where the outputs were not steady in time.
+        """
+        self._require_open()
+        _require_samples(samples)
+        if not stimuli:
+            raise ConfigError("measure needs at least one stimulus")
+        self._check(stimuli)
+        readings = self._guarded(lambda: self._measure(stimuli, policy, samples))
+        self._applied = stimuli[-1]
+        return readings
+
+    @final
+    def measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int = 1) -> FloatArray:
+        """Drive every replica with a stimulus of its own and read all at the same moment.
+
+        stimuli: n rows of n_replicas stimuli. Returns (n, n_replicas, n_outputs), means over ``samples``.
+        """
+        self._require_open()
+        _require_samples(samples)
+        replicas = len(self.capabilities.replicas)
+        if not replicas:
+            raise CapabilityError(f"backend {self.name!r} has no replicas; declare `replicas` in the bench file")
+        for row in stimuli:
+            if len(row) != replicas:
+                raise ConfigError(
+                    f"each row needs {replicas} stimuli, one for each of {self.capabilities.replicas}, not {len(row)}"
+                )
+            self._check(row)
+        return self._guarded(lambda: self._measure_replicas(stimuli, policy, samples))
+
+    @final
+    def play(self, waveform: Waveform, sample_times: FloatArray) -> Trace:
+        """Run a piecewise-constant waveform and sample the outputs at ``sample_times`` (s from its start)."""
+        self._require_open()
+        limits = self.capabilities.waveforms
+        if limits is None:
+            raise CapabilityError(f"backend {self.name!r} cannot play waveforms")
+        times = np.append(waveform.times, waveform.end)
+        lengths = np.diff(times)
+        if waveform.times[0] != 0 or not np.all(np.isfinite(times)) or not np.all(lengths > 0):
+            raise ConfigError("a waveform starts at 0 s and its segment times rise strictly up to its end")
+        if len(waveform.times) > limits.max_segments or len(sample_times) > limits.max_samples:
+            raise CapabilityError(
+                f"a waveform of {len(waveform.times)} segments and {len(sample_times)} samples exceeds the "
+                f"{limits.max_segments} segments and {limits.max_samples} samples backend {self.name!r} accepts"
+            )
+        if lengths.min() < limits.min_segment or waveform.end > limits.max_duration:
+            raise CapabilityError(
+                f"segments of {lengths.min():g} s in {waveform.end:g} s: backend {self.name!r} plays segments of at least "
+                f"{limits.min_segment:g} s and at most {limits.max_duration:g} s in all"
+            )
+        if len(sample_times) and (np.any(np.diff(sample_times) < 0) or sample_times[0] < 0 or sample_times[-1] > waveform.end):
+            raise ConfigError("sample times must rise and lie inside the waveform")
+        self._check([Stimulus(v, c) for v, c in zip(waveform.values, waveform.connected, strict=True)])
+        return self._guarded(lambda: self._play(waveform, sample_times))
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    @final
+    def capture_state(self) -> object:
+        """Everything a bit-exact continuation needs (device state, noise generator, clock, warm start); JSON."""
+        self._require_open()
+        if not self.capabilities.can_capture:
+            raise CapabilityError(f"backend {self.name!r} cannot capture its state")
+        return self._capture()
+
+    @final
+    def restore_state(self, state: object) -> None:
+        """Return to a captured state."""
+        self._require_open()
+        if not self.capabilities.can_capture:
+            raise CapabilityError(f"backend {self.name!r} cannot restore a state")
+        self._restore(state)
+
+    @final
+    def reset(self) -> None:
+        """Put every device into its initial state."""
+        self._require_open()
+        if not self.capabilities.can_reset:
+            raise CapabilityError(f"backend {self.name!r} cannot reset its devices")
+        self._applied = None
+        self._guarded(self._reset)
+
+    @abstractmethod
+    def snapshot(self) -> Mapping[str, object]:
+        """JSON-able: everything needed to say what was measured with (ranges, integration times, law, seed)."""
+
+    # -- for subclasses -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _open(self) -> None: ...
+
+    @abstractmethod
+    def _close(self) -> None: ...
+
+    @abstractmethod
+    def _make_safe(self) -> None: ...
+
+    @abstractmethod
+    def _apply(self, stimulus: Stimulus) -> None: ...
+
+    @abstractmethod
+    def _settle(self, policy: SettlePolicy) -> SettleReport: ...
+
+    @abstractmethod
+    def _read(self, samples: int) -> Reading: ...
+
+    def _measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:
+        """One by one; override to vectorise or to use a list sweep (and then call ``_notify`` a block at a time)."""
+        rows: list[Reading] = []
+        for number, stimulus in enumerate(stimuli):
+            self._apply(stimulus)
+            self._applied = stimulus
+            self.relaxations += 1
+            report = self._settle(policy)
+            if not report.settled:
+                raise NotSettledError(
+                    f"stimulus {number + 1} of {len(stimuli)}: outputs still moved by {report.residual:g} in {policy.window:g} s "
+                    f"after {report.elapsed:g} s (tolerance {policy.tolerance:g}); allow a longer `settle.timeout` or a wider tolerance"
+                )
+            reading = self._read(samples)
+            self._notify([stimulus], Readings.stack([reading]))
+            rows.append(reading)
+        return Readings.stack(rows)
+
+    def _measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int) -> FloatArray:
+        raise CapabilityError(f"backend {self.name!r} declares replicas it cannot measure")
+
+    def _play(self, waveform: Waveform, sample_times: FloatArray) -> Trace:
+        raise CapabilityError(f"backend {self.name!r} declares waveforms it cannot play")
+
+    def _capture(self) -> object:
+        raise CapabilityError(f"backend {self.name!r} declares a state it cannot capture")
+
+    def _restore(self, state: object) -> None:
+        raise CapabilityError(f"backend {self.name!r} declares a state it cannot restore")
+
+    def _reset(self) -> None:
+        raise CapabilityError(f"backend {self.name!r} declares a reset it cannot do")
+
+    @final
+    def _notify(self, stimuli: Sequence[Stimulus], readings: Readings) -> None:
+        for observer in self.observers:
+            observer(stimuli, readings)
+
+    @final
+    def _guarded(self, action: Callable[[], T]) -> T:
+        """Run ``action``; whatever goes wrong in it, Ctrl-C included, ends in the safe state."""
+        try:
+            return action()
+        except BaseException as error:
+            self._applied = None
+            try:
+                self._make_safe()
+            except Exception as second:  # the first error is the cause; the second must not hide it
+                raise BackendError(f"{error}; and then the safe state was not reached: {second}") from error
+            raise
+
+    @final
+    def _check(self, stimuli: Sequence[Stimulus]) -> None:
+        count = len(self.capabilities.controls)
+        for stimulus in stimuli:
+            if np.shape(stimulus.values) != (count,) or np.shape(stimulus.connected) != (count,):
+                raise ConfigError(
+                    f"a stimulus needs {count} values and {count} connected flags (controls: "
+                    f"{', '.join(self.capabilities.controls.names)}), not {np.shape(stimulus.values)} and {np.shape(stimulus.connected)}"
+                )
+        self.envelope.check(
+            np.array([stimulus.values for stimulus in stimuli]), np.array([stimulus.connected for stimulus in stimuli])
+        )
+
+    @final
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise BackendClosedError(f"backend {self.name!r} is not open")
+
+    @final
+    def _require_applied(self) -> Stimulus:
+        self._require_open()
+        if self._applied is None:
+            raise BackendError(f"backend {self.name!r}: apply a stimulus before settling or reading")
+        return self._applied
+
+
+def _require_samples(samples: int) -> None:
+    if samples < 1:
+        raise ConfigError(f"samples must be 1 or more, not {samples}")
