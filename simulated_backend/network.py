@@ -26,7 +26,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One device from node ``base`` to node ``tip``; ``parallel`` identical ones side by side carry that many times the current."""
+    """One device from node ``base`` to node ``tip``; ``parallel`` identical ones side by side multiply the current."""
 
     name: str
     base: str

@@ -88,7 +88,7 @@ class Backend(ABC):
 
     @final
     def settle(self, policy: SettlePolicy) -> SettleReport:
-        """Wait until sources are in limits, dead times have passed and outputs are flat. Reports, never raises, on time-out."""
+        """Wait until sources are in limits, dead times have passed and outputs are flat; a time-out is reported, not raised."""
         self._require_applied()
         self.relaxations += 1
         return self._guarded(lambda: self._settle(policy))
@@ -223,8 +223,9 @@ class Backend(ABC):
             report = self._settle(policy)
             if not report.settled:
                 raise NotSettledError(
-                    f"stimulus {number + 1} of {len(stimuli)}: outputs still moved by {report.residual:g} in {policy.window:g} s "
-                    f"after {report.elapsed:g} s (tolerance {policy.tolerance:g}); allow a longer `settle.timeout` or a wider tolerance"
+                    f"stimulus {number + 1} of {len(stimuli)}: outputs still moved by {report.residual:g} in "
+                    f"{policy.window:g} s after {report.elapsed:g} s (tolerance {policy.tolerance:g}); "
+                    "allow a longer `settle.timeout` or a wider tolerance"
                 )
             reading = self._read(samples)
             self._notify([stimulus], Readings.stack([reading]))
@@ -260,7 +261,7 @@ class Backend(ABC):
             self._applied = None
             try:
                 self._make_safe()
-            except Exception as second:  # the first error is the cause; the second must not hide it
+            except Exception as second:  # noqa: BLE001 - whatever it is, the first error is the cause and must not be hidden
                 raise BackendError(f"{error}; and then the safe state was not reached: {second}") from error
             raise
 
@@ -271,7 +272,8 @@ class Backend(ABC):
             if np.shape(stimulus.values) != (count,) or np.shape(stimulus.connected) != (count,):
                 raise ConfigError(
                     f"a stimulus needs {count} values and {count} connected flags (controls: "
-                    f"{', '.join(self.capabilities.controls.names)}), not {np.shape(stimulus.values)} and {np.shape(stimulus.connected)}"
+                    f"{', '.join(self.capabilities.controls.names)}), not {np.shape(stimulus.values)} and "
+                    f"{np.shape(stimulus.connected)}"
                 )
         self.envelope.check(
             np.array([stimulus.values for stimulus in stimuli]), np.array([stimulus.connected for stimulus in stimuli])

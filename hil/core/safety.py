@@ -55,7 +55,8 @@ class SafetyEnvelope:
         rows = np.atleast_2d(values)
         if rows.shape[-1] != len(self.layout):
             raise LimitExceededError(
-                f"a stimulus has {rows.shape[-1]} values, but there are {len(self.layout)} controls: {', '.join(self.layout.names)}"
+                f"a stimulus has {rows.shape[-1]} values, but there are {len(self.layout)} controls: "
+                f"{', '.join(self.layout.names)}"
             )
         inside = (rows >= self.minimum) & (rows <= self.maximum)
         if not inside.all():
