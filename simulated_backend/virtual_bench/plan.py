@@ -1,0 +1,84 @@
+"""What a virtual bench consists of: instruments, wires, the network behind them. JSON, so that a child process can build it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from hil.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentPlan:
+    """One emulated instrument: its name on the bench, the class name of the driver it answers to, its options.
+
+    Options every model knows: ``transport`` ("socket" or "serial") and ``identity`` (the reply to *IDN?).
+    """
+
+    name: str
+    model: str
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A wire (or a tube) from a port of an instrument to a node.
+
+    ``port`` is what stands between the instrument and the last name of a parameter path: ``smu.smua.volt`` is "smua",
+    ``pace1.a.pressure`` is "a", ``meter.volt`` is "" (front terminals), ``meter.ch101.volt`` is "ch101".
+    """
+
+    instrument: str
+    port: str
+    node: str
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """A whole virtual bench.
+
+    ``network``: what ``simulated_backend.description.describe`` returns. ``ideal``: instruments without imperfections.
+    ``real_time``: time is the wall clock. ``frozen``: the plant answers its first operating point for ever (for timing
+    the program itself). ``atmosphere``: absolute pressure of the laboratory and of vents, Pa.
+    ``pressure_time_constant``: of the pneumatics between a controller and its node, s.
+    """
+
+    instruments: tuple[InstrumentPlan, ...]
+    wires: tuple[Wire, ...]
+    network: Mapping[str, object]
+    ideal: bool = False
+    seed: int = 0
+    real_time: bool = False
+    frozen: bool = False
+    atmosphere: float = 101_325.0
+    pressure_time_constant: float = 0.3
+
+    def __post_init__(self) -> None:
+        names = [instrument.name for instrument in self.instruments]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(f"instrument {twice[0]!r} stands twice on the virtual bench; give every instrument one name")
+        seen: dict[tuple[str, str], str] = {}
+        for wire in self.wires:
+            if wire.instrument not in names:
+                known = ", ".join(names) or "none"
+                raise ConfigError(f"a wire begins at {wire.instrument!r}, which is no instrument of the virtual bench ({known})")
+            ends = seen.setdefault((wire.instrument, wire.port), wire.node)
+            if ends != wire.node:
+                raise ConfigError(
+                    f"port {wire.port!r} of {wire.instrument!r} is wired to the nodes {ends!r} and {wire.node!r}; choose one"
+                )
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "BenchPlan":
+        """Inverse of ``to_json``; ConfigError where the text is no plan."""
+        try:
+            fields = json.loads(text)
+            instruments = tuple(InstrumentPlan(**instrument) for instrument in fields.pop("instruments"))
+            wires = tuple(Wire(**wire) for wire in fields.pop("wires"))
+            return cls(instruments, wires, **fields)
+        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ConfigError(f"this is no plan of a virtual bench: {error}") from error
