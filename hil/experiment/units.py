@@ -30,7 +30,7 @@ def parse(value: object, unit: str) -> float:
         raise ConfigError(f"expected a quantity in {_shown(unit)}, not {value!r}")
     if isinstance(value, int | float):
         number = float(value)
-        if unit != "1" and number != 0.0:
+        if unit != "1" and number != 0.0 and isfinite(number):
             raise ConfigError(f"{value!r} has no unit; write for example '{value} {_shown(unit)}'")
     else:
         number = _convert(value, unit)

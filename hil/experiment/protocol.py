@@ -1,0 +1,47 @@
+"""The part of a protocol file that every procedure shares; a procedure's ``Settings`` derive from ``Protocol``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hil.core.types import SettlePolicy
+from hil.experiment.fields import AnyQuantity, Given, Name, Seconds, Strict
+
+
+class Settle(Strict):
+    """When outputs count as steady; see ``hil.core.types.SettlePolicy``. ``tolerance`` carries the unit of the outputs."""
+
+    tolerance: AnyQuantity = Given("0.1 mV")
+    window: Seconds = 0.02
+    timeout: Seconds = 60.0
+    dwell: Seconds | None = None
+
+    def policy(self, unit: str) -> SettlePolicy:
+        """SI policy for outputs measured in ``unit``; FieldError when the tolerance is in another unit."""
+        return SettlePolicy(self.tolerance.si(unit, "settle.tolerance"), self.window, self.timeout, self.dwell)
+
+
+class Protocol(Strict):
+    """Fields of every protocol file.
+
+    ``bench`` is a path beside the protocol file (or the name of a shipped bench); ``aliases`` are short names for
+    ``--set``, such as ``mismatch: bench.virtual.plant.mismatch``; ``samples`` readings are averaged per stimulus.
+    A control that a procedure does not mention rests at its ``Channel.safe.value``: 0 V, the ambient pressure and salt of
+    its node, the length or radius ratio the twin was described with.
+    """
+
+    format: Literal["hil-protocol/1"]
+    procedure: str
+    title: str = ""
+    bench: str
+    aliases: dict[Name, str] = Field(default_factory=dict)
+    settle: Settle = Field(default_factory=Settle)
+    samples: Annotated[int, Field(ge=1, le=100_000)] = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def tuned_as(self) -> dict[str, str]:
+        """Which parameter of the device law a family of tunable channels sets, where the bench file leaves a choice.
+
+        For example {"radius_ratio": "radius_ratio_fixed_tip"}: channels ``radius_ratio.EDGE`` keep the tip radius.
+        """
+        return {}
