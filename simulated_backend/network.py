@@ -134,7 +134,7 @@ def _group(edges: Sequence[Edge], positions: IndexArray) -> Group:
                 f"edge {edge.name!r}: law {law.name!r} has no parameter {unknown[0]!r}; it has {', '.join(law.parameters)}"
             )
     for name, parameter in law.parameters.items():
-        values = [edge.parameters.get(name, parameter.default) for edge in edges]
+        values = [edge.parameters.get(name, law.default(name)) for edge in edges]
         for edge, value in zip(edges, values, strict=True):
             if value is None:
                 raise ConfigError(f"edge {edge.name!r}: law {law.name!r} needs parameter {name!r} ({parameter.meaning})")

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hil.core.types import FloatArray
+from hil.core.types import BoolArray, FloatArray
 
 Parameters = Mapping[str, FloatArray]
 
@@ -66,6 +66,13 @@ class Device(ABC):
     """Constructor keyword -> allowed values, the default first."""
     kind: ClassVar[StateKind] = StateKind.NONE
     states: ClassVar[tuple[str, ...]] = ()
+    preset: str | None = None
+    """Name in ``presets`` whose numbers are this object's defaults."""
+
+    def default(self, name: str) -> float | None:
+        """Value of parameter ``name`` where an edge does not give one: the preset's, else the parameter's own."""
+        numbers = self.presets[self.preset] if self.preset is not None else {}
+        return numbers.get(name, self.parameters[name].default)
 
     @abstractmethod
     def current(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
@@ -123,6 +130,10 @@ class Device(ABC):
     def validity(self, parameters: Parameters, drive: EdgeDrive) -> Sequence[str]:
         """Sentences for the user where the law is used outside its range, or where a floor is active; empty if fine."""
         return ()
+
+    def clamped(self, parameters: Parameters, drive: EdgeDrive) -> BoolArray:
+        """True where a floor or a stop of the law holds the steady state, so that its gradient vanishes; (..., n_edges)."""
+        return np.zeros(np.shape(drive.voltage), dtype=np.bool_)
 
     def check(self, parameters: Parameters) -> Sequence[str]:
         """Sentences for combinations of parameters that make no sense (single ranges are checked elsewhere)."""
