@@ -39,7 +39,9 @@ class Activation:
         if np.any(np.diff(v) <= 0):
             raise ConfigError("the voltages of an activation must rise strictly")
         self.voltage, self.current, self.outside, self.repairs = v, i, Outside(outside), repairs
-        self._spline = PchipInterpolator(v, i)
+        # the harmonic mean of two slopes divides by them: a vanishing slope rightly gives 1/inf = 0
+        with np.errstate(over="ignore", divide="ignore"):
+            self._spline = PchipInterpolator(v, i)
         self._derivative = self._spline.derivative()
 
     @classmethod
