@@ -66,7 +66,7 @@ class Emulator(ABC):
         return float(value)
 
 
-COMMON_OPTIONS: Mapping[str, object] = {"transport": None, "identity": None}
+COMMON_OPTIONS: Mapping[str, object] = {"transport": None, "identity": None, "tcp_port": None, "clients": None}
 """Options of every model; None means: the model's own."""
 
 

@@ -1,0 +1,76 @@
+"""The child process of a virtual bench: a plan on the first line of standard input, then questions, one line of JSON each."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hil.core.errors import HilError
+from simulated_backend.virtual_bench.bench import Bench
+from simulated_backend.virtual_bench.plan import BenchPlan
+
+
+def answer(bench: Bench, question: Mapping[str, Any]) -> object:
+    """The answer to one question from the program. ValueError for one that it does not know."""
+    plant = bench.plant
+    verb = question.get("ask")
+    if verb == "inject":  # an instrument's own lock comes before the plant's
+        _inject(bench, question)
+        return None
+    plain: dict[object, Callable[[], object]] = {
+        "now": plant.clock.now,
+        "voltages": plant.node_voltages,
+        "pressures": plant.node_pressures,
+        "sources": plant.sources,
+        "outlets": plant.outlets,
+        "extremes": plant.extremes,
+        "troubles": lambda: plant.troubles,
+    }
+    with plant.lock:
+        if verb == "advance":
+            plant.clock.advance(float(question["seconds"]))
+            return plant.clock.now()
+        if verb in plain:
+            return plain[verb]()
+    raise ValueError(f"the virtual bench does not know the question {verb!r}")
+
+
+def _inject(bench: Bench, question: Mapping[str, Any]) -> None:
+    name, fault = str(question["instrument"]), str(question["fault"])
+    if name not in bench.lines:
+        raise ValueError(f"there is no instrument {name!r} on the virtual bench; instruments: {', '.join(bench.lines)}")
+    if fault == "drop":
+        bench.listeners[name].drop()
+        return
+    bench.lines[name].inject(fault, float(question["amount"]))
+    if fault == "restart":
+        bench.listeners[name].drop()
+
+
+def main() -> int:
+    """Serve until standard input ends. Returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's affair; it closes our input when it is done
+    try:
+        bench = Bench(BenchPlan.from_json(sys.stdin.readline()))
+    except HilError as error:
+        _say({"error": str(error)})
+        return 1
+    bench.start()
+    _say({"addresses": dict(bench.addresses)})
+    for line in sys.stdin:
+        try:
+            _say({"answer": answer(bench, json.loads(line))})
+        except (ValueError, KeyError, HilError) as error:
+            _say({"error": str(error)})
+    bench.stop()
+    return 0
+
+
+def _say(message: Mapping[str, object]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

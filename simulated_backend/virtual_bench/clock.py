@@ -1,0 +1,64 @@
+"""Time on the virtual bench: stepped by the durations of commands, or the wall clock."""
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class SteppedTime:
+    """Time passes only when an instrument or the program lets it pass; the plant is taken along at once."""
+
+    def __init__(self, step: Callable[[float], None]) -> None:
+        self._step = step
+        self._now = 0.0
+
+    def now(self) -> float:
+        """Seconds stepped so far."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Step the plant by ``seconds``; ValueError if negative."""
+        if not seconds >= 0.0:
+            raise ValueError(f"time cannot pass backwards: {seconds} s")
+        if seconds > 0.0:
+            self._step(seconds)
+            self._now += seconds
+
+    def catch_up(self) -> None:
+        """Nothing passes by itself."""
+
+
+class RealTime:
+    """The wall clock. Waiting lets go of ``lock``, so that other instruments are served meanwhile."""
+
+    def __init__(self, step: Callable[[float], None], lock: threading.Lock) -> None:
+        self._step = step
+        self._lock = lock
+        self._start = time.monotonic()
+        self._plant = 0.0
+
+    def now(self) -> float:
+        """Seconds since the bench was switched on."""
+        return time.monotonic() - self._start
+
+    def advance(self, seconds: float) -> None:
+        """Wait until ``seconds`` from now have passed, then bring the plant there; ValueError if negative."""
+        if not seconds >= 0.0:
+            raise ValueError(f"time cannot pass backwards: {seconds} s")
+        moment = self.now() + seconds
+        remaining = seconds
+        while remaining > 0.0:
+            self._lock.release()
+            try:
+                time.sleep(remaining)
+            finally:
+                self._lock.acquire()
+            remaining = moment - self.now()
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Bring the plant to this moment."""
+        behind = self.now() - self._plant
+        if behind > 0.0:
+            self._plant += behind
+            self._step(behind)

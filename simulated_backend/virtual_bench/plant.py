@@ -1,0 +1,285 @@
+"""The world behind the instruments: one network, its wires and tubes, and time. Implements ``ports.PlantView``.
+
+Everything here is the truth; what an instrument makes of it (range, resolution, noise, offset) is the emulator's matter.
+Calls must be made with ``lock`` held; waiting in real time lets go of it.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from math import inf
+
+import numpy as np
+
+from hil.core.errors import ConfigError, NotConvergedError
+from hil.core.types import FloatArray
+from simulated_backend.description import rebuild
+from simulated_backend.network import Network
+from simulated_backend.virtual_bench.circuit import SHORTEST, Circuit
+from simulated_backend.virtual_bench.clock import RealTime, SteppedTime
+from simulated_backend.virtual_bench.plan import BenchPlan
+from simulated_backend.virtual_bench.pneumatics import Outlet
+from simulated_backend.virtual_bench.ports import ElectricalPort, Sample
+from simulated_backend.virtual_bench.terminals import Terminal
+
+MOST_STEPS = 20_000
+"""Steps of the physics in one wait; beyond, the network is oscillating and is held where it is (and said so)."""
+
+
+class _Window:
+    """Time integrals of node voltages and clamp currents since it was opened."""
+
+    __slots__ = ("current", "duration", "voltage")
+
+    def __init__(self) -> None:
+        self.duration = 0.0
+        self.voltage: FloatArray | None = None
+        self.current: FloatArray | None = None
+
+    def add(self, voltage: FloatArray, current: FloatArray, seconds: float) -> None:
+        """Running mean over the window: exact, not merely close, while nothing changes."""
+        if self.voltage is None or self.current is None:
+            self.voltage, self.current, self.duration = voltage, current, seconds
+            return
+        self.duration += seconds
+        weight = seconds / self.duration
+        self.voltage = self.voltage + weight * (voltage - self.voltage)
+        self.current = self.current + weight * (current - self.current)
+
+
+class Plant:
+    """Built from a plan; ``troubles`` are sentences about what the physics could not follow."""
+
+    def __init__(self, plan: BenchPlan, network: Network | None = None) -> None:
+        self.lock = threading.Lock()
+        self.network = rebuild(plan.network) if network is None else network
+        self.ideal = plan.ideal
+        self.clock = RealTime(self._step, self.lock) if plan.real_time else SteppedTime(self._step)
+        self.troubles: list[str] = []
+        self._plan = plan
+        self._wires = {(wire.instrument, wire.port): self._position(wire.instrument, wire.port, wire.node) for wire in plan.wires}
+        self._terminals: dict[tuple[str, str], Terminal] = {}
+        self._outlets: dict[tuple[str, str], Outlet] = {}
+        self._outlet_nodes: list[tuple[Outlet, int]] = []
+        self._circuit: Circuit | None = None
+        self._dirty = True
+        self._windows: list[_Window] = []
+        n, m = self.network.n_nodes, self.network.n_edges
+        self._lowest: FloatArray = np.full(2 * n + 2 * m, inf)
+        self._highest: FloatArray = np.full(2 * n + 2 * m, -inf)
+        self._seeds = np.random.SeedSequence([plan.seed, 0x70])
+
+    def _position(self, instrument: str, port: str, node: str) -> int:
+        try:
+            return self.network.node_index[node]
+        except KeyError:
+            raise ConfigError(
+                f"port {port!r} of {instrument!r} is wired to node {node!r}, which the network does not have; "
+                f"nodes: {', '.join(self.network.node_index)}"
+            ) from None
+
+    # What emulators use --------------------------------------------------------------------------------------------
+
+    def electrical(self, instrument: str, port: str) -> Terminal:
+        """The terminal ``port`` of ``instrument``; the same object every time."""
+        key = (instrument, port)
+        if key not in self._terminals:
+            self._terminals[key] = Terminal(instrument, port, self._wires.get(key), self.clock.catch_up, self._change)
+        return self._terminals[key]
+
+    def pneumatic(self, instrument: str, port: str) -> Outlet:
+        """The outlet ``port`` of ``instrument``; the same object every time. ConfigError for two outlets on one node."""
+        key = (instrument, port)
+        if key not in self._outlets:
+            (seed,) = self._seeds.spawn(1)
+            outlet = Outlet(
+                self._plan.atmosphere,
+                self._plan.atmosphere,
+                self._plan.pressure_time_constant,
+                self.clock.catch_up,
+                np.random.default_rng(seed),
+            )
+            node = self._wires.get(key)
+            if node is not None:
+                if any(node == other for _, other in self._outlet_nodes):
+                    raise ConfigError(
+                        f"node {self.network.nodes[node].name!r} is connected to two pressure outlets; it can have one"
+                    )
+                self._outlet_nodes.append((outlet, node))
+            self._outlets[key] = outlet
+        return self._outlets[key]
+
+    def observe(self, ports: Sequence[ElectricalPort], aperture: float, count: int = 1) -> list[tuple[Sample, ...]]:
+        """See ``ports.PlantView.observe``."""
+        terminals = [port for port in ports if isinstance(port, Terminal)]
+        self.clock.catch_up()
+        rows: list[tuple[Sample, ...]] = []
+        for _ in range(count):
+            window = _Window()
+            if aperture > 0.0:
+                self._windows.append(window)
+                try:
+                    self.clock.advance(aperture)
+                finally:
+                    self._windows.remove(window)
+            circuit = self._ready()
+            voltage = circuit.voltage if window.voltage is None else window.voltage
+            current = circuit.clamp_current if window.current is None else window.current
+            rows.append(tuple([self._sample(circuit, terminal, voltage, current) for terminal in terminals]))
+        return rows
+
+    @staticmethod
+    def _sample(circuit: Circuit, terminal: Terminal, voltage: FloatArray, clamp_current: FloatArray) -> Sample:
+        if terminal.node is None:
+            alone, limited = terminal.alone()
+            return Sample(alone, 0.0, limited)
+        at_node = float(voltage[terminal.node])
+        delivered = circuit.source_current(terminal, voltage, clamp_current)
+        return Sample(at_node, delivered + terminal.load_current(at_node), terminal.limit != 0)
+
+    # What the bench itself uses ------------------------------------------------------------------------------------
+
+    def check_wires(self) -> None:
+        """ConfigError for a wire to a port that no instrument has asked for."""
+        for instrument, port in self._wires:
+            if (instrument, port) not in self._terminals and (instrument, port) not in self._outlets:
+                known = [f"{p!r}" for i, p in (*self._terminals, *self._outlets) if i == instrument]
+                raise ConfigError(f"instrument {instrument!r} has no port {port!r}; ports: {', '.join(known) or 'none'}")
+
+    def node_voltages(self) -> dict[str, float]:
+        """True voltage of every node now, V."""
+        self.clock.catch_up()
+        return self._named(self._ready().voltage)
+
+    def node_pressures(self) -> dict[str, float]:
+        """True absolute pressure of every node now, Pa."""
+        self.clock.catch_up()
+        return self._named(self._ready().pressure)
+
+    def sources(self) -> dict[str, dict[str, dict[str, object]]]:
+        """What every terminal does now, and what flows: instrument -> port -> facts."""
+        self.clock.catch_up()
+        circuit = self._ready()
+        result: dict[str, dict[str, dict[str, object]]] = {}
+        for (instrument, port), terminal in self._terminals.items():
+            sample = self._sample(circuit, terminal, circuit.voltage, circuit.clamp_current)
+            facts: dict[str, object] = {
+                "source": type(terminal.source).__name__,
+                "level": getattr(terminal.source, "level", None),
+                "limited": sample.limited,
+                "voltage": sample.voltage,
+                "current": sample.current,
+                "input_resistance": 1.0 / terminal.conductance if terminal.conductance > 0.0 else inf,
+                "bias_current": terminal.bias,
+            }
+            result.setdefault(instrument, {})[port] = facts
+        return result
+
+    def outlets(self) -> dict[str, dict[str, Mapping[str, object]]]:
+        """Every pressure outlet now: instrument -> port -> true pressure, target (None: vented or shut), slew."""
+        self.clock.catch_up()
+        result: dict[str, dict[str, Mapping[str, object]]] = {}
+        for (instrument, port), outlet in self._outlets.items():
+            facts = {"pressure": outlet.true, "target": outlet.target, "slew": outlet.slew, "state": outlet.state}
+            result.setdefault(instrument, {})[port] = facts
+        return result
+
+    def extremes(self) -> dict[str, dict[str, list[float]]]:
+        """Smallest and largest value ever: V and Pa of nodes, and their differences (base minus tip) over edges."""
+        self.clock.catch_up()
+        self._mark(self._ready())
+        n, m = self.network.n_nodes, self.network.n_edges
+        nodes, edges = [node.name for node in self.network.nodes], list(self.network.edge_names)
+        pairs = [[float(low), float(high)] for low, high in zip(self._lowest, self._highest, strict=True)]
+        return {
+            "voltage": dict(zip(nodes, pairs[:n], strict=True)),
+            "pressure": dict(zip(nodes, pairs[n : 2 * n], strict=True)),
+            "voltage_difference": dict(zip(edges, pairs[2 * n : 2 * n + m], strict=True)),
+            "pressure_difference": dict(zip(edges, pairs[2 * n + m :], strict=True)),
+        }
+
+    def _mark(self, circuit: Circuit) -> None:
+        v, p, base, tip = circuit.voltage, circuit.pressure, self.network.base, self.network.tip
+        now = np.concatenate([v, p, v[base] - v[tip], p[base] - p[tip]])
+        np.minimum(self._lowest, now, out=self._lowest)
+        np.maximum(self._highest, now, out=self._highest)
+
+    def _named(self, values: FloatArray) -> dict[str, float]:
+        return {node.name: float(value) for node, value in zip(self.network.nodes, values, strict=True)}
+
+    # Physics -------------------------------------------------------------------------------------------------------
+
+    def _change(self) -> None:
+        self._dirty = True
+
+    def _ready(self) -> Circuit:
+        """The circuit with every pending change in effect."""
+        circuit = self._circuit
+        if circuit is None:
+            circuit = Circuit(self.network, list(self._terminals.values()))
+            for outlet, node in self._outlet_nodes:
+                circuit.pressure[node] = outlet.true
+            self._circuit = circuit
+        if self._dirty and not (self._plan.frozen and circuit.started):
+            self._dirty = False
+            try:
+                circuit.change()
+            except NotConvergedError as error:
+                self._report(f"{error} right after a source was switched; voltages stay where they were")
+            self._mark(circuit)
+        return circuit
+
+    def _step(self, seconds: float) -> None:
+        circuit = self._ready()
+        if self._plan.frozen:
+            return
+        remaining = seconds
+        outlets = self._outlets.values()
+        for outlet in outlets:
+            outlet.doze(seconds)
+        steps = 0
+        while remaining > 0.0:
+            moving = any(map(Outlet.moving, outlets))
+            if circuit.at_rest and not moving:
+                self._pass(circuit.voltage, circuit.clamp_current, remaining)
+                break
+            kink = min(map(Outlet.next_kink, outlets), default=inf)
+            steps += 1
+            h = self._advance(circuit, min(remaining, kink, circuit.h))
+            if h == 0.0 or steps > MOST_STEPS:
+                if h > 0.0:
+                    self._report(f"the network does not come to rest: {steps} steps in one wait; it is held where it is")
+                self._pass(circuit.voltage, circuit.clamp_current, remaining)
+                for outlet in outlets:
+                    outlet.step(remaining)
+                break
+            remaining -= h
+
+    def _advance(self, circuit: Circuit, h: float) -> float:
+        """One step of at most ``h`` s; the length taken, 0.0 when the physics found no solution."""
+        while True:
+            pressure = circuit.pressure
+            if self._outlet_nodes:
+                pressure = pressure.copy()
+                for outlet, node in self._outlet_nodes:
+                    pressure[node] = outlet.after(h)
+            try:
+                if circuit.attempt(h, pressure):
+                    break
+            except NotConvergedError as error:
+                self._report(f"{error}; the voltages are held where they were")
+                return 0.0
+            h = max(0.5 * h, SHORTEST)
+        for outlet in self._outlets.values():
+            outlet.step(h)
+        self._mark(circuit)
+        self._pass(circuit.mean_voltage, circuit.mean_clamp_current, h)
+        return h
+
+    def _pass(self, voltage: FloatArray, current: FloatArray, seconds: float) -> None:
+        for window in self._windows:
+            window.add(voltage, current, seconds)
+
+    def _report(self, sentence: str) -> None:
+        text = f"at {self.clock.now():.6g} s: {sentence}"
+        if len(self.troubles) < 100:
+            self.troubles.append(text)

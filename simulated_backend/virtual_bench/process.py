@@ -1,0 +1,175 @@
+"""A virtual bench in a child process: its addresses, its clock, and a side door to the truth for tests and judges.
+
+The two processes speak lines of JSON over the child's standard input and output; the child ends when its input closes,
+so it never outlives the program that started it.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from hil.core.clock import Clock, WallClock
+from hil.core.errors import BackendClosedError, ConfigError, InstrumentError
+from simulated_backend.virtual_bench.plan import BenchPlan
+
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 5.0
+
+
+class BenchClock:
+    """The clock of a stepped virtual bench: waiting steps the plant in the child; instruments step it too."""
+
+    def __init__(self, bench: "VirtualBench") -> None:
+        self._bench = bench
+
+    def now(self) -> float:
+        """Seconds since the bench was switched on."""
+        return float(self._bench.ask("now"))
+
+    def sleep(self, seconds: float) -> None:
+        """Step the plant by ``seconds``; ValueError if negative."""
+        if not seconds >= 0.0:
+            raise ValueError(f"time cannot pass backwards: {seconds} s")
+        if seconds > 0.0:
+            self._bench.ask("advance", seconds=seconds)
+
+
+class SideDoor:
+    """The truth about the plant, past all instruments: for tests, for dry runs' judges, never for a procedure."""
+
+    def __init__(self, bench: "VirtualBench") -> None:
+        self._bench = bench
+
+    def voltages(self) -> dict[str, float]:
+        """True node voltages, V."""
+        return dict(self._bench.ask("voltages"))
+
+    def pressures(self) -> dict[str, float]:
+        """True absolute node pressures, Pa."""
+        return dict(self._bench.ask("pressures"))
+
+    def sources(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Instrument -> port -> source, level, limited, voltage, current, input_resistance, bias_current."""
+        return dict(self._bench.ask("sources"))
+
+    def outlets(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Instrument -> port -> pressure, target, slew, state ("control", "vent", "shut")."""
+        return dict(self._bench.ask("outlets"))
+
+    def extremes(self) -> dict[str, dict[str, list[float]]]:
+        """Smallest and largest value so far: ``voltage``, ``pressure`` per node; the differences per edge."""
+        return dict(self._bench.ask("extremes"))
+
+    def troubles(self) -> list[str]:
+        """Sentences about what the physics could not follow."""
+        return list(self._bench.ask("troubles"))
+
+    def inject(self, instrument: str, fault: str, amount: float = 1.0) -> None:
+        """Put a fault on an instrument: ``drop`` its links, ``restart`` it, ``delay`` its next reply by ``amount`` s, or
+        replace its next ``amount`` replies by ``silence`` or ``garbage``."""
+        self._bench.ask("inject", instrument=instrument, fault=fault, amount=amount)
+
+
+class VirtualBench:
+    """Handle of a running child process; a context manager. Use ``VirtualBench.start``."""
+
+    def __init__(self, plan: BenchPlan, process: "subprocess.Popen[str]", errors: Any) -> None:
+        self.plan = plan
+        self._process = process
+        self._errors = errors
+        self._lock = threading.Lock()
+        self.addresses: Mapping[str, str] = {}
+        self.clock: Clock = WallClock() if plan.real_time else BenchClock(self)
+        self.side_door = SideDoor(self)
+
+    @classmethod
+    def start(cls, plan: BenchPlan) -> "VirtualBench":
+        """Start the child and wait until all instruments listen. ConfigError, one sentence, where the plan is wrong."""
+        root = str(Path(__file__).resolve().parents[2])
+        paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+        errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the child, closed in stop()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "simulated_backend.virtual_bench"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            env=environment,
+        )
+        bench = cls(plan, process, errors)
+        watchdog = threading.Timer(START_TIMEOUT, process.kill)
+        watchdog.start()
+        try:
+            answer = bench._exchange(plan.to_json())
+        except (InstrumentError, BackendClosedError):
+            bench.stop()
+            raise
+        finally:
+            watchdog.cancel()
+        if "error" in answer:
+            bench.stop()
+            raise ConfigError(f"the virtual bench cannot start: {answer['error']}")
+        bench.addresses = answer["addresses"]
+        return bench
+
+    def ask(self, verb: str, **arguments: object) -> Any:
+        """One question to the child. InstrumentError if it has ended, ValueError if it refuses."""
+        answer = self._exchange(json.dumps({"ask": verb, **arguments}))
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        return answer["answer"]
+
+    def _exchange(self, line: str) -> dict[str, Any]:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None or stdin.closed:
+            raise BackendClosedError("the virtual bench has been stopped")
+        with self._lock:
+            try:
+                stdin.write(line + "\n")
+                stdin.flush()
+                reply = stdout.readline()
+            except OSError:
+                reply = ""
+        if not reply:
+            raise InstrumentError(f"the process of the virtual bench has ended{self._last_words()}")
+        return dict(json.loads(reply))
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        words = [line for line in self._errors.read().splitlines() if line.strip()]
+        return f": {words[-1]}" if words else ""
+
+    @property
+    def pid(self) -> int:
+        """Process number of the child."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End the child; twice is fine."""
+        if self._process.stdin is None or self._process.stdin.closed:
+            return
+        with contextlib.suppress(BrokenPipeError):  # it may have ended by itself
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._errors.close()
+
+    def __enter__(self) -> "VirtualBench":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -1,0 +1,209 @@
+"""One listener per instrument (a socket on 127.0.0.1, or a pseudo-terminal), one thread per connection.
+
+The lock of the plant is held while an instrument obeys a message, so that instruments act one after the other, as if each
+command took no time but the time it asks for.
+"""
+
+import contextlib
+import os
+import socket
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from hil.core.errors import ConfigError
+from simulated_backend.virtual_bench.emulator import Emulator
+
+HOST = "127.0.0.1"
+_CHUNK = 65_536
+
+
+class Line:
+    """What travels between clients and one emulator, with the faults that were put on it. All use of it is under a lock."""
+
+    def __init__(self, emulator: Emulator, plant_lock: threading.Lock) -> None:
+        self.emulator = emulator
+        self._plant_lock = plant_lock
+        self._own_lock = threading.Lock()
+        self._faults: dict[str, float] = {}
+
+    def inject(self, fault: str, amount: float) -> None:
+        """Faults of the next ``amount`` replies (silence, garbage), or of ``amount`` seconds of delay for one reply.
+
+        ``silence``: the reply never comes; ``garbage``: bytes that mean nothing come instead; ``delay``: it comes late;
+        ``restart``: the instrument is switched off and on. ValueError for anything else.
+        """
+        if fault == "restart":
+            with self._own_lock, self._plant_lock:
+                self.emulator.power_on()
+        elif fault in ("silence", "garbage", "delay"):
+            self._faults[fault] = amount
+        else:
+            raise ValueError(f"there is no fault {fault!r}; faults: silence, garbage, delay, restart, drop")
+
+    def obey(self, buffer: bytearray, send: Callable[[bytes], None], wait: Callable[[float], None]) -> None:
+        """Take the complete messages off ``buffer``, obey them in order and send the replies."""
+        for message in self.emulator.frames(buffer):
+            with self._own_lock, self._plant_lock:
+                reply = self.emulator.receive(message)
+            if reply is None:
+                continue
+            if self._faults:
+                reply = self._spoil(reply, wait)
+            if reply:
+                send(reply)
+
+    def _spoil(self, reply: bytes, wait: Callable[[float], None]) -> bytes:
+        if "delay" in self._faults:
+            wait(self._faults.pop("delay"))
+        for fault in ("silence", "garbage"):
+            left = self._faults.get(fault, 0.0)
+            if left > 0.0:
+                self._faults[fault] = left - 1.0
+                return b"" if fault == "silence" else b"\x15\xff#?" + reply[-1:]
+        return reply
+
+    def hang_up(self) -> None:
+        """A client has left."""
+        with self._own_lock, self._plant_lock:
+            self.emulator.hang_up()
+
+
+class Listener(ABC):
+    """Accepts clients for one instrument."""
+
+    address: str
+    """VISA resource name."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin to serve, in threads of its own."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Close every link to a client, without a word."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop serving; twice is fine."""
+
+
+class SocketListener(Listener):
+    """TCP on a free port (or ``port``) of 127.0.0.1; at most ``clients`` at a time, further ones are turned away."""
+
+    def __init__(self, line: Line, port: int = 0, clients: int = 8) -> None:
+        self._line = line
+        self._clients = clients
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if os.name == "posix":  # elsewhere this option lets two programs share one port
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((HOST, port))
+        except OSError as error:
+            self._socket.close()
+            raise ConfigError(f"{line.emulator.name!r} cannot listen on port {port} of {HOST}: {error}") from error
+        self._socket.listen(8)
+        self.port = int(self._socket.getsockname()[1])
+        self.address = f"TCPIP0::{HOST}::{self.port}::SOCKET"
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._leave = threading.Event()
+
+    def start(self) -> None:
+        """Accept clients in a thread."""
+        threading.Thread(target=self._accept, name=f"{self._line.emulator.name} accept", daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                link, _ = self._socket.accept()
+            except OSError:
+                return
+            with self._lock:
+                if len(self._open) >= self._clients:
+                    link.close()
+                    continue
+                self._open.add(link)
+            threading.Thread(target=self._serve, args=(link,), name=self._line.emulator.name, daemon=True).start()
+
+    def _serve(self, link: socket.socket) -> None:
+        buffer = bytearray()
+        try:
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while chunk := link.recv(_CHUNK):
+                buffer += chunk
+                self._line.obey(buffer, link.sendall, self._wait)
+        except OSError:
+            pass  # the client is gone, or the link was dropped on purpose
+        finally:
+            with self._lock:
+                self._open.discard(link)
+            link.close()
+            self._line.hang_up()
+
+    def _wait(self, seconds: float) -> None:
+        self._leave.wait(seconds)
+
+    def drop(self) -> None:
+        """Reset every connection."""
+        with self._lock:
+            for link in self._open:
+                with contextlib.suppress(OSError):
+                    link.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        """Close the port and every connection."""
+        self._leave.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self.drop()
+
+
+class SerialListener(Listener):
+    """A pseudo-terminal that looks like a serial port (baud rate and parity are not imitated)."""
+
+    def __init__(self, line: Line) -> None:
+        try:
+            import pty
+            import tty
+        except ImportError as error:
+            raise ConfigError(
+                f"{line.emulator.name!r} is a serial instrument, and this system has no pseudo-terminals; "
+                "give it the option transport: socket"
+            ) from error
+        self._line = line
+        self._host, self._device = pty.openpty()  # the device end stays open: else the host end fails between two clients
+        tty.setraw(self._device)
+        self.address = f"ASRL{os.ttyname(self._device)}::INSTR"
+        self._leave = threading.Event()
+
+    def start(self) -> None:
+        """Serve in a thread."""
+        threading.Thread(target=self._serve, name=self._line.emulator.name, daemon=True).start()
+
+    def _serve(self) -> None:
+        buffer = bytearray()
+        while not self._leave.is_set():
+            try:
+                buffer += os.read(self._host, _CHUNK)
+            except OSError:
+                return
+            self._line.obey(buffer, self._send, self._wait)
+
+    def _send(self, reply: bytes) -> None:
+        sent = 0
+        while sent < len(reply):
+            sent += os.write(self._host, reply[sent:])
+
+    def _wait(self, seconds: float) -> None:
+        self._leave.wait(seconds)
+
+    def drop(self) -> None:
+        """A serial line has no link that could be closed."""
+
+    def stop(self) -> None:
+        """Give the pseudo-terminal back."""
+        if not self._leave.is_set():
+            self._leave.set()
+            os.close(self._device)

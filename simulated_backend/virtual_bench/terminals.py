@@ -1,0 +1,73 @@
+"""One terminal of an instrument at its node, with the source that may be at its limit."""
+
+from collections.abc import Callable
+from math import inf
+
+from simulated_backend.virtual_bench.ports import CurrentSource, Open, Source, VoltageSource
+
+CONTACT = 1e-3
+"""Ohm: what is taken between two ideal voltage sources on one node (the resistance of leads and contacts)."""
+
+
+class Terminal:
+    """Implements ``ports.ElectricalPort``. ``node`` is its position in the network, or None when it is not wired.
+
+    ``limit``: 0 while the source holds its level, +1 or -1 while it is held at that side of its limit.
+    """
+
+    __slots__ = ("_arrive", "_changed", "bias", "conductance", "instrument", "limit", "node", "port", "source")
+
+    def __init__(
+        self, instrument: str, port: str, node: int | None, arrive: Callable[[], None], changed: Callable[[], None]
+    ) -> None:
+        self.instrument = instrument
+        self.port = port
+        self.node = node
+        self.source: Source = Open()
+        self.conductance = 0.0
+        self.bias = 0.0
+        self.limit = 0
+        self._arrive = arrive
+        self._changed = changed
+
+    def set_source(self, source: Source) -> None:
+        """What the terminal does to its node from now on."""
+        if source == self.source:
+            return
+        self._arrive()
+        if type(source) is not type(self.source):
+            self.limit = 0
+        self.source = source
+        self._changed()
+
+    def set_load(self, input_resistance: float, bias_current: float) -> None:
+        """Input resistance to low (ohm) and bias current out of the terminal (A)."""
+        if not input_resistance > 0.0:
+            raise ValueError(f"an input resistance must be above 0 ohm, not {input_resistance}")
+        conductance = 1.0 / input_resistance
+        if conductance == self.conductance and bias_current == self.bias:
+            return
+        self._arrive()
+        self.conductance, self.bias = conductance, bias_current
+        self._changed()
+
+    def load_current(self, voltage: float) -> float:
+        """Current out of the terminal that its load alone delivers at ``voltage``."""
+        return self.bias - self.conductance * voltage
+
+    def alone(self) -> tuple[float, bool]:
+        """Voltage (V) of an unwired terminal, and whether its source is at its limit."""
+        source = self.source
+        if isinstance(source, VoltageSource):
+            if source.output_resistance == 0.0:
+                return source.level, False
+            through = 1.0 / source.output_resistance
+            return (source.level * through + self.bias) / (through + self.conductance), False
+        driven = self.bias + (source.level if isinstance(source, CurrentSource) else 0.0)
+        bound = source.voltage_limit if isinstance(source, CurrentSource) else inf
+        if driven == 0.0:
+            return 0.0, False
+        voltage = driven / self.conductance if self.conductance > 0.0 else (inf if driven > 0.0 else -inf)
+        if abs(voltage) >= bound:
+            return (bound if voltage > 0.0 else -bound), True
+        return voltage, False
