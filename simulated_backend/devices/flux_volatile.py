@@ -45,7 +45,7 @@ class FluxVolatile(Device):
 
     def state_rate(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         """A v - D Φ in V."""
-        return (parameters["flux_gain"] * drive.voltage - parameters["flux_decay"] * state[0])[np.newaxis]
+        return np.asarray((parameters["flux_gain"] * drive.voltage - parameters["flux_decay"] * state[0])[np.newaxis])
 
     def decay(self, parameters: Parameters, state: FloatArray, duration: float) -> FloatArray:
         """Φ exp(-D t)."""

@@ -6,7 +6,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from hil.core.errors import ConfigError
-from hil.core.types import FloatArray
+from hil.core.types import BoolArray, FloatArray
 from simulated_backend.devices.base import Device, EdgeDrive, Parameter, Parameters, StateKind
 from simulated_backend.devices.bounded import fraction, resistance, started
 from simulated_backend.spice_form import SpiceDrive, SpiceModel, SpiceState, number
@@ -59,7 +59,7 @@ class Stochastic(Device):
     def waiting_time(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         """Mean time to the next switching in s at a lasting voltage; infinite where none can happen."""
         rate = self._hazard_rate(parameters, drive, state)
-        return np.divide(1.0, rate, out=np.full(np.shape(rate), np.inf), where=rate > 0.0)
+        return np.asarray(np.divide(1.0, rate, out=np.full(np.shape(rate), np.inf), where=rate > 0.0))
 
     def current(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         """v/R."""
@@ -111,10 +111,9 @@ class Stochastic(Device):
         still = (SpiceState("0", parameters["on_initial"]), SpiceState("0", 0.0), SpiceState("0", 0.0, float(_STREAMS)))
         return SpiceModel(f"({drive.voltage})/{on}", still)
 
-    def _is_on(self, state: FloatArray) -> FloatArray:
+    def _is_on(self, state: FloatArray) -> BoolArray:
         """Whether it is on; a hazard past its threshold counts as switched before ``clip`` has booked it."""
-        due: FloatArray = state[1] >= _threshold(state[2])
-        return (state[0] > 0.5) ^ due
+        return np.asarray((state[0] > 0.5) ^ (state[1] >= _threshold(state[2])))
 
     def _hazard_rate(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         v = drive.voltage

@@ -59,7 +59,7 @@ class Threshold(Device):
     def resistance(self, parameters: Parameters, state: FloatArray) -> FloatArray:
         """R_on x + R_off (1 - x) in Ω."""
         x = np.clip(state[0], 0.0, 1.0)
-        return parameters["R_on"] * x + parameters["R_off"] * (1.0 - x)
+        return np.asarray(parameters["R_on"] * x + parameters["R_off"] * (1.0 - x))
 
     def current(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         """v/R(x)."""

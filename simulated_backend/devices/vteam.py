@@ -79,7 +79,7 @@ class VTEAM(Device):
         """R(s) in Ω."""
         s = np.clip(state[0], 0.0, 1.0)
         on, off = parameters["R_on"], parameters["R_off"]
-        return on * (off / on) ** s if self.resistance == "exponential" else on + (off - on) * s
+        return np.asarray(on * (off / on) ** s if self.resistance == "exponential" else on + (off - on) * s)
 
     def current(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         """v/R(s)."""
