@@ -118,7 +118,11 @@ class Tunable(Strict):
 
 
 class TwinModel(Strict):
-    """What we believe the network is."""
+    """What we believe the network is.
+
+    ``pressure`` (absolute) and ``concentration`` are those of every node that gives none; without a concentration the
+    reference concentration of the law is taken.
+    """
 
     law: LawChoice
     nodes: dict[Name, NodeModel]
@@ -126,7 +130,7 @@ class TwinModel(Strict):
     tunable: Tunable = Field(default_factory=Tunable)
     fixed_radius: Annotated[str, choice("base", "tip")] = "base"
     pressure: Pascals = 1e5
-    concentration: Concentration = 0.2
+    concentration: Concentration | None = None
 
     @model_validator(mode="after")
     def _connected(self) -> Self:
@@ -142,7 +146,25 @@ class TwinModel(Strict):
             refuse(f"nodes {grounds[0]!r} and {grounds[1]!r} are both ground; keep one", f"nodes.{grounds[1]}.ground")
         if not self.edges:
             refuse("a network needs at least one edge", "edges")
+        ends = {end for edge in self.edges.values() for end in (edge.base, edge.tip)}
+        for name in self.nodes:
+            if name not in ends:
+                refuse(f"no edge reaches node {name!r}; connect it or leave it out", f"nodes.{name}")
         return self
+
+    def parts(self) -> list[set[str]]:
+        """Names of the nodes that hang together, one set per part of the network."""
+        parts: list[set[str]] = []
+        for edge in self.edges.values():
+            joined = {edge.base, edge.tip}
+            apart = []
+            for part in parts:
+                if part & joined:
+                    joined |= part
+                else:
+                    apart.append(part)
+            parts = [*apart, joined]
+        return parts
 
 
 class PlantEdge(Strict):
@@ -162,13 +184,16 @@ class PlantNode(Strict):
 
 
 class Plant(Strict):
-    """What the world really is in a rehearsal. ``plant: ideal`` gives every terminal infinite precision."""
+    """What the world really is in a rehearsal; only the emulators know it.
+
+    ``plant: ideal`` takes noise, offsets and loads away from every terminal. ``mismatch``: relative standard deviation of
+    the conductance of each edge, drawn once from the seed.
+    """
 
     ideal: bool = False
     nodes: dict[Name, PlantNode] = Field(default_factory=dict)
     edges: dict[Name, PlantEdge] = Field(default_factory=dict)
     mismatch: Fraction = 0.0
-    read_noise: Fraction = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -176,7 +201,7 @@ class Plant(Strict):
         if data == "ideal":
             return {"ideal": True}
         if isinstance(data, str):
-            refuse(f"{data!r} is no plant; write `ideal`, or a section with `nodes`, `edges`, `mismatch`, `read_noise`")
+            refuse(f"{data!r} is no plant; write `ideal`, or a section with `nodes`, `edges`, `mismatch`")
         return data
 
 
@@ -208,13 +233,12 @@ class Terminal(Strict):
 
 
 class Output(Terminal):
-    """One thing that is read. ``setup`` holds the range (same unit as the reading), nplc and the like."""
+    """One thing that is read. ``setup`` holds the range, nplc and the like; ``hil.bench`` knows their units."""
 
     @model_validator(mode="before")
     @classmethod
-    def _si(cls, data: Any) -> Any:
-        data = _with_quantity(data)
-        return _converted(data, {"setup": _setup})
+    def _what(cls, data: Any) -> Any:
+        return _with_quantity(data)
 
 
 class Control(Terminal):
@@ -243,7 +267,6 @@ class Control(Terminal):
                 "dead_time": lambda raw, _: _positive(raw, "s", zero=True),
                 "compliance": lambda raw, unit: _positive(raw, "V" if unit == "A" else "A"),
                 "safe": _safe,
-                "setup": _setup,
             },
         )
 
@@ -310,6 +333,14 @@ class BenchFile(Strict):
                 refuse(f"{name!r} names a control and an output; give each a name of its own", f"outputs.{name}")
         if not self.outputs:
             refuse("a bench needs at least one output", "outputs")
+        for part in self.twin.parts():
+            held = any((node, Quantity.VOLTAGE) in driven or self.twin.nodes[node].ground for node in part)
+            if not held:
+                names = ", ".join(repr(name) for name in sorted(part))
+                refuse(
+                    f"no node of {names} is ground or driven by a voltage, so their potential floats; drive one of them",
+                    "controls",
+                )
         self._known_names()
         return self
 
@@ -377,13 +408,6 @@ def _safe(value: object, unit: str) -> SafeState:
         return SafeState(SafeAction.LEVEL, parse(value, unit))
     except ConfigError as error:
         raise ConfigError(f"{error}; or one of {', '.join(_SAFE)}") from None
-
-
-def _setup(value: object, unit: str) -> object:
-    """``range`` becomes SI in the unit of the channel; everything else is for the driver to judge."""
-    if not isinstance(value, Mapping):
-        return value
-    return {key: parse(item, unit) if key == "range" and item != "auto" else item for key, item in value.items()}
 
 
 __all__ = ["QUANTITIES", "TUNABLES", "BenchFile", "Control", "LawChoice", "Output", "Plant", "TwinModel", "Virtual"]

@@ -233,6 +233,13 @@ class RunRecorder:
         except (OSError, sqlite3.Error) as error:
             raise RecordError(f"the summary could not be written to {self.path}: {error}") from error
 
+    def snapshot_end(self, snapshot: Mapping[str, object]) -> None:
+        """Store what the bench was set to at the end, beside the snapshot of the beginning. Raises RecordError."""
+        try:
+            self._dataset.add_metadata("hil_snapshot_end", json.dumps(plain(snapshot)))
+        except (OSError, sqlite3.Error) as error:
+            raise RecordError(f"the snapshot could not be written to {self.path}: {error}") from error
+
     def close(self) -> None:
         """End the dataset and close the file; a dataset without a summary reads as unfinished."""
         try:
