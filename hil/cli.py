@@ -1,0 +1,255 @@
+"""Command line: parse and print, nothing else. Everything heavy is imported by the command that needs it."""
+
+import json
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from hil.core.events import Event
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train memristor networks on a bench, or in software.",
+)
+
+
+class On(StrEnum):
+    """Targets; the same words as ``hil.bench.Target``, which is too heavy to import for a help text."""
+
+    SIMULATED = "simulated"
+    VIRTUAL = "virtual"
+    BENCH = "bench"
+
+
+ProtocolArgument = Annotated[str, typer.Argument(help="Path of a protocol file, or name of a shipped one (`hil protocols`).")]
+BenchOption = Annotated[str | None, typer.Option("--bench", help="Bench file in place of the one the protocol names.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="path=value: change a field; bench.… changes the bench file.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of every random generator.")]
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of the recorded runs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")]
+
+
+def main() -> None:
+    """Entry point of the ``hil`` command."""
+    app(prog_name="hil")
+
+
+@app.command()
+def run(
+    protocol: ProtocolArgument,
+    bench: BenchOption = None,
+    on: Annotated[On, typer.Option("--on", help="What to run on; the hardware bench must be asked for.")] = On.SIMULATED,
+    real_time: Annotated[bool, typer.Option("--real-time", help="Let simulated time pass at the speed of the clock.")] = False,
+    set_: SetOption = None,
+    seed: SeedOption = None,
+    data: DataOption = Path("data"),
+    as_json: JsonOption = False,
+) -> None:
+    """Run a protocol. Exit code: 0 converged or done, 1 not converged, 2 bad input, 3 instrument, 4 safety, 5 stopped."""
+    from hil.bench import Target
+    from hil.run import Request
+    from hil.run import run as run_protocol
+
+    request = Request(protocol, bench, Target(on.value), real_time, tuple(set_ or ()), seed, data)
+    if as_json or not sys.stderr.isatty():
+        result = run_protocol(request)
+    else:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            result = run_protocol(request, [_Bar(progress)])
+    if result.error:
+        typer.echo(f"hil: {result.error}", err=True)
+    if as_json:
+        _print_json(result.summary)
+    elif result.summary["run_id"] is not None:
+        _print_run(result.summary)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command("dry-run")
+def dry_run(
+    protocol: ProtocolArgument,
+    bench: BenchOption = None,
+    set_: SetOption = None,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rehearse a protocol on the virtual bench in stepped time: limits, loading, hours, refusals. Records nothing."""
+    from hil.bench import Target
+    from hil.dry_run import dry_run as rehearse
+    from hil.run import Request
+
+    report = rehearse(Request(protocol, bench, Target.VIRTUAL, False, tuple(set_ or ()), seed))
+    if report.error:
+        typer.echo(f"hil: {report.error}", err=True)
+    if as_json:
+        _print_json(report.facts)
+    else:
+        _print_lines(report.lines())
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def doctor(bench: BenchOption = None) -> None:
+    """What VISA sees, who answers, and what is missing. Touches no output."""
+    from hil.doctor import examine
+
+    report = examine(bench)
+    _print_lines(report.lines)
+    if report.error:
+        _fail(report.error, report.exit_code)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def virtual(
+    bench: Annotated[str, typer.Argument(help="Bench file whose instruments are to be emulated.")],
+    write: Annotated[Path | None, typer.Option("--write", help="Write a bench file with the emulators' addresses here.")] = None,
+    set_: SetOption = None,
+    seed: SeedOption = None,
+) -> None:
+    """Start the emulated instruments in real time until stopped, and print their VISA addresses."""
+    from hil.core.errors import HilError
+    from hil.run import exit_code_of
+    from hil.virtual import serve
+
+    try:
+        serve(bench, tuple(set_ or ()), seed, write, typer.echo)
+    except HilError as error:
+        _fail(str(error), exit_code_of(error))
+
+
+@app.command()
+def protocols() -> None:
+    """List the protocols that come with the program."""
+    from hil.bench import shipped_protocols
+    from hil.experiment.loader import read
+
+    for path in sorted(shipped_protocols().glob("*.yaml")):
+        typer.echo(f"{path.stem:32s} {read(path).data.get('title', '')}")
+
+
+@app.command()
+def runs(data: DataOption = Path("data"), as_json: JsonOption = False) -> None:
+    """List the recorded runs."""
+    from hil.core.errors import HilError
+    from hil.record.reader import list_runs
+
+    try:
+        listed = list_runs(data)
+    except HilError as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(listed))
+        return
+    typer.echo(f"{'run':>5}  {'started':25}  {'protocol':28}  {'target':10}  {'outcome':14}  {'steps':>5}  loss")
+    for entry in listed:
+        loss = "" if entry["loss"] is None else f"{entry['loss']:.3g}"
+        steps = "" if entry["steps"] is None else entry["steps"]
+        typer.echo(
+            f"{entry['run_id']:>5}  {entry['started']:25}  {entry['protocol']:28}  {entry['target']:10}  {entry['outcome']:14}  "
+            f"{steps:>5}  {loss}"
+        )
+
+
+RunArgument = Annotated[int, typer.Argument(metavar="ID", help="Number of the run (`hil runs`).")]
+
+
+@app.command()
+def show(run_id: RunArgument, data: DataOption = Path("data"), as_json: JsonOption = False) -> None:
+    """Show one run: how it ended, with what, on which bench."""
+    from hil.core.errors import HilError
+    from hil.record.reader import load
+
+    try:
+        loaded = load(run_id, data)
+    except HilError as error:
+        _fail(str(error))
+    if as_json:
+        _print_json({"run_id": run_id, **loaded.metadata, "snapshot": loaded.snapshot})
+        return
+    facts = loaded.metadata
+    lines = [f"run {run_id}: {loaded.name} on {facts.get('target', '?')}, {loaded.outcome} (started {facts.get('started', '?')})"]
+    lines += [f"  bench {facts.get('bench', '?')}, seed {facts.get('seed', '?')}, commit {facts.get('git_commit') or 'unknown'}"]
+    lines += [f"  {key}: {value}" for key, value in facts.get("notebook", {}).items() if value]
+    lines += [f"  {len(loaded.readings)} readings, {len(loaded.history)} rows of training history"]
+    lines += [f"  {event.get('warning') or event.get('reason')}" for event in loaded.events]
+    typer.echo("\n".join(lines))
+    if loaded.summary:
+        _print_run(loaded.summary)
+
+
+@app.command()
+def export(
+    run_id: RunArgument,
+    to: Annotated[str, typer.Option("--to", help="csv, netcdf or parquet.")] = "csv",
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path(),
+    data: DataOption = Path("data"),
+) -> None:
+    """Export one run to files."""
+    from hil.core.errors import HilError
+    from hil.record.reader import FORMATS, load
+    from hil.record.reader import export as write
+
+    try:
+        if to not in FORMATS:
+            _fail(f"a run is exported to {', '.join(FORMATS)}, not to {to!r}")
+        for path in write(load(run_id, data), to, out):
+            typer.echo(path)
+    except HilError as error:
+        _fail(str(error))
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    typer.echo(f"hil: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _print_json(facts: Mapping[str, Any]) -> None:
+    typer.echo(json.dumps(facts, allow_nan=False))
+
+
+def _print_lines(lines: list[str]) -> None:
+    typer.echo("\n".join(lines))
+
+
+def _print_run(summary: Mapping[str, Any]) -> None:
+    def shown(value: Any) -> str:
+        return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+    lines = [
+        f"run {summary['run_id']}: {summary['outcome']} after {summary['steps']} steps and {summary['relaxations']} relaxations",
+        f"  loss {shown(summary['loss'])} (floor {shown(summary['loss_floor'])}); {summary['results'].get('reason', '')}",
+    ]
+    lines += [f"  {name} = {shown(value)}" for part in ("outputs", "weights") for name, value in summary[part].items()]
+    lines += [f"  warning: {message}" for message in summary["warnings"]]
+    _print_lines(lines)
+
+
+class _Bar:
+    """The progress bar, one more listener."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._task: Any = None
+
+    def __call__(self, event: "Event") -> None:
+        from hil.core.events import Progress
+
+        if isinstance(event, Progress):
+            if self._task is None:
+                self._task = self._progress.add_task("", total=event.total)
+            self._progress.update(self._task, completed=event.done, description=event.text)
+
+
+if __name__ == "__main__":
+    main()
