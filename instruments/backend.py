@@ -1,0 +1,440 @@
+"""The backend that stands on instruments: one path from a stimulus to the wires, and every rule of the bench on it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hil.core.backend import Backend
+from hil.core.clock import Clock
+from hil.core.errors import ConfigError, InstrumentError, NotSettledError
+from hil.core.safety import SafetyEnvelope
+from hil.core.types import (
+    Capabilities,
+    Determinism,
+    FloatArray,
+    Layout,
+    Reading,
+    Readings,
+    SafeAction,
+    SettlePolicy,
+    SettleReport,
+    Stimulus,
+)
+from instruments.replicas import measure_rows
+from instruments.roles import PressurePort
+from instruments.safe_state import WayHome
+from instruments.station import build_station, check_station, close_station, parse_path
+from instruments.terminals import Drive, Movers, Output, Reader, Sense, tie_control, tie_output
+from instruments.wiring import ControlWire, InstrumentSpec, OutputWire
+
+if TYPE_CHECKING:
+    from qcodes.station import Station
+
+STALE_AFTER = 5.0  # s; a level seen longer ago is looked at again before a ramp starts from it
+RAMP_PERIOD = 0.02  # s between the points of a ramp
+
+
+class InstrumentBackend(Backend):
+    """A bench of instruments. Connecting touches no output; a source is switched on when it is first applied.
+
+    ``replicas``: name -> {control or output name -> parameter path} for identical devices; the plain verbs then use the first.
+    ``simultaneous``: pairs of replicas measured at one moment, which both must sit on one instrument that can.
+    ``warn`` receives sentences for the user. Raises ConfigError for whatever can be judged without opening anything.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        instruments: Sequence[InstrumentSpec],
+        controls: Sequence[ControlWire],
+        outputs: Sequence[OutputWire],
+        envelope: SafetyEnvelope,
+        clock: Clock,
+        *,
+        replicas: Mapping[str, Mapping[str, str]] | None = None,
+        simultaneous: Sequence[tuple[str, str]] = (),
+        ramp_period: float = RAMP_PERIOD,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self._specs = tuple(instruments)
+        self._control_wires = tuple(controls)
+        self._output_wires = tuple(outputs)
+        self._replicas = {key: dict(paths) for key, paths in (replicas or {}).items()}
+        self._classes = check_station(instruments, controls, outputs)
+        pairs = tuple((one, other) for one, other in simultaneous)
+        self._check_replicas(pairs)
+        capabilities = Capabilities(
+            controls=Layout(tuple(wire.channel for wire in controls)),
+            outputs=Layout(tuple(wire.channel for wire in outputs)),
+            determinism=Determinism.PHYSICAL,
+            replicas=tuple(self._replicas),
+            simultaneous=pairs,
+        )
+        super().__init__(name, capabilities, envelope)
+        self._clock = clock
+        self._warn = warn or (lambda _: None)
+        self._ramp_period = ramp_period
+        self._station: Station | None = None
+        self._drives: list[list[Drive]] = []
+        self._senses: list[list[Sense]] = []
+        self._readers: dict[tuple[int, ...], Reader] = {}
+        self._movers = Movers()
+        self._way_home = WayHome(envelope, clock, self._movers, ramp_period)
+        self._meters_ready = False
+        self._looked_at = -np.inf
+        self._moved_at = -np.inf
+        self._pooled_variance = np.full(len(outputs), np.nan)
+
+    # -- life cycle ---------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        station = build_station(self._specs, self._classes)
+        try:
+            parts = dict(station.components)
+            self._drives = [
+                [tie_control(wire, path, parts) for wire, path in zip(self._control_wires, paths, strict=True)]
+                for paths in self._paths(self._control_wires)
+            ]
+            self._senses = [
+                [tie_output(wire, path, parts) for wire, path in zip(self._output_wires, paths, strict=True)]
+                for paths in self._paths(self._output_wires)
+            ]
+        except BaseException:
+            close_station(station)
+            raise
+        self._station = station
+        self._meters_ready = False
+        self._movers = Movers()
+        self._readers = {}
+        self._way_home = WayHome(self.envelope, self._clock, self._movers, self._ramp_period)
+
+    def _close(self) -> None:
+        if self._station is not None:
+            close_station(self._station)
+            self._station = None
+        self._drives, self._senses = [], []
+
+    def _make_safe(self) -> None:
+        self._meters_ready = False
+        self._looked_at = -np.inf
+        drives = list(chain.from_iterable(self._drives))
+        try:
+            self._way_home.go(drives)
+        finally:
+            for drive in drives:
+                drive.on_course = False
+                if drive.output is not Output.ON:
+                    # Whatever made us leave may have reset the instrument: it is configured afresh before its next use.
+                    drive.output = Output.UNTOUCHED if drive.output is Output.OFF else drive.output
+
+    # -- apply --------------------------------------------------------------------------------------------------
+
+    def _apply(self, stimulus: Stimulus) -> None:
+        self._go_to([(0, stimulus)])
+
+    def _go_to(self, targets: Sequence[tuple[int, Stimulus]]) -> None:
+        """Bring the controls of some replicas to their stimuli, all together, along checked ramps."""
+        self._prepare_meters()
+        now = self._clock.now()
+        replicas = [replica for replica, _ in targets]
+        drives = [drive for replica in replicas for drive in self._drives[replica]]
+        connected = np.concatenate([stimulus.connected for _, stimulus in targets])
+        for drive, wanted in zip(drives, connected, strict=True):
+            if not wanted and drive.output is not Output.FLOATING:
+                self._float(drive)
+            elif wanted and drive.output is not Output.ON:
+                self._switch_on(drive)
+        if now - self._looked_at > STALE_AFTER:
+            self._look(drives)
+        moving: list[Drive] = []
+        columns: list[tuple[int, int]] = []
+        starts = []
+        for row, (replica, stimulus) in enumerate(targets):
+            start = stimulus.values.copy()
+            for position, drive in enumerate(self._drives[replica]):
+                target = float(stimulus.values[position])
+                if drive.output is Output.ON and not (drive.on_course and drive.commanded == target):
+                    start[position] = drive.level
+                    moving.append(drive)
+                    columns.append((row, position))
+            starts.append(start)
+        if moving:
+            ramps = [
+                self.envelope.ramp(start, stimulus.values, self._ramp_period)
+                for start, (_, stimulus) in zip(starts, targets, strict=True)
+            ]
+            self._move(moving, columns, ramps)
+
+    def _move(self, moving: Sequence[Drive], columns: Sequence[tuple[int, int]], ramps: Sequence[FloatArray]) -> None:
+        early = self._ramp_period - (self._clock.now() - self._moved_at)
+        if early > 0 and self._moved_at > -np.inf:
+            self._clock.sleep(early)
+        writers = self._movers.writers(moving)
+        count = max(len(points) for points in ramps)
+        for step in range(count):
+            if step:
+                self._clock.sleep(self._ramp_period)
+            row = [float(ramps[r][min(step, len(ramps[r]) - 1), c]) for r, c in columns]
+            for write, positions in writers:
+                for position in positions:
+                    # Before the write: after a failure the terminal may be at either end of this step.
+                    moving[position].on_course = False
+                write([row[position] for position in positions])
+                for position in positions:
+                    moving[position].level = moving[position].commanded = row[position]
+        for drive in moving:
+            drive.on_course = True
+        self._moved_at = self._clock.now()
+
+    def _float(self, drive: Drive) -> None:
+        if drive.output is Output.UNTOUCHED:
+            self._configure(drive)
+        drive.port.disable(SafeAction.HIGH_IMPEDANCE)
+        drive.output = Output.FLOATING
+
+    def _switch_on(self, drive: Drive) -> None:
+        if drive.output is not Output.FLOATING:
+            self._configure(drive)
+        start = drive.port.pressure_now() if isinstance(drive.port, PressurePort) else 0.0
+        drive.output = Output.ON
+        drive.level = start
+        drive.port.enable(start)
+        drive.commanded = start
+        drive.on_course = False
+
+    def _configure(self, drive: Drive) -> None:
+        """Set up a source whose output is off; one that somebody left on is brought home first."""
+        state = drive.port.source_state()
+        if state.on:
+            self._warn(
+                f"{drive.path} was found switched on at {state.level:g} {drive.channel.quantity.value}; brought home first"
+            )
+            drive.level = state.actual if np.isfinite(state.actual) else state.level
+            drive.output = Output.ON
+            self._way_home.go([drive])
+        drive.output = Output.OFF
+        for sentence in drive.port.configure_source(drive.plan):
+            self._warn(sentence)
+
+    def _prepare_meters(self) -> None:
+        if not self._meters_ready:
+            for sense in chain.from_iterable(self._senses):
+                if sense.port is not None:
+                    for sentence in sense.port.configure_meter(sense.parameter, sense.settings):
+                        self._warn(sentence)
+            self._readers.clear()
+            self._meters_ready = True
+
+    def _look(self, drives: Sequence[Drive]) -> bool:
+        """Look at every source that is on: whether all are in limits. An output that went off by itself is an error."""
+        active = [drive for drive in drives if drive.output is Output.ON]
+        steady = True
+        for look, positions in self._movers.lookers(active) if active else ():
+            for position, condition in zip(positions, look(), strict=True):
+                drive = active[position]
+                if not condition.on:
+                    raise InstrumentError(
+                        f"control {drive.channel.name!r}: the output of {drive.path} went off by itself; look at the instrument"
+                    )
+                drive.level = condition.level
+                drive.on_course = condition.in_limits or drive.commanded == condition.level
+                steady &= condition.in_limits
+        self._looked_at = self._clock.now()
+        return steady
+
+    # -- settle and read ----------------------------------------------------------------------------------------
+
+    def _settle(self, policy: SettlePolicy) -> SettleReport:
+        return self._settle_replicas((0,), policy)
+
+    def _settle_replicas(self, replicas: tuple[int, ...], policy: SettlePolicy) -> SettleReport:
+        begin = self._clock.now()
+        drives = [drive for replica in replicas for drive in self._drives[replica]]
+        dead = max((drive.channel.dead_time for drive in drives), default=0.0)
+        if dead > 0:
+            self._clock.sleep(min(dead, policy.timeout))
+        while not self._look(drives):
+            elapsed = self._looked_at - begin
+            if elapsed >= policy.timeout:
+                late = ", ".join(
+                    repr(drive.channel.name) for drive in drives if drive.output is Output.ON and not drive.on_course
+                )
+                self._warn(f"not in limits, or at compliance, after {elapsed:g} s: {late or 'a source'}")
+                return SettleReport(False, elapsed, np.inf)
+            self._clock.sleep(policy.window)
+        reader = self._reader(replicas)
+        history = [reader(1)[0][0]]
+        flat = 0
+        while True:
+            self._clock.sleep(policy.window)
+            history.append(reader(1)[0][0])
+            residual = _change(history[-2], history[-1])
+            flat = flat + 1 if residual < policy.tolerance else 0
+            elapsed = self._clock.now() - begin
+            if flat >= 2:
+                if len(replicas) == 1:
+                    self._learn_noise(history[-3:])
+                return SettleReport(True, elapsed, residual)
+            if elapsed >= policy.timeout:
+                return SettleReport(False, elapsed, residual)
+
+    def _learn_noise(self, flat: Sequence[FloatArray]) -> None:
+        variance = np.var(flat, axis=0, ddof=1)
+        old = self._pooled_variance
+        self._pooled_variance = np.where(np.isfinite(old), old + 0.05 * (variance - old), variance)
+
+    def _reader(self, replicas: tuple[int, ...]) -> Reader:
+        reader = self._readers.get(replicas)
+        if reader is None:
+            reader = self._readers[replicas] = Reader([sense for replica in replicas for sense in self._senses[replica]])
+        return reader
+
+    def _read(self, samples: int) -> Reading:
+        """Standard error from the spread of the samples; of a single one, from the flat windows seen while settling."""
+        values, overload = self._reader((0,))(samples)
+        if samples > 1:
+            mean = values.mean(axis=0)
+            std = values.std(axis=0, ddof=1) / np.sqrt(samples)
+        else:
+            mean = values[0]
+            std = np.sqrt(self._pooled_variance)
+        return Reading(mean, np.nan_to_num(std), overload.any(axis=0), self._clock.now())
+
+    def _measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:
+        if policy.dwell is None or len(stimuli) < 3:
+            return super()._measure(stimuli, policy, samples)
+        rows: list[Reading] = []
+        for number, stimulus in enumerate(stimuli):
+            self._apply(stimulus)
+            self._applied = stimulus
+            self.relaxations += 1
+            self._clock.sleep(policy.dwell)
+            if number in (0, len(stimuli) - 1):
+                self._require_settled(self._settle(policy), policy, number, len(stimuli))
+            reading = self._read(samples)
+            self._notify([stimulus], Readings.stack([reading]))
+            rows.append(reading)
+        return Readings.stack(rows)
+
+    @staticmethod
+    def _require_settled(report: SettleReport, policy: SettlePolicy, number: int, total: int) -> None:
+        if not report.settled:
+            raise NotSettledError(
+                f"stimulus {number + 1} of {total}: outputs still moved by {report.residual:g} in {policy.window:g} s after "
+                f"{report.elapsed:g} s (tolerance {policy.tolerance:g}); allow a longer `settle.timeout` or a wider tolerance"
+            )
+
+    def _measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int) -> FloatArray:
+        return measure_rows(
+            stimuli,
+            policy,
+            samples,
+            drive=self._go_to,
+            settle=self._settle_replicas,
+            reader=self._reader,
+            clock=self._clock,
+            count=self._count,
+        )
+
+    def _count(self) -> None:
+        self.relaxations += 1
+
+    # -- checks and record --------------------------------------------------------------------------------------
+
+    def _paths(self, wires: Sequence[ControlWire] | Sequence[OutputWire]) -> list[list[str]]:
+        if not self._replicas:
+            return [[wire.parameter for wire in wires]]
+        return [[paths[wire.channel.name] for wire in wires] for paths in self._replicas.values()]
+
+    def _check_replicas(self, pairs: Sequence[tuple[str, str]]) -> None:
+        wires: list[ControlWire | OutputWire] = [*self._control_wires, *self._output_wires]
+        names = [wire.channel.name for wire in wires]
+        driven: dict[str, str] = {}
+        for replica, paths in self._replicas.items():
+            for name in names:
+                if name not in paths:
+                    raise ConfigError(f"replica {replica!r} does not say which parameter {name!r} is")
+            for name, text in paths.items():
+                if name not in names:
+                    raise ConfigError(f"replica {replica!r} names {name!r}, which is no control or output")
+                path = parse_path(text, name)
+                if path.instrument not in self._classes:
+                    raise ConfigError(f"replica {replica!r}: there is no instrument {path.instrument!r} in the station")
+                if name in names[: len(self._control_wires)]:
+                    first = driven.setdefault(str(path), replica)
+                    if first != replica:
+                        raise ConfigError(f"replicas {first!r} and {replica!r} both drive {path}")
+        if not self._replicas:
+            for wire in wires:
+                if not wire.parameter:
+                    raise ConfigError(f"channel {wire.channel.name!r} has no parameter")
+        for pair in pairs:
+            for replica in pair:
+                if replica not in self._replicas:
+                    raise ConfigError(f"simultaneous names {replica!r}, which is no replica")
+            used = {parse_path(text, name).instrument for replica in pair for name, text in self._replicas[replica].items()}
+            if len(used) != 1 or not getattr(self._classes[next(iter(used))], "simultaneous", False):
+                raise ConfigError(
+                    f"replicas {pair[0]!r} and {pair[1]!r} cannot be measured at one moment: that needs two channels of one "
+                    "instrument that measures them together (e.g. a Keithley 2602B); leave the pair out of `simultaneous`"
+                )
+
+    def snapshot(self) -> Mapping[str, object]:
+        """Instruments with identity and settings, wiring, limits; JSON."""
+        components: Mapping[str, Any] = {} if self._station is None else self._station.components
+        return {
+            "backend": "instruments",
+            "name": self.name,
+            "instruments": {
+                spec.name: {
+                    "type": spec.type,
+                    "address": spec.address,
+                    "options": dict(spec.options),
+                    "idn": components[spec.name].get_idn() if spec.name in components else None,
+                    "settings": _settings_of(components.get(spec.name)),
+                }
+                for spec in self._specs
+            },
+            "controls": {
+                wire.channel.name: {
+                    "parameter": wire.parameter,
+                    "node": wire.channel.node,
+                    "unit": wire.channel.quantity.value,
+                    "limits": [float(self.envelope.minimum[k]), float(self.envelope.maximum[k])],
+                    "slew": _finite(float(self.envelope.max_slew[k])),
+                    "compliance_A": wire.compliance,
+                    "safe": wire.channel.safe.action.value,
+                    "setup": dict(wire.setup),
+                }
+                for k, wire in enumerate(self._control_wires)
+            },
+            "outputs": {
+                wire.channel.name: {
+                    "parameter": wire.parameter,
+                    "node": wire.channel.node,
+                    "unit": wire.channel.quantity.value,
+                    "setup": dict(wire.setup),
+                }
+                for wire in self._output_wires
+            },
+            "replicas": {name: dict(paths) for name, paths in self._replicas.items()},
+            "ramp_period_s": self._ramp_period,
+        }
+
+
+def _settings_of(component: Any) -> Mapping[str, object]:
+    settings = getattr(component, "settings", None)
+    return dict(settings()) if callable(settings) else {}
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _change(before: FloatArray, after: FloatArray) -> float:
+    """Largest change; an output that is in overload both times is steady as far as anybody can tell."""
+    difference = np.abs(after - before)
+    difference[np.isnan(before) & np.isnan(after)] = 0.0
+    return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0))

@@ -1,0 +1,479 @@
+"""Keithley 2600B source-measure units, spoken to in TSP.
+
+Source: Series 2600B System SourceMeter Instrument Reference Manual (2600BS-901-01), chapters "TSP command reference"
+(smuX.source, smuX.measure, format, errorqueue) and "Reading buffers"; model ranges from the data sheets.
+
+On the stock QCoDeS driver, with these of its faults repaired: no limits on source levels; the 10 mA range of the 2634B to
+2636B missing; source levels cut at 1e-12; sweeps read back in single precision; overflow taken for data; compliance not seen.
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from qcodes.instrument_drivers.Keithley._Keithley_2600 import Keithley2600 as StockKeithley2600
+from qcodes.instrument_drivers.Keithley._Keithley_2600 import Keithley2600Channel as StockChannel
+from qcodes.parameters import Parameter
+from qcodes.validators import Enum, Numbers
+
+from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import Quantity, SafeAction
+from instruments.base import BenchInstrument, number_setting, refuse_unknown
+from instruments.roles import OVERFLOW, Acquired, Condition, SourcePlan, SourceState
+from instruments.visa import Link
+from instruments.wiring import Setting
+
+OFF_ZERO, OFF_HIGH_IMPEDANCE = 0, 2  # smuX.OUTPUT_NORMAL, smuX.OUTPUT_HIGH_Z
+IN_COMPLIANCE, OVER_TEMPERATURE = 0x40, 0x02  # bits of a buffered reading's status
+SETTINGS = ("range", "current_range", "nplc", "four_wire", "off_mode", "auto_zero")
+_MEASURE = {"volt": "v", "curr": "i"}
+_QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
+
+
+class LevelParameter(Parameter[float, Any]):
+    """Set: the programmed level. Get: the measured value (NaN on overflow). ``limited``: was the source at compliance?"""
+
+    limited: bool | None = None
+
+    def set_raw(self, value: float) -> None:
+        """Program the level and poll the error queue."""
+        channel = self.instrument
+        if not isinstance(channel, Keithley2600BChannel):
+            raise TypeError("a level belongs to a channel of a 2600B")
+        self.limited = None
+        letter = _MEASURE[self.name]
+        channel.unit.transact(
+            f"{channel.channel}.source.level{letter}={value:.10g}", ("errorqueue.count",), "setting a level", errors=0
+        )
+
+    def get_raw(self) -> float:
+        """Measure once."""
+        channel = self.instrument
+        if not isinstance(channel, Keithley2600BChannel):
+            raise TypeError("a level belongs to a channel of a 2600B")
+        smu = channel.channel
+        reply = channel.ask(f"{smu}.measure.{_MEASURE[self.name]}(), {smu}.source.compliance")
+        value, limited = reply.split("\t")
+        self.limited = limited.strip() == "true"
+        number = float(value)
+        return number if abs(number) < OVERFLOW else float("nan")
+
+
+class Keithley2600BChannel(StockChannel):
+    """One SMU channel: a source of voltage or current and a meter of both."""
+
+    def __init__(self, parent: "Keithley2600B", name: str, channel: str) -> None:
+        super().__init__(parent, name, channel)
+        self.unit = parent
+        self._off_mode = OFF_ZERO
+        volts, amperes = parent.spans
+        for parameter, unit, limit in (("volt", "V", volts), ("curr", "A", amperes)):
+            del self.parameters[parameter]
+            replacement = self.add_parameter(
+                parameter,
+                parameter_class=LevelParameter,
+                label="Voltage" if unit == "V" else "Current",
+                unit=unit,
+                vals=Numbers(-limit, limit),
+                snapshot_get=False,
+                docstring="set: source level; get: measured value",
+            )
+            setattr(self, parameter, replacement)
+        self.nplc.unit = "PLC"
+        self.off_mode: Parameter[str, Any] = self.add_parameter(
+            "off_mode",
+            label="Output-off mode",
+            get_cmd=f"{channel}.source.offmode",
+            get_parser=lambda text: int(float(text)),
+            set_cmd=f"{channel}.source.offmode={{}}",
+            val_mapping={"zero": OFF_ZERO, "high_impedance": OFF_HIGH_IMPEDANCE},
+            vals=Enum("zero", "high_impedance"),
+            docstring="what the terminal does while the output is off",
+        )
+
+    # -- source -------------------------------------------------------------------------------------------------
+
+    def source_quantities(self) -> Mapping[str, Quantity]:
+        """Voltage through ``volt``."""
+        return {"volt": Quantity.VOLTAGE}
+
+    def configure_source(self, plan: SourcePlan) -> Sequence[str]:
+        """Fixed range that just holds the span, compliance, integration time, off mode; all read back. Output stays off."""
+        where = f"{self.full_name}"
+        refuse_unknown(plan.settings, SETTINGS, where)
+        if plan.compliance is None:
+            raise ConfigError(f"{where}: a voltage source needs a compliance")
+        largest = max(abs(plan.minimum), abs(plan.maximum))
+        ranges = self.unit.voltage_ranges
+        wanted = max(largest, number_setting(plan.settings, "range", None) or 0.0)
+        fitting = [step for step in ranges if step >= wanted * (1 - 1e-9)]
+        if not fitting:
+            raise ConfigError(f"{where}: {wanted:g} V is more than the {self.unit.model} sources ({ranges[-1]:g} V)")
+        low, high = self.unit.compliance_span
+        if not low <= plan.compliance <= high:
+            raise ConfigError(
+                f"{where}: compliance {plan.compliance:g} A is outside {low:g} … {high:g} A, what the {self.unit.model} takes"
+            )
+        off_mode = plan.settings.get("off_mode", "zero")
+        if off_mode not in ("zero", "high_impedance"):
+            raise ConfigError(f"{where}: off_mode must be zero or high_impedance, not {off_mode!r}")
+        self._off_mode = OFF_HIGH_IMPEDANCE if off_mode == "high_impedance" else OFF_ZERO
+        smu = self.channel
+        self.unit.transact(
+            f"{smu}.source.output=0 {smu}.source.func=1 {smu}.source.levelv=0 {smu}.source.autorangev=0 "
+            f"{smu}.source.rangev={fitting[0]:.6g} {smu}.source.limiti={plan.compliance:.10g} "
+            f"{smu}.source.offmode={self._off_mode}",
+            (f"{smu}.source.rangev", f"{smu}.source.limiti", f"{smu}.source.offmode", "errorqueue.count"),
+            "configuring the source",
+            errors=3,
+            expected=(fitting[0], plan.compliance, float(self._off_mode)),
+            tolerance=1e-3,
+        )
+        self.note(source_range_V=fitting[0], compliance_A=plan.compliance, off_mode=off_mode)
+        measuring = {key: value for key, value in plan.settings.items() if key not in ("range", "off_mode")}
+        return self._configure_measure("curr", measuring)
+
+    def source_state(self) -> SourceState:
+        """Programmed level, voltage measured now (NaN while the output is off), output on."""
+        smu = self.channel
+        level, output = self.unit.numbers((f"{smu}.source.levelv", f"{smu}.source.output"))
+        on = output != 0
+        actual = self.unit.numbers((f"{smu}.measure.v()",))[0] if on else float("nan")
+        return SourceState(level, actual if abs(actual) < OVERFLOW else float("nan"), on)
+
+    def enable(self, level: float) -> None:
+        """Output on at ``level``."""
+        smu = self.channel
+        self.unit.transact(
+            f"{smu}.source.levelv={level:.10g} {smu}.source.output=1",
+            (f"{smu}.source.output", "errorqueue.count"),
+            "switching the output on",
+            errors=1,
+            expected=(1.0,),
+        )
+
+    def disable(self, action: SafeAction) -> None:
+        """Output off: high impedance, or held at 0 V by the off mode the bench file chose."""
+        smu = self.channel
+        mode = OFF_HIGH_IMPEDANCE if action is SafeAction.HIGH_IMPEDANCE else self._off_mode
+        # The level goes to 0 after the output is off, so that a disconnected node is not pulled there first.
+        self.unit.transact(
+            f"{smu}.source.offmode={mode} {smu}.source.output=0 {smu}.source.levelv=0",
+            (f"{smu}.source.output", f"{smu}.source.offmode", "errorqueue.count"),
+            "switching the output off",
+            errors=2,
+            expected=(0.0, float(mode)),
+        )
+
+    # -- meter --------------------------------------------------------------------------------------------------
+
+    def meter_quantities(self) -> Mapping[str, Quantity]:
+        """Voltage through ``volt``, current through ``curr``."""
+        return _QUANTITY
+
+    def configure_meter(self, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
+        """Range and integration time of one measured quantity."""
+        refuse_unknown(settings, ("range", "nplc", "four_wire", "auto_zero"), self.full_name)
+        renamed = {("current_range" if key == "range" and parameter == "curr" else key): value for key, value in settings.items()}
+        return self._configure_measure(parameter, renamed)
+
+    def _configure_measure(self, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
+        smu = self.channel
+        letter = _MEASURE[parameter]
+        commands: list[str] = []
+        shown: list[str] = []
+        expected: list[float] = []
+        nplc = number_setting(settings, "nplc", None)
+        if nplc is not None:
+            self.nplc.validate(nplc)
+            commands.append(f"{smu}.measure.nplc={nplc:.6g}")
+            shown.append(f"{smu}.measure.nplc")
+            expected.append(nplc)
+            self.note(nplc=nplc)
+        chosen = settings.get("current_range" if parameter == "curr" else "range", None)
+        if chosen == "auto":
+            commands.append(f"{smu}.measure.autorange{letter}=1")
+        elif chosen is not None:
+            wanted = float(chosen)
+            ranges = self.unit.current_ranges if parameter == "curr" else self.unit.voltage_ranges
+            fitting = [step for step in ranges if step >= wanted * (1 - 1e-9)]
+            if not fitting:
+                raise ConfigError(f"{self.full_name}: range {wanted:g} is above the largest, {ranges[-1]:g}")
+            commands.append(f"{smu}.measure.autorange{letter}=0 {smu}.measure.range{letter}={fitting[0]:.6g}")
+            shown.append(f"{smu}.measure.range{letter}")
+            expected.append(fitting[0])
+        self.note(**{f"{parameter}_range": "as set before" if chosen is None else chosen})
+        if "four_wire" in settings:
+            commands.append(f"{smu}.sense={1 if settings['four_wire'] else 0}")
+            self.note(four_wire=bool(settings["four_wire"]))
+        if "auto_zero" in settings:
+            commands.append(f"{smu}.measure.autozero={2 if settings['auto_zero'] else 0}")
+        if commands:
+            self.unit.transact(
+                " ".join(commands), (*shown, "errorqueue.count"), "configuring the meter", errors=len(shown), expected=expected,
+                tolerance=1e-3,
+            )  # fmt: skip
+        return ()
+
+    def note(self, **values: object) -> None:
+        """Remember settings under this channel's name."""
+        self.unit.note(**{f"{self.channel}.{key}": value for key, value in values.items()})
+
+    def _execute_lua(self, _script: list[str], steps: int) -> NDArray[np.float64]:
+        """Run a sweep and read its buffer in double precision (stock: single, a relative 6e-8)."""
+        program = "\n".join(line.replace("REAL32", "REAL64") for line in _script)
+        duration = 2 * steps * float(self.nplc()) / float(self.linefreq()) + 5.0
+        block = self.unit.session.query_bytes(f"loadandrunscript\n{program}\nendscript", 3 + 8 * steps, timeout=duration)
+        return self.unit.unpack(block, steps, 1)[:, 0]
+
+
+class Keithley2600B(StockKeithley2600, BenchInstrument):
+    """What the models share: two channels that can be set in one message and measured at one moment."""
+
+    link: ClassVar[Link] = Link(identity=r"KEITHLEY.*MODEL 26\d\d", timeout=5.0)
+    simultaneous: ClassVar[bool] = True
+    voltage_ranges: ClassVar[tuple[float, ...]]
+    current_ranges: ClassVar[tuple[float, ...]]
+    compliance_span: ClassVar[tuple[float, float]]
+    spans: ClassVar[tuple[float, float]]
+    model: str
+
+    def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
+        super().__init__(name, address, **options)  # type: ignore[arg-type] # the stock class hands both on unread
+        self._prepared = False
+        self._routines: dict[str, str] = {}
+        if f"Keithley{self.model}" != type(self).__name__:
+            self.close()
+            raise InstrumentError(
+                f"instrument {name!r} is a {self.model}, but its type in the station is {type(self).__name__}; correct the type"
+            )
+        self.channels.clear()
+        for channel in ("smua", "smub"):
+            del self.submodules[channel]
+            # instrument_modules is the second index of the same submodules
+            self.instrument_modules.pop(channel, None)
+            module = Keithley2600BChannel(self, channel, channel)
+            self.add_submodule(channel, module)
+            self.channels.append(module)
+
+    def connect_message(self, idn_param: str = "IDN", begin_time: float | None = None) -> None:
+        """Say nothing: standard output belongs to the user's program."""
+
+    def get_idn(self) -> dict[str, str | None]:
+        """From the verified identity; sends nothing."""
+        parts = BenchInstrument.get_idn(self)
+        return {**parts, "model": (parts["model"] or "").removeprefix("MODEL").strip()}
+
+    def errors(self) -> list[str]:
+        """Empty the error queue: ``code message`` each."""
+        found = []
+        while int(float(self.ask("errorqueue.count"))) > 0:
+            code, message, *_ = self.ask("errorqueue.next()").split("\t")
+            found.append(f"{int(float(code))} {message.strip()}")
+            if len(found) > 64:
+                break
+        return found
+
+    # -- wire ---------------------------------------------------------------------------------------------------
+
+    def numbers(self, expressions: Sequence[str]) -> list[float]:
+        """Print several numbers in one round trip."""
+        return [float(part) for part in self.ask(", ".join(expressions)).split("\t")]
+
+    def transact(
+        self,
+        commands: str,
+        shown: Sequence[str],
+        doing: str,
+        *,
+        errors: int,
+        expected: Sequence[float] = (),
+        tolerance: float = 1e-9,
+    ) -> list[float]:
+        """Commands, then the values of ``shown``, in one round trip.
+
+        Place ``errors`` of ``shown`` is the error count; the first ones are compared with ``expected`` (relative
+        ``tolerance``). Raises InstrumentError, with the error queue's own words where there are any.
+        """
+        self._prepare()
+        reply = self._converse(f"{commands} print({','.join(shown)})", doing)
+        values = [float(part) for part in reply.split("\t")]
+        if values[errors] != 0:
+            self.check_errors(doing)
+        for name, value, wanted in zip(shown, values, expected, strict=False):
+            if abs(value - wanted) > tolerance * max(abs(wanted), 1e-12):
+                raise self.fault(f"has {name} = {value:g} after {doing}, although {wanted:g} was sent")
+        return values
+
+    def _converse(self, message: str, doing: str) -> str:
+        try:
+            return self._session.query(message)
+        except InstrumentError as error:
+            # A run-time error ends the line before its print: the queue knows why nothing came.
+            self._session.resynchronise()
+            found = self.errors()
+            raise self.fault(f"failed while {doing}: {'; '.join(found) or error}") from error
+
+    def _prepare(self) -> None:
+        if not self._prepared:
+            self._session.write("format.asciiprecision=10 format.byteorder=format.LITTLEENDIAN")
+            self._prepared = True
+
+    def unpack(self, block: bytes, rows: int, columns: int) -> NDArray[np.float64]:
+        """Numbers (rows, columns) of a REAL64 block: ``#0``, 8 bytes each, line feed."""
+        if not block.startswith(b"#0") or not block.endswith(b"\n"):
+            self._session.resynchronise()
+            raise self.fault(f"sent a damaged block of readings ({block[:8]!r} … {block[-2:]!r})")
+        count = rows * columns
+        return np.array(struct.unpack(f"<{count}d", block[2:-1]), dtype=np.float64).reshape(rows, columns)
+
+    def _routine(self, body: str, arguments: str) -> str:
+        """Define a Lua function once; its name."""
+        known = self._routines.get(body)
+        if known is None:
+            self._prepare()
+            known = f"hil_routine_{len(self._routines) + 1}"
+            self._session.write(f"loadandrunscript\nfunction {known}({arguments})\n{body}\nend\nendscript")
+            self.check_errors("loading a measurement function")
+            self._routines[body] = known
+        return known
+
+    # -- both channels together -----------------------------------------------------------------------------------
+
+    def level_writer(self, ports: Sequence[str]) -> Callable[[Sequence[float]], None]:
+        """Set the voltage levels of ``ports`` in one round trip; levels, outputs and the error queue are read back."""
+        assignments = " ".join(f"{port}.source.levelv={{:.10g}}" for port in ports)
+        shown = [f"{port}.source.levelv" for port in ports] + [f"{port}.source.output" for port in ports]
+        message = f"{assignments} print({','.join(shown)},errorqueue.count)"
+        count = len(ports)
+
+        def write(levels: Sequence[float]) -> None:
+            self._prepare()
+            values = [float(part) for part in self._converse(message.format(*levels), "setting levels").split("\t")]
+            if values[-1] != 0:
+                self.check_errors("setting levels")
+            for position, (level, port) in enumerate(zip(levels, ports, strict=True)):
+                if abs(values[position] - level) > 1e-3 * max(abs(level), 1e-3):
+                    raise self.fault(f"{port} is at {values[position]:g} V, although {level:g} V was sent")
+                if values[count + position] == 0:
+                    raise self.fault(f"{port} has its output off, although it was on; was the instrument switched off?")
+
+        return write
+
+    def condition_reader(self, ports: Sequence[str]) -> Callable[[], list[Condition]]:
+        """Level, output and compliance of ``ports`` in one round trip."""
+        shown = ",".join(f"{port}.source.levelv,{port}.source.output,{port}.source.compliance" for port in ports)
+        message = f"print({shown})"
+
+        def look() -> list[Condition]:
+            parts = self._session.query(message).split("\t")
+            return [
+                Condition(float(parts[k]), float(parts[k + 1]) != 0, parts[k + 2].strip() == "false")
+                for k in range(0, len(parts), 3)
+            ]
+
+        return look
+
+    def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
+        """Read ``terminals`` (port, ``volt`` | ``curr``), both channels overlapped, as one REAL64 block."""
+        name = self._routine("\n".join(_measuring(terminals)), "count")
+        return self._reader(terminals, lambda samples: f"{name}({samples})", 0.0)
+
+    def stepped_acquisition(
+        self, ports: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float
+    ) -> Callable[[Sequence[float], int], Acquired]:
+        """Set the levels of ``ports``, wait ``dwell`` s inside the instrument, read ``terminals``: one round trip a point."""
+        levels = [f"level{position}" for position in range(len(ports))]
+        body = [f"{port}.source.levelv = {level}" for port, level in zip(ports, levels, strict=True)]
+        body.append(f"delay({dwell:.9g})")
+        name = self._routine("\n".join(body + _measuring(terminals)), ", ".join(["count", *levels]))
+
+        def step(values: Sequence[float], samples: int) -> Acquired:
+            call = f"{name}({samples},{','.join(f'{value:.10g}' for value in values)})"
+            return self._reader(terminals, lambda _: call, dwell)(samples)
+
+        return step
+
+    def _reader(
+        self, terminals: Sequence[tuple[str, str]], call: Callable[[int], str], extra: float
+    ) -> Callable[[int], Acquired]:
+        columns = len(terminals)
+        slowest = max(_seconds_per_sample(self, port) for port, _ in terminals)
+        patience = self._session.link.timeout
+
+        def read(samples: int) -> Acquired:
+            duration = 2 * samples * slowest + extra
+            timeout = None if duration < 0.5 * patience else patience + 2 * duration
+            block = self._session.query_bytes(call(samples), 3 + 16 * columns * samples, timeout=timeout)
+            table = self.unpack(block, samples, 2 * columns)
+            values = table[:, :columns]
+            status = table[:, columns:].astype(np.int64)
+            lost = np.abs(values) >= OVERFLOW
+            overload = lost | ((status & (IN_COMPLIANCE | OVER_TEMPERATURE)) != 0)
+            return Acquired(np.where(lost, np.nan, values), overload)
+
+        return read
+
+    def pulse(self, port: str, level: float, width: float, *, period: float, count: int = 1) -> None:
+        """Voltage pulses from 0 V, run by the instrument itself; ends at 0 V whatever becomes of the host. Seconds, volts."""
+        if not 0 < width < period:
+            raise ConfigError(f"{self.name}.{port}: a pulse of {width:g} s does not fit into a period of {period:g} s")
+        self.submodules[port].parameters["volt"].validate(level)
+        body = (
+            "for index = 1, count do\n"
+            f"{port}.source.levelv = level delay(width)\n"
+            f"{port}.source.levelv = 0 delay(period - width)\n"
+            f"end\n{port}.source.levelv = 0\nprint({port}.source.levelv, errorqueue.count)"
+        )
+        name = self._routine(body, "level, width, period, count")
+        patience = self._session.link.timeout + 2 * count * period
+        reply = self._session.query(f"{name}({level:.10g},{width:.10g},{period:.10g},{count})", timeout=patience)
+        if float(reply.split("\t")[1]) != 0:
+            self.check_errors("a pulse")
+
+
+def _measuring(terminals: Sequence[tuple[str, str]]) -> list[str]:
+    wanted: dict[str, set[str]] = {}
+    for port, parameter in terminals:
+        wanted.setdefault(port, set()).add(parameter)
+    lines = [f"{port}.nvbuffer1.clear() {port}.nvbuffer2.clear() {port}.measure.count = count" for port in wanted]
+    for port, parameters in wanted.items():
+        if len(parameters) == 2:
+            lines.append(f"{port}.measure.overlappediv({port}.nvbuffer1, {port}.nvbuffer2)")
+        else:
+            (parameter,) = parameters
+            lines.append(f"{port}.measure.overlapped{_MEASURE[parameter]}({port}.nvbuffer1)")
+    buffers = [f"{port}.nvbuffer{2 if parameter == 'volt' and len(wanted[port]) == 2 else 1}" for port, parameter in terminals]
+    lines.append("waitcomplete()")
+    lines.extend(f"{port}.measure.count = 1" for port in wanted)
+    lines.append("format.data = format.REAL64")
+    columns = [f"{buffer}.readings" for buffer in buffers] + [f"{buffer}.statuses" for buffer in buffers]
+    lines.append(f"printbuffer(1, count, {', '.join(columns)})")
+    return lines
+
+
+def _seconds_per_sample(unit: Keithley2600B, port: str) -> float:
+    known = unit.settings().get(f"{port}.nplc", 1.0)
+    return float(known) / 50.0 if isinstance(known, int | float) else 0.5
+
+
+class _Low(Keithley2600B):
+    voltage_ranges = (0.1, 1.0, 6.0, 40.0)
+    current_ranges = (100e-9, 1e-6, 10e-6, 100e-6, 1e-3, 10e-3, 100e-3, 1.0, 3.0)
+    compliance_span = (10e-9, 3.0)
+    spans = (40.4, 3.03)
+
+
+class Keithley2602B(_Low):
+    """Two channels, 40 V, 3 A, ranges from 100 nA. Manual: 2600BS-901-01."""
+
+
+class Keithley2636B(Keithley2600B):
+    """Two channels, 200 V, 1.5 A, current measured from the 100 pA range. Manual: 2600BS-901-01."""
+
+    voltage_ranges = (0.2, 2.0, 20.0, 200.0)
+    current_ranges = (100e-12, 1e-9, 10e-9, 100e-9, 1e-6, 10e-6, 100e-6, 1e-3, 10e-3, 100e-3, 1.0, 1.5)
+    compliance_span = (100e-12, 1.5)
+    spans = (202.0, 1.515)

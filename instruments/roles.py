@@ -1,0 +1,147 @@
+"""What a bench needs of an instrument: the roles a driver plays, as protocols and plain data.
+
+A driver's *port* (a QCoDeS submodule such as ``smu.smua``, or the instrument itself) can be a Source, a Meter, or both.
+The *instrument* moves all its sources in one message and reads all its meters in one transfer, because round trips cost.
+Values are SI. Everything here may raise InstrumentError.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from hil.core.types import BoolArray, FloatArray, Quantity, SafeAction
+from instruments.wiring import Setting
+
+OVERFLOW = 9.8e37
+"""|x| at or above this is no reading: 9.91e37 is not-a-number, ±9.9e37 infinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """How a source will be used: span of its levels, compliance (A), greatest slew (per s), its settings."""
+
+    quantity: Quantity
+    minimum: float
+    maximum: float
+    compliance: float | None
+    slew: float
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+
+class SourceState(NamedTuple):
+    """What the instrument itself says: programmed level, level measured now (NaN if it cannot), output on."""
+
+    level: float
+    actual: float
+    on: bool
+
+
+class Condition(NamedTuple):
+    """One look at a source that is on: level read back, output still on, in limits (reached, and not at compliance)."""
+
+    level: float
+    on: bool
+    in_limits: bool
+
+
+class Acquired(NamedTuple):
+    """Readings of some terminals: values and overload, (samples, n). A value in overload may be NaN."""
+
+    values: FloatArray
+    overload: BoolArray
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A port that can be driven."""
+
+    def source_quantities(self) -> Mapping[str, Quantity]:
+        """Parameter name -> quantity that can be driven."""
+        ...
+
+    def configure_source(self, plan: SourcePlan) -> Sequence[str]:
+        """Prepare with the output off: range locked to the span, compliance set and read back. Returns warnings."""
+        ...
+
+    def source_state(self) -> SourceState:
+        """Ask the instrument."""
+        ...
+
+    def enable(self, level: float) -> None:
+        """Output on at ``level``; verified."""
+        ...
+
+    def disable(self, action: SafeAction) -> None:
+        """Leave the terminal alone in the way ``action`` says; verified."""
+        ...
+
+
+@runtime_checkable
+class SourceInstrument(Protocol):
+    """An instrument with sources."""
+
+    def level_writer(self, ports: Sequence[str]) -> Callable[[Sequence[float]], None]:
+        """A function that sets the levels of ``ports`` in as few messages as can be and polls the error queue."""
+        ...
+
+    def condition_reader(self, ports: Sequence[str]) -> Callable[[], list[Condition]]:
+        """A function that looks at ``ports``."""
+        ...
+
+
+@runtime_checkable
+class Meter(Protocol):
+    """A port that can be read."""
+
+    def meter_quantities(self) -> Mapping[str, Quantity]:
+        """Parameter name -> quantity that can be read."""
+        ...
+
+    def configure_meter(self, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
+        """Range, integration time and the like; no output is touched. Returns warnings."""
+        ...
+
+
+@runtime_checkable
+class MeterInstrument(Protocol):
+    """An instrument with meters. ``simultaneous`` tells whether all its ports are read at one moment."""
+
+    simultaneous: bool
+
+    def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
+        """A function that takes ``n`` samples of all (port, parameter) in one transfer."""
+        ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """What every driver of this package has."""
+
+    def identity(self) -> str:
+        """The verified reply to the identity query."""
+        ...
+
+    def errors(self) -> list[str]:
+        """Take everything out of the error queue; empty if there was nothing."""
+        ...
+
+    def settings(self) -> Mapping[str, object]:
+        """JSON: ranges, integration times, limits as last set and read back; sends nothing."""
+        ...
+
+
+@runtime_checkable
+class PressurePort(Source, Protocol):
+    """A source of pressure: slews by itself, and can vent."""
+
+    def set_slew(self, pascal_per_second: float) -> None:
+        """How fast the controller moves from now on; read back."""
+        ...
+
+    def pressure_now(self) -> float:
+        """Measured pressure, Pa, in the same reference as the set-point."""
+        ...
+
+    def vented(self) -> bool:
+        """Whether a vent has ended."""
+        ...

@@ -1,0 +1,190 @@
+"""The way to the safe state: voltages first, then pressures, every channel tried whatever the others do.
+
+A pressure is never vented alone while it has an edge in common with another: all linked pressures first meet at one value,
+then vent together, so that the difference across an edge stays within its limit on the way down, too.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf, isfinite
+from typing import TypeVar
+
+import numpy as np
+
+from hil.core.clock import Clock
+from hil.core.errors import HilError, InstrumentError
+from hil.core.safety import SafetyEnvelope
+from hil.core.types import FloatArray, Quantity, SafeAction
+from instruments.roles import PressurePort
+from instruments.terminals import Drive, Movers, Output
+
+T = TypeVar("T")
+ATMOSPHERE = 101_325.0  # Pa; used only to judge whether a neighbour may vent next to a controller that does not answer
+
+
+class WayHome:
+    """Brings drives to their safe states. ``period``: time between the points of a ramp, s."""
+
+    def __init__(self, envelope: SafetyEnvelope, clock: Clock, movers: Movers, period: float) -> None:
+        self._envelope = envelope
+        self._clock = clock
+        self._movers = movers
+        self._period = period
+
+    def go(self, drives: Sequence[Drive]) -> None:
+        """Reach the safe state of every drive that was touched; raises one InstrumentError with all problems at the end."""
+        problems: list[str] = []
+        touched = [drive for drive in drives if drive.touched]
+        # An instrument that has just failed costs its whole time-out: the others go first.
+        touched.sort(key=lambda drive: bool(drive.instrument.session.failed))
+        pressures = [drive for drive in touched if drive.plan.quantity is Quantity.PRESSURE]
+        others = [drive for drive in touched if drive.plan.quantity is not Quantity.PRESSURE]
+        self._ramp_down([drive for drive in others if drive.output is Output.ON], problems)
+        for drive in others:
+            self._leave(drive, problems)
+        self._release(pressures, problems)
+        if problems:
+            raise InstrumentError("the safe state was not reached everywhere: " + "; ".join(problems))
+
+    # -- voltages -----------------------------------------------------------------------------------------------
+
+    def _ramp_down(self, drives: Sequence[Drive], problems: list[str]) -> None:
+        level = [drive for drive in drives if drive.channel.safe.action is SafeAction.LEVEL and isfinite(drive.level)]
+        if not level:
+            return
+        change = np.array([drive.channel.safe.value - drive.level for drive in level])
+        slews = np.array([_emergency_slew(drive) for drive in level])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            count = max(1, int(np.ceil(np.max(np.abs(change) / (slews * self._period)))))
+        start = np.array([drive.level for drive in level])
+        alive = dict(self._per_instrument(level))
+        for step in range(1, count + 1):
+            points = start + change * (step / count)
+            for key, (write, positions) in tuple(alive.items()):
+                if attempt(partial(write, [float(points[k]) for k in positions]), problems) is None:
+                    del alive[key]
+            if step < count and alive:
+                self._clock.sleep(self._period)
+
+    def _per_instrument(self, drives: Sequence[Drive]) -> list[tuple[int, tuple[Callable[[Sequence[float]], None], list[int]]]]:
+        return list(enumerate(self._movers.writers(drives)))
+
+    def _leave(self, drive: Drive, problems: list[str]) -> None:
+        safe = drive.channel.safe
+        if safe.action is SafeAction.NONE or (safe.action is SafeAction.LEVEL and safe.value != 0.0):
+            drive.level = safe.value if safe.action is SafeAction.LEVEL else drive.level
+            return
+        if attempt(lambda: drive.port.disable(safe.action), problems) is not None:
+            drive.output = Output.OFF
+            drive.level = 0.0
+
+    # -- pressures ----------------------------------------------------------------------------------------------
+
+    def _release(self, drives: Sequence[Drive], problems: list[str]) -> None:
+        silent: list[Drive] = []
+        for drive in drives:
+            now = attempt(partial(_pressure_now, drive), problems)
+            if now is None:
+                silent.append(drive)
+            else:
+                drive.level = now
+        answering = [drive for drive in drives if drive not in silent]
+        venting = [drive for drive in answering if drive.channel.safe.action is SafeAction.VENT]
+        linked = [drive for drive in venting if drive.output is Output.ON and self._has_edge(drive)]
+        if len(linked) > 1:
+            self._meet(linked, problems)
+        for drive in answering:
+            self._settle_pressure(drive, silent, problems)
+
+    def _has_edge(self, drive: Drive) -> bool:
+        name = drive.channel.name
+        return any(name in (limit.plus, limit.minus) for limit in self._envelope.edges)
+
+    def _meet(self, drives: Sequence[Drive], problems: list[str]) -> None:
+        """All linked pressures move together, along straight lines, to one value inside everybody's limits."""
+        start = np.array([drive.level for drive in drives])
+        low = max(drive.channel.minimum for drive in drives)
+        high = min(drive.channel.maximum for drive in drives)
+        common = float(np.median(start))
+        goal: FloatArray = np.array(
+            [
+                float(
+                    np.clip(common, low, high) if low <= high else np.clip(common, drive.channel.minimum, drive.channel.maximum)
+                )
+                for drive in drives
+            ]
+        )
+        slews = np.array([_emergency_slew(drive) for drive in drives])
+        for drive, slew in zip(drives, slews, strict=True):
+            if isfinite(slew):
+                attempt(partial(_pressure(drive).set_slew, float(slew)), problems)
+        duration = float(np.max(np.abs(goal - start) / slews))
+        count = max(1, int(np.ceil(duration / self._period)))
+        for step in range(1, count + 1):
+            points = start + (goal - start) * (step / count)
+            for write, positions in self._movers.writers(drives):
+                attempt(partial(write, [float(points[k]) for k in positions]), problems)
+            if count > 1:
+                self._clock.sleep(self._period)
+        self._wait_for(drives, self._clock.now() + 5.0 + duration)
+
+    def _wait_for(self, drives: Sequence[Drive], deadline: float) -> None:
+        while self._clock.now() < deadline:
+            try:
+                reached = [c.in_limits for look, _ in self._movers.lookers(drives) for c in look()]
+            except HilError:
+                return
+            if all(reached):
+                return
+            self._clock.sleep(max(self._period, 0.05))
+
+    def _settle_pressure(self, drive: Drive, silent: Sequence[Drive], problems: list[str]) -> None:
+        safe = drive.channel.safe
+        if safe.action is SafeAction.NONE:
+            return
+        if safe.action is SafeAction.LEVEL:
+            self._ramp_down([drive] if drive.output is Output.ON else [], problems)
+            return
+        if safe.action is SafeAction.VENT:
+            for other in silent:
+                if self._would_break(drive, other):
+                    problems.append(
+                        f"{drive.channel.name!r} was not vented and holds its pressure: {other.channel.name!r} on the other side "
+                        "does not answer, and the difference between them would exceed its limit"
+                    )
+                    return
+        if attempt(lambda: drive.port.disable(safe.action), problems) is not None:
+            drive.output = Output.OFF
+
+    def _would_break(self, drive: Drive, silent: Drive) -> bool:
+        pair = {drive.channel.name, silent.channel.name}
+        return any(
+            {limit.plus, limit.minus} == pair and abs(silent.level - ATMOSPHERE) > limit.maximum for limit in self._envelope.edges
+        )
+
+
+def attempt(action: Callable[[], T], problems: list[str]) -> T | bool | None:
+    """Do ``action``; its result (True where it has none), or None after noting what went wrong."""
+    try:
+        result = action()
+    except (HilError, OSError, ValueError, TypeError) as error:
+        text = str(error)
+        if text not in problems:
+            problems.append(text)
+        return None
+    return True if result is None else result
+
+
+def _pressure(drive: Drive) -> PressurePort:
+    port = drive.port
+    if not isinstance(port, PressurePort):
+        raise InstrumentError(f"{drive.path} is no pressure controller")
+    return port
+
+
+def _pressure_now(drive: Drive) -> float:
+    return _pressure(drive).pressure_now()
+
+
+def _emergency_slew(drive: Drive) -> float:
+    return drive.channel.emergency_slew if drive.channel.emergency_slew < inf else max(drive.channel.max_slew, 0.0)

@@ -1,0 +1,191 @@
+"""From instrument specifications to an open QCoDeS station: only classes on a list, nothing guessed, nothing written.
+
+A station file must not be able to run code, so a class is looked up in the allow-list before anything is imported: drivers
+of this package, the stock QCoDeS drivers named below, and drivers that an installed package registers under the entry point
+``memristor_hil.instruments``.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import instruments
+from hil.core.errors import ConfigError, InstrumentError
+from instruments.wiring import ControlWire, InstrumentSpec, OutputWire, ParameterPath
+
+if TYPE_CHECKING:
+    from qcodes.station import Station
+
+STOCK = frozenset(
+    f"qcodes.instrument_drivers.{name}"
+    for name in (
+        "Keithley.Keithley2400",
+        "Keithley.Keithley2450",
+        "Keithley.Keithley2601B",
+        "Keithley.Keithley2602B",
+        "Keithley.Keithley2604B",
+        "Keithley.Keithley2612B",
+        "Keithley.Keithley2614B",
+        "Keithley.Keithley2634B",
+        "Keithley.Keithley2636B",
+        "Keithley.Keithley2000",
+        "Keithley.Keithley6500",
+        "Keithley.Keithley7510",
+        "Keysight.Keysight34465A",
+        "yokogawa.YokogawaGS200",
+    )
+)
+"""Stock drivers that may stand in a station. They can be read by outputs; controls need a driver that plays a role."""
+
+_REFUSED = {
+    "initial_value": "would write to the hardware on loading",
+    "initial_values": "would write to the hardware on loading",
+    "parameters": "limits belong to `controls`",
+    "add_parameters": "drivers declare their parameters themselves",
+    "init": "write its arguments directly into `options`",
+}
+_RESERVED = ("self", "name", "address", "session")
+
+
+def allowed_types() -> tuple[str, ...]:
+    """Every driver class a station may name, sorted; imports the modules of this package only."""
+    own = [f"{driver.__module__}.{driver.__name__}" for driver in own_drivers()]
+    return tuple(sorted([*own, *STOCK, *_registered()]))
+
+
+def own_drivers() -> list[type[Any]]:
+    """The concrete driver classes of this package."""
+    from instruments.base import BenchInstrument
+
+    found = []
+    for module_info in pkgutil.iter_modules(instruments.__path__):
+        module = importlib.import_module(f"instruments.{module_info.name}")
+        for name, member in vars(module).items():
+            if (
+                isinstance(member, type)
+                and issubclass(member, BenchInstrument)
+                and member.__module__ == module.__name__
+                and hasattr(member, "link")
+                and name[0].isalpha()
+                and not inspect.isabstract(member)
+                and getattr(member, "concrete", True)
+            ):
+                found.append(member)
+    return found
+
+
+def _registered() -> dict[str, str]:
+    return {point.value.replace(":", "."): point.name for point in entry_points(group="memristor_hil.instruments")}
+
+
+def driver_class(spec: InstrumentSpec) -> type[Any]:
+    """The class ``spec.type`` names; ConfigError, before any import, if it is not on the list."""
+    module_name, _, class_name = spec.type.rpartition(".")
+    own = {f"instruments.{module.name}" for module in pkgutil.iter_modules(instruments.__path__)}
+    if module_name in own:
+        found = [driver for driver in own_drivers() if driver.__module__ == module_name and driver.__name__ == class_name]
+        if found:
+            return found[0]
+    elif spec.type in STOCK or spec.type in _registered():
+        loaded: type[Any] = getattr(importlib.import_module(module_name), class_name)
+        return loaded
+    raise ConfigError(
+        f"instrument {spec.name!r}: {spec.type!r} is not on the list of drivers a station may name; "
+        f"drivers: {', '.join(allowed_types())}"
+    )
+
+
+def check_station(
+    specs: Sequence[InstrumentSpec], controls: Sequence[ControlWire], outputs: Sequence[OutputWire]
+) -> dict[str, type[Any]]:
+    """Everything about a station that can be judged without opening it; the driver classes by instrument name.
+
+    Raises ConfigError: unknown type or option, two instruments on one address, two controls on one parameter, a path to no
+    instrument.
+    """
+    classes: dict[str, type[Any]] = {}
+    addresses: dict[str, str] = {}
+    for spec in specs:
+        if spec.name in classes:
+            raise ConfigError(f"instrument {spec.name!r} stands twice in the station; give every instrument one name")
+        other = addresses.setdefault(spec.address.strip().upper(), spec.name)
+        if other != spec.name:
+            raise ConfigError(f"instruments {other!r} and {spec.name!r} have the same address {spec.address}; correct one")
+        classes[spec.name] = driver_class(spec)
+        _check_options(spec, classes[spec.name])
+    driven: dict[str, str] = {}
+    wires: list[ControlWire | OutputWire] = [*controls, *outputs]
+    for wire in wires:
+        if not wire.parameter:
+            continue
+        path = parse_path(wire.parameter, wire.channel.name)
+        if path.instrument not in classes:
+            known = ", ".join(classes) or "none"
+            raise ConfigError(
+                f"channel {wire.channel.name!r}: there is no instrument {path.instrument!r} in the station; instruments: {known}"
+            )
+        if isinstance(wire, ControlWire):
+            first = driven.setdefault(str(path), wire.channel.name)
+            if first != wire.channel.name:
+                raise ConfigError(f"controls {first!r} and {wire.channel.name!r} both drive {path}; one output, one control")
+    return classes
+
+
+def parse_path(text: str, channel: str) -> ParameterPath:
+    """``text`` split; ConfigError naming ``channel``."""
+    try:
+        return ParameterPath.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"channel {channel!r}: {error}") from None
+
+
+def _check_options(spec: InstrumentSpec, driver: type[Any]) -> None:
+    known = [name for name in _options(driver) if name not in _RESERVED]
+    for key in spec.options:
+        if key in _REFUSED:
+            raise ConfigError(f"instrument {spec.name!r}: option {key!r} is refused: it {_REFUSED[key]}")
+        if key not in known:
+            raise ConfigError(f"instrument {spec.name!r}: unknown option {key!r}; options: {', '.join(known) or 'none'}")
+
+
+def _options(driver: type[Any]) -> list[str]:
+    from instruments.base import BenchInstrument
+
+    target = BenchInstrument if issubclass(driver, BenchInstrument) else driver
+    names: list[str] = []
+    for cls in driver.__mro__ if target is BenchInstrument else (driver,):
+        signature = inspect.signature(vars(cls).get("__init__", object))
+        names += [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in names]
+        if cls is target:
+            break
+    return names
+
+
+def build_station(specs: Sequence[InstrumentSpec], classes: dict[str, type[Any]]) -> "Station":
+    """Open every instrument and verify who answers. Sends identity queries only; closes everything again on failure."""
+    from qcodes.instrument import Instrument
+    from qcodes.station import Station
+
+    station = Station(default=False)
+    try:
+        for spec in specs:
+            if Instrument.exist(spec.name):
+                raise InstrumentError(
+                    f"an instrument {spec.name!r} is open in this process already; close the other backend before this one"
+                )
+            driver = classes[spec.name]
+            station.add_component(driver(spec.name, spec.address, **spec.options))
+    except BaseException:
+        close_station(station)
+        raise
+    return station
+
+
+def close_station(station: "Station") -> None:
+    """Close every link; sends nothing."""
+    for name in list(station.components):
+        component: Any = station.remove_component(name)
+        component.close()

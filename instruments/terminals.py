@@ -1,0 +1,208 @@
+"""Controls and outputs tied to the ports of open drivers, and grouped so that each instrument is spoken to once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+
+from hil.core.errors import ConfigError
+from hil.core.types import Channel, FloatArray
+from hil.experiment.units import parse
+from instruments.roles import OVERFLOW, Acquired, Condition, Meter, MeterInstrument, Source, SourceInstrument, SourcePlan
+from instruments.station import parse_path
+from instruments.wiring import SETUP_UNITS, ControlWire, OutputWire, Setting
+
+
+class Output(Enum):
+    """What we know of a source's output."""
+
+    UNTOUCHED = auto()
+    OFF = auto()
+    FLOATING = auto()
+    ON = auto()
+
+
+@dataclass
+class Drive:
+    """One control on one port. ``level``: where the terminal was last seen; ``commanded``: what was last sent there."""
+
+    channel: Channel
+    path: str
+    instrument: Any
+    port_name: str
+    port: Source
+    plan: SourcePlan
+    output: Output = Output.UNTOUCHED
+    level: float = 0.0
+    commanded: float = float("nan")
+    on_course: bool = False
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything may have been written to its output."""
+        return self.output is not Output.UNTOUCHED
+
+
+@dataclass(frozen=True)
+class Sense:
+    """One output on one port."""
+
+    channel: Channel
+    path: str
+    instrument: Any
+    port_name: str
+    parameter: str
+    port: Any
+    settings: Mapping[str, Setting]
+
+
+class PlainMeter:
+    """Reads the parameters of a driver that plays no role of its own, one query each."""
+
+    simultaneous = False
+
+    def __init__(self, instrument: Any) -> None:
+        self._instrument = instrument
+
+    def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
+        """A function that gets every parameter ``n`` times."""
+        parameters = [_port(self._instrument, port).parameters[name] for port, name in terminals]
+
+        def read(samples: int) -> Acquired:
+            values = np.array([[float(parameter.get()) for parameter in parameters] for _ in range(samples)])
+            lost = ~(np.abs(values) < OVERFLOW)
+            return Acquired(np.where(lost, np.nan, values), lost)
+
+        return read
+
+
+def settings_in_si(raw: Mapping[str, object], unit: str, where: str) -> dict[str, Setting]:
+    """Settings as numbers in SI; text with a unit is parsed. ConfigError for a key no driver knows."""
+    parsed: dict[str, Setting] = {}
+    for key, value in raw.items():
+        if key not in SETUP_UNITS:
+            raise ConfigError(f"{where}: unknown setup {key!r}; known: {', '.join(SETUP_UNITS)}")
+        of = SETUP_UNITS[key]
+        if of is None or value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)):
+            if not isinstance(value, int | float | str):
+                raise ConfigError(f"{where}: setup {key!r} cannot be {value!r}")
+            parsed[key] = value
+        else:
+            parsed[key] = parse(value, of or unit)
+    return parsed
+
+
+def _port(instrument: Any, name: str) -> Any:
+    port = instrument
+    for part in name.split(".") if name else ():
+        if part not in port.submodules:
+            known = ", ".join(port.submodules) or "none (its parameters stand directly on it)"
+            raise ConfigError(f"instrument {instrument.name!r} has no port {part!r}; ports: {known}")
+        port = port.submodules[part]
+    return port
+
+
+def tie_control(wire: ControlWire, parameter: str, components: Mapping[str, Any]) -> Drive:
+    """The drive of one control; ConfigError where the port cannot do what is asked."""
+    channel = wire.channel
+    path = parse_path(parameter, channel.name)
+    instrument = components[path.instrument]
+    port = _port(instrument, path.port)
+    if not (isinstance(port, Source) and isinstance(instrument, SourceInstrument)):
+        raise ConfigError(
+            f"control {channel.name!r}: {parameter} cannot be driven; {type(instrument).__name__} is no source there"
+        )
+    quantities = port.source_quantities()
+    if path.quantity not in quantities or quantities[path.quantity] is not channel.quantity:
+        able = ", ".join(f"{name} ({quantity.value})" for name, quantity in quantities.items())
+        raise ConfigError(
+            f"control {channel.name!r} wants to drive {parameter} in {channel.quantity.value}; this port drives {able}"
+        )
+    settings = settings_in_si(wire.setup, channel.quantity.value, f"control {channel.name!r}")
+    plan = SourcePlan(channel.quantity, channel.minimum, channel.maximum, wire.compliance, channel.max_slew, settings)
+    return Drive(channel, parameter, instrument, path.port, port, plan)
+
+
+def tie_output(wire: OutputWire, parameter: str, components: Mapping[str, Any]) -> Sense:
+    """The sense of one output; ConfigError where the port cannot be read in that quantity."""
+    channel = wire.channel
+    path = parse_path(parameter, channel.name)
+    instrument = components[path.instrument]
+    port = _port(instrument, path.port)
+    settings = settings_in_si(wire.setup, channel.quantity.value, f"output {channel.name!r}")
+    if isinstance(port, Meter):
+        quantities = port.meter_quantities()
+        found = quantities.get(path.quantity)
+        if found is not channel.quantity:
+            able = ", ".join(f"{name} ({quantity.value})" for name, quantity in quantities.items()) or "nothing"
+            raise ConfigError(
+                f"output {channel.name!r}: {parameter} is not read in {channel.quantity.value}; this port reads {able}"
+            )
+        return Sense(channel, parameter, instrument, path.port, path.quantity, port, settings)
+    plain = port.parameters.get(path.quantity)
+    if plain is None or plain.unit != channel.quantity.value:
+        raise ConfigError(f"output {channel.name!r}: {parameter} is no parameter read in {channel.quantity.value}")
+    if settings:
+        raise ConfigError(f"output {channel.name!r}: {type(instrument).__name__} takes no setup through the bench file")
+    return Sense(channel, parameter, instrument, path.port, path.quantity, None, settings)
+
+
+def by_instrument(members: Sequence[Any]) -> list[tuple[Any, list[int]]]:
+    """(instrument, positions of its members) in the order in which instruments first appear."""
+    groups: dict[int, tuple[Any, list[int]]] = {}
+    for position, member in enumerate(members):
+        groups.setdefault(id(member.instrument), (member.instrument, []))[1].append(position)
+    return list(groups.values())
+
+
+class Movers:
+    """Level writers and condition readers, compiled once for every set of drives that moves together."""
+
+    def __init__(self) -> None:
+        self._writers: dict[tuple[int, ...], list[tuple[Callable[[Sequence[float]], None], list[int]]]] = {}
+        self._lookers: dict[tuple[int, ...], list[tuple[Callable[[], list[Condition]], list[int]]]] = {}
+
+    def writers(self, drives: Sequence[Drive]) -> list[tuple[Callable[[Sequence[float]], None], list[int]]]:
+        """(function, positions in ``drives``) per instrument, in declared order."""
+        key = tuple(map(id, drives))
+        if key not in self._writers:
+            self._writers[key] = [
+                (instrument.level_writer([drives[k].port_name for k in positions]), positions)
+                for instrument, positions in by_instrument(drives)
+            ]
+        return self._writers[key]
+
+    def lookers(self, drives: Sequence[Drive]) -> list[tuple[Callable[[], list[Condition]], list[int]]]:
+        """(function, positions in ``drives``) per instrument."""
+        key = tuple(map(id, drives))
+        if key not in self._lookers:
+            self._lookers[key] = [
+                (instrument.condition_reader([drives[k].port_name for k in positions]), positions)
+                for instrument, positions in by_instrument(drives)
+            ]
+        return self._lookers[key]
+
+
+class Reader:
+    """Takes samples of several outputs, one transfer per instrument, ``reading`` order kept."""
+
+    def __init__(self, senses: Sequence[Sense]) -> None:
+        self._count = len(senses)
+        self._parts: list[tuple[Callable[[int], Acquired], list[int]]] = []
+        for instrument, positions in by_instrument(senses):
+            meter: MeterInstrument = instrument if isinstance(instrument, MeterInstrument) else PlainMeter(instrument)
+            terminals = [(senses[k].port_name, senses[k].parameter) for k in positions]
+            self._parts.append((meter.acquisition(terminals), positions))
+
+    def __call__(self, samples: int) -> tuple[FloatArray, Any]:
+        """Values and overload, (samples, n)."""
+        if len(self._parts) == 1:
+            values, overload = self._parts[0][0](samples)
+            return values, overload
+        table = np.empty((samples, self._count))
+        flags = np.empty((samples, self._count), dtype=np.bool_)
+        for acquire, positions in self._parts:
+            table[:, positions], flags[:, positions] = acquire(samples)
+        return table, flags
