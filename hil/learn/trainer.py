@@ -1,0 +1,339 @@
+"""The training loop: probes out, readings in, one update at a time. It knows a backend only by what it declares."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from hil.core.backend import Backend
+from hil.core.errors import ConfigError
+from hil.core.events import StepDone
+from hil.core.types import Determinism, FloatArray, SettlePolicy
+from hil.learn.feasible import FeasibleSet
+from hil.learn.gradients.base import Evaluations, GradientEstimate, GradientEstimator, Probes
+from hil.learn.loss import Loss, SummedSquaredError
+from hil.learn.optimise import Optimiser
+from hil.learn.scale import Scale
+from hil.learn.tasks import Bindings, Task, outputs_of
+from hil.learn.training_state import Ending, Point, StopRule
+
+CLAMPED = "clamped:"
+"""How a backend's warning begins when a device sits on a floor or a source in compliance: its gradient is not to be trusted."""
+
+
+class Trainer:
+    """Finite-difference (or any other estimator's) training on any backend.
+
+    ``steps()`` yields a StepDone for the starting point (step 0) and after every update; ``ending`` and ``reason`` then
+    say why it stopped. All state is in ``state_dict()`` (JSON); a trainer of the same making that loads it continues
+    exactly where this one stood, inside a gradient plan too. ``checkpoint`` is given it after every block of readings.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        task: Task,
+        bindings: Bindings,
+        scale: Scale,
+        feasible: FeasibleSet,
+        start: FloatArray,
+        estimator: GradientEstimator,
+        optimiser: Optimiser,
+        *,
+        stop: StopRule,
+        policy: SettlePolicy,
+        samples: int = 1,
+        final_samples: int = 20,
+        loss: Loss | None = None,
+        rng: np.random.Generator | None = None,
+        block: int | None = None,
+        warnings: Callable[[], Sequence[str]] | None = None,
+        checkpoint: Callable[[Mapping[str, object]], None] | None = None,
+    ) -> None:
+        """``start``: (n,) SI. ``block``: stimuli measured per call of the backend (None: a whole round of probes)."""
+        self.backend, self.task, self.bindings, self.scale, self.feasible = backend, task, bindings, scale, feasible
+        self.estimator, self.optimiser, self.stop, self.policy = estimator, optimiser, stop, policy
+        self.samples, self.final_samples = samples, max(final_samples, samples)
+        self.loss: Loss = SummedSquaredError() if loss is None else loss
+        self.rng = np.random.default_rng(0) if rng is None else rng
+        self.block = block
+        self._warnings = warnings or (lambda: ())
+        self._keep = checkpoint
+        projected, active = feasible.project(np.asarray(start, dtype=np.float64))
+        if active:
+            raise ConfigError(
+                f"the start of the weights lies outside the limits of {', '.join(active)}; start inside, or widen the limits"
+            )
+        self.theta = scale.to_theta(projected)
+        self.step = 0
+        self.history: list[float] = []
+        self.base: Point | None = None
+        self.best: Point | None = None
+        self.ending: Ending | None = None
+        self.reason = ""
+        self._noise: FloatArray | None = None
+        self._plan: list[list[dict[str, Any]]] = []
+        self._plan_rng: object = None
+        self._gradient: GradientEstimate | None = None
+        self._active: tuple[str, ...] = ()
+        self._announced = False
+        self._stands = False
+        self._best_steps: list[float] = []
+
+    # -- what a caller sees -------------------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Present weights by name, SI."""
+        return self.weights_at(self.theta)
+
+    def weights_at(self, theta: FloatArray) -> dict[str, float]:
+        """Weights by name, SI, at coordinates (n,)."""
+        return {name: float(value) for name, value in zip(self.bindings.weights, self.scale.to_si(theta), strict=True)}
+
+    def outputs_at(self, point: Point) -> dict[str, float]:
+        """Target outputs by name; of a batch, those of input k as ``name[k]``."""
+        names = self.task.output_names
+        if len(self.task) == 1:
+            return {name: float(value) for name, value in zip(names, point.outputs[0], strict=True)}
+        return {f"{name}[{row}]": float(point.outputs[row, k]) for row in range(len(self.task)) for k, name in enumerate(names)}
+
+    def threshold(self, point: Point) -> float:
+        """The loss at which training stops: max(requested, 4 · std of the cost). Below it readings cannot tell."""
+        return max(self.stop.loss_below or 0.0, 4.0 * point.loss_std)
+
+    def steps(self) -> Iterator[StepDone]:
+        """Train. Stop by ceasing to iterate; iterate again to go on. Raises what ``Backend.measure`` raises."""
+        while self.ending is None:
+            clamps = self._clamps()
+            base = self._settled_base()
+            if not self._announced:
+                self._announced = True
+                self.history.append(base.loss)
+                if self.best is None or base.loss < self.best.loss:
+                    self.best = base
+                self._best_steps.append(self.best.loss)
+                yield self._event(base, self._clamps() - clamps)
+            if self._judge(base):
+                return
+            clamps = self._clamps()
+            self._gradient = self._estimate(base)
+            self._update(self._gradient.value, self._clamps() > clamps)
+
+    def finish(self) -> Point:
+        """Leave the best weights applied, and return what was read there (``final_samples`` readings unless exact)."""
+        if self.best is None:
+            raise ConfigError("nothing has been measured yet: iterate over steps() first")
+        base = self.base
+        if base is not None and base.remeasured and self._stands and np.array_equal(base.theta, self.best.theta):
+            return base
+        self.best = self._measure_base(self.best.theta, self.samples if self._exact else self.final_samples)
+        return self.best
+
+    # -- measuring ----------------------------------------------------------------------------------------------
+
+    @property
+    def _exact(self) -> bool:
+        return self.backend.capabilities.determinism is Determinism.EXACT
+
+    def _clamps(self) -> int:
+        return sum(message.startswith(CLAMPED) for message in self._warnings())
+
+    def _measure(self, points: FloatArray, samples: int) -> list[dict[str, Any]]:
+        """Outputs, noise and time at each of (n_points, n) coordinates, as JSON-able rows."""
+        stimuli = self.bindings.stimuli(self.scale.to_si(points), self.task)
+        readings = self.backend.measure(stimuli, self.policy, samples)
+        outputs, noise = outputs_of(readings, self.backend.capabilities.outputs, self.task)
+        times = readings.time.reshape(len(points), -1)[:, -1]
+        return [{"outputs": outputs[k].tolist(), "noise": noise[k].tolist(), "time": float(times[k])} for k in range(len(points))]
+
+    def _measure_base(self, theta: FloatArray, samples: int) -> Point:
+        row = self._measure(theta[None, :], samples)[0]
+        self._stands = True
+        outputs, own = np.array(row["outputs"]), np.array(row["noise"])
+        # Noise of a few readings is itself uncertain; that of the last plan's many points at nearly the same place is not.
+        noise = own if self._noise is None or samples != self.samples else self._noise
+        return Point(
+            theta,
+            outputs,
+            noise,
+            float(self.loss.value(outputs, self.task.targets)),
+            float(self.loss.std(outputs, noise, self.task.targets)),
+            row["time"],
+            remeasured=samples != self.samples or self._exact,
+        )
+
+    def _settled_base(self) -> Point:
+        """The base point, measured once; measured again with many readings before it may count as converged."""
+        if self.base is None:
+            self.base = self._measure_base(self.theta, self.samples)
+            self._checkpoint()
+        if not self.base.remeasured and self._below(self.base):
+            again = self._measure_base(self.theta, self.final_samples)
+            self.base = Point(again.theta, again.outputs, again.noise, again.loss, again.loss_std, again.time, remeasured=True)
+            self._checkpoint()
+        return self.base
+
+    def _below(self, point: Point) -> bool:
+        return self.stop.loss_below is not None and point.loss < self.threshold(point)
+
+    def _estimate(self, base: Point) -> GradientEstimate:
+        """Run the estimator, answering from rounds that were measured before an interruption where there are any."""
+        if self._plan_rng is None:
+            self._plan_rng = self.rng.bit_generator.state
+        else:
+            self.rng.bit_generator.state = self._plan_rng  # type: ignore[assignment]  # numpy types it as its own mapping
+        plan = self.estimator.estimate(self.theta, self.rng)
+        answers: list[Evaluations] = []
+        try:
+            probes = next(plan)
+            while True:
+                answers.append(self._answer(len(answers), probes, base))
+                probes = plan.send(answers[-1])
+        except StopIteration as done:
+            self._pool()
+            return cast(GradientEstimate, done.value)
+
+    def _answer(self, number: int, probes: Probes, base: Point) -> Evaluations:
+        points = probes.points
+        at_base = [bool(np.array_equal(point, base.theta)) for point in points]
+        wanted = np.array([point for point, same in zip(points, at_base, strict=True) if not same]).reshape(-1, len(base.theta))
+        if number == len(self._plan):
+            self._plan.append([])
+        rows = self._plan[number]
+        size = len(wanted) if self.block is None else max(1, self.block // len(self.task))
+        while len(rows) < len(wanted):
+            self._stands = False
+            rows += self._measure(wanted[len(rows) : len(rows) + size], self.samples)
+            self._checkpoint()
+        fresh = iter(rows)
+        known = {"outputs": base.outputs, "noise": base.noise, "time": base.time}
+        chosen = [known if same else next(fresh) for same in at_base]
+        outputs = np.array([row["outputs"] for row in chosen])
+        noise = np.array([row["noise"] for row in chosen])
+        targets = self.task.targets
+        return Evaluations(
+            self.loss.value(outputs, targets),
+            self.loss.std(outputs, noise, targets),
+            outputs,
+            np.array([row["time"] for row in chosen]),
+        )
+
+    def _pool(self) -> None:
+        """Standard error of one base reading, pooled over all points of the plan just measured."""
+        rows = [np.array(row["noise"]) for round_ in self._plan for row in round_]
+        if rows:
+            self._noise = np.sqrt(np.mean(np.square(rows), axis=0))
+        self._plan, self._plan_rng = [], None
+
+    # -- deciding -----------------------------------------------------------------------------------------------
+
+    def _judge(self, base: Point) -> bool:
+        if self._below(base):
+            how = f"{self.final_samples} readings" if not self._exact else "an exact backend"
+            return self._end(Ending.CONVERGED, f"the loss {base.loss:.3g} is below {self.threshold(base):.3g} ({how})")
+        if self.step >= self.stop.max_steps:
+            return self._end(Ending.EXHAUSTED, f"{self.step} steps were made; the best loss was {self._best_steps[-1]:.3g}")
+        patience = self.stop.patience
+        if patience is not None and len(self._best_steps) > patience:
+            before = self._best_steps[-1 - patience]
+            if self._best_steps[-1] > 0.999 * before:
+                return self._end(Ending.STALLED, f"the best loss {before:.3g} has not fallen by 0.1 % in {patience} steps")
+        return False
+
+    def _end(self, ending: Ending, reason: str) -> bool:
+        self.ending, self.reason = ending, reason
+        return True
+
+    def _update(self, gradient: FloatArray, clamped: bool) -> None:
+        if not np.any(gradient):
+            why = "a device or source is clamped, see the warnings" if clamped or self._clamps() else "no weight changes the loss"
+            self._end(Ending.STALLED, f"the gradient is zero in every weight: {why}")
+            return
+        wanted = self.optimiser.step(self.theta, gradient)
+        if not np.all(np.isfinite(wanted)):
+            raise ConfigError(f"the update of step {self.step + 1} is not finite; lower the learning rate")
+        inside = np.clip(wanted, self.scale.lower, self.scale.upper)
+        held = tuple(name for name, a, b in zip(self.bindings.weights, wanted, inside, strict=True) if a != b)
+        allowed, more = self.feasible.project(self.scale.to_si(inside))
+        self._active = held + more
+        theta = self.scale.to_theta(allowed) if more else inside
+        if np.array_equal(theta, self.theta):
+            why = f"the limits of {', '.join(self._active)} hold them" if self._active else "the update is below rounding"
+            self._end(Ending.STALLED, f"no weight moves any more: {why}")
+            return
+        self.theta = np.clip(theta, self.scale.lower, self.scale.upper)
+        self.step += 1
+        self.base, self._announced = None, False
+        self._checkpoint()
+
+    def _event(self, base: Point, clamps: int) -> StepDone:
+        # Before the first update there is no gradient yet.
+        nothing = np.full(len(self.theta), np.nan)
+        gradient = GradientEstimate(nothing, nothing) if self._gradient is None else self._gradient
+        return StepDone(
+            step=self.step,
+            theta=self.theta,
+            weights=self.weights,
+            loss=base.loss,
+            loss_std=base.loss_std,
+            outputs=self.outputs_at(base),
+            gradient=gradient.value,
+            relaxations=self.backend.relaxations,
+            info={
+                "loss_floor": self.threshold(base),
+                "remeasured": base.remeasured,
+                "clamped": clamps > 0,
+                "limits": list(self._active),
+                "gradient_std": gradient.std.tolist(),
+            },
+        )
+
+    def _checkpoint(self) -> None:
+        if self._keep is not None:
+            self._keep(self.state_dict())
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, object]:
+        """Weights, optimiser, random generator, history, and the position inside the plan; JSON."""
+        return {
+            "theta": self.theta.tolist(),
+            "step": self.step,
+            "history": list(self.history),
+            "best_steps": list(self._best_steps),
+            "base": None if self.base is None else self.base.packed(),
+            "best": None if self.best is None else self.best.packed(),
+            "noise": None if self._noise is None else self._noise.tolist(),
+            "plan": [list(rows) for rows in self._plan],
+            "plan_rng": self._plan_rng,
+            "rng": self.rng.bit_generator.state,
+            "gradient": None if self._gradient is None else [self._gradient.value.tolist(), self._gradient.std.tolist()],
+            "active": list(self._active),
+            "announced": self._announced,
+            "ending": self.ending,
+            "reason": self.reason,
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state_dict`` of a trainer of the same making; ConfigError when the numbers of weights differ."""
+        theta = np.array(state["theta"], dtype=np.float64)
+        if theta.shape != self.theta.shape:
+            raise ConfigError(f"the saved state has {len(theta)} weights, this protocol trains {len(self.theta)}")
+        self.theta = theta
+        self.step = state["step"]
+        self.history = list(state["history"])
+        self._best_steps = list(state["best_steps"])
+        self.base, self.best = (None if state[part] is None else Point.unpacked(state[part]) for part in ("base", "best"))
+        self._noise = None if state["noise"] is None else np.array(state["noise"])
+        self._plan = [list(rows) for rows in state["plan"]]
+        self._plan_rng = state["plan_rng"]
+        self.rng.bit_generator.state = state["rng"]
+        saved = state["gradient"]
+        self._gradient = None if saved is None else GradientEstimate(*(np.array(part, dtype=np.float64) for part in saved))
+        self._active = tuple(state["active"])
+        self._announced = state["announced"]
+        self.ending = None if state["ending"] is None else Ending(state["ending"])
+        self.reason = state["reason"]
+        self.optimiser.load_state_dict(state["optimiser"])
