@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from math import inf
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from hil.core.errors import ConfigError
 
 FloatArray = NDArray[np.float64]
+RealArray = NDArray[np.floating[Any]]
+"""Single or double precision: for data sets large enough that it matters."""
 BoolArray = NDArray[np.bool_]
 
 
