@@ -172,6 +172,13 @@ class Problem:
         self.structure.leaving.into(out, current)
         return out
 
+    def node_conductance(self, slope: FloatArray) -> FloatArray:
+        """Sum of |dI/dV| of the edges at every node and its shunt, S, (size, n_nodes)."""
+        structure = self.structure.leaving
+        total = np.array(np.broadcast_to(self.shunt, (len(slope), self.network.n_nodes)))
+        replace(structure, signs=np.ones_like(structure.signs)).into(total, np.abs(slope))
+        return total
+
     def jacobian(self, slope: FloatArray) -> FloatArray:
         """d(leaving)/d(voltage) at the free nodes, (size, n_free, n_free)."""
         free = self.structure.free
