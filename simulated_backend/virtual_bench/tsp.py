@@ -68,9 +68,11 @@ class TspInterpreter:
     def build(self, namespace: Namespace) -> Any:
         """The Lua table of ``namespace``."""
         table = self._runtime.table_from
-        static: dict[str, object] = dict(namespace.constants)
+        static: dict[str | int, object] = {}
+        static.update(namespace.constants)
         static.update({name: self._wrap(function) for name, function in namespace.functions.items()})
         static.update({name: self.build(child) for name, child in namespace.children.items()})
+        static.update({number: self.build(child) for number, child in namespace.numbered.items()})
         return self._make(
             namespace.name,
             table(namespace.getters),

@@ -17,7 +17,8 @@ Setter = Callable[[Any], None]
 
 @dataclass
 class Namespace:
-    """One table. ``handle``: what Python receives when a script passes this table to a function; ``item``: table[n]."""
+    """One table. ``handle``: what Python receives when a script passes this table to a function; ``item``: table[n];
+    ``numbered``: fixed tables reached by number."""
 
     name: str
     getters: dict[str, Getter] = field(default_factory=dict)
@@ -25,6 +26,7 @@ class Namespace:
     constants: dict[str, object] = field(default_factory=dict)
     functions: dict[str, Callable[..., object]] = field(default_factory=dict)
     children: dict[str, "Namespace"] = field(default_factory=dict)
+    numbered: dict[int, "Namespace"] = field(default_factory=dict)
     handle: object | None = None
     item: Callable[[Any], object] | None = None
 
@@ -37,6 +39,22 @@ class Namespace:
         self.getters[name] = get
         if put is not None:
             self.setters[name] = put
+
+    def entry(self, name: str, owner: object, store: str, key: object, put: Setter | None = None) -> None:
+        """An attribute that is ``owner.store[key]``; ``put`` sets it."""
+        self.attribute(name, lambda: getattr(owner, store)[key], put)
+
+    def entry_choice(
+        self, name: str, owner: object, store: str, key: object, errors: ErrorQueue, allowed: Collection[int]
+    ) -> None:
+        """A setting ``owner.store[key]`` out of the numbers ``allowed``."""
+
+        def put(value: object) -> None:
+            checked = as_choice(value, errors, allowed)
+            if checked is not None:
+                getattr(owner, store)[key] = checked
+
+        self.entry(name, owner, store, key, put)
 
     def number(
         self,
