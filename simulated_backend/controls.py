@@ -20,9 +20,14 @@ _NODE_QUANTITIES = (Quantity.VOLTAGE, Quantity.PRESSURE, Quantity.CONCENTRATION)
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What stimuli ``rows`` (m,), which connect the same sources, do to the network; the arguments of the solver."""
+    """What stimuli ``rows`` (m,), which connect the same sources, do to the network; the arguments of the solver.
+
+    values, connected: (m, n_controls) as in the stimuli; voltage, pressure, concentration: (m, n_nodes); clamped (n_nodes,).
+    """
 
     rows: IndexArray
+    values: FloatArray
+    connected: BoolArray
     network: Network
     voltage: FloatArray
     clamped: BoolArray
@@ -31,7 +36,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tuning:
+class Tuning:
     """Controls ``positions`` set tunable ``name`` of the edges in ``columns`` of group ``group``."""
 
     group: int
@@ -94,7 +99,7 @@ class ControlMap:
             raise ConfigError(f"output {channel.name!r}: a network can be asked for voltages and currents of its nodes only")
         return self._node(channel)
 
-    def _tunings(self) -> tuple[_Tuning, ...]:
+    def _tunings(self) -> tuple[Tuning, ...]:
         network = self.network
         group_of = np.empty(network.n_edges, dtype=np.intp)
         column_of = np.empty(network.n_edges, dtype=np.intp)
@@ -122,7 +127,7 @@ class ControlMap:
             places.append(position)
             columns.append(int(column_of[edge]))
         return tuple(
-            _Tuning(group, name, np.array(places, dtype=np.intp), np.array(columns, dtype=np.intp))
+            Tuning(group, name, np.array(places, dtype=np.intp), np.array(columns, dtype=np.intp))
             for (_, name, group), (places, columns) in sorted(found.items())
         )
 
@@ -154,6 +159,8 @@ class ControlMap:
             out.append(
                 Applied(
                     rows,
+                    values[rows],
+                    connected[rows],
                     self.tuned(values[rows], connected[rows]),
                     node_values[Quantity.VOLTAGE],
                     clamped,
@@ -193,7 +200,7 @@ class ControlMap:
             new[tuning.group] = {**before, **changed}
         return self.network.with_parameters(new)
 
-    def _require_range(self, tuning: _Tuning, name: str, values: FloatArray, active: BoolArray) -> None:
+    def _require_range(self, tuning: Tuning, name: str, values: FloatArray, active: BoolArray) -> None:
         parameter = self.network.groups[tuning.group].law.parameters[name]
         wrong = active & ~((values >= parameter.minimum) & (values <= parameter.maximum))
         if wrong.any():
