@@ -50,6 +50,7 @@ class BenchInstrument(VisaInstrument):
 
     link: ClassVar[Link]
     simultaneous: ClassVar[bool] = False
+    concrete: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -111,6 +112,26 @@ class BenchInstrument(VisaInstrument):
         if found:
             raise self.fault(f"reported {'; '.join(found)} after {after}")
 
+    def converse(self, message: str, doing: str, *, timeout: float | None = None) -> str:
+        """One query; when no answer comes, the error queue is asked why. ``doing`` is what the user reads."""
+        try:
+            return self._session.query(message, timeout=timeout)
+        except InstrumentError as error:
+            # An instrument that stumbles over a message says nothing, but its queue knows.
+            self._session.resynchronise()
+            found = self.errors()
+            raise self.fault(f"failed while {doing}: {'; '.join(found) or error}") from error
+
+    def port(self, name: str) -> Any:
+        """The port of that name ("" is the instrument itself); ConfigError names those there are."""
+        found: Any = self
+        for part in name.split(".") if name else ():
+            if part not in found.submodules:
+                known = ", ".join(found.submodules) or "none (its parameters stand directly on it)"
+                raise ConfigError(f"instrument {self.name!r} has no port {part!r}; ports: {known}")
+            found = found.submodules[part]
+        return found
+
     def settings(self) -> Mapping[str, object]:
         """Settings as last set and read back; sends nothing."""
         return dict(self._settings)
@@ -122,6 +143,68 @@ class BenchInstrument(VisaInstrument):
     def fault(self, what: str) -> InstrumentError:
         """An InstrumentError that names this instrument and its address."""
         return InstrumentError(f"instrument {self.name!r} at {self._session.address} {what}")
+
+
+class ScpiInstrument(BenchInstrument):
+    """A BenchInstrument that speaks SCPI and has ``:SYST:ERR?``."""
+
+    def exchange(self, *parts: str, doing: str, timeout: float | None = None) -> list[str]:
+        """Commands and queries as one message that ends by asking for errors; the replies of its queries.
+
+        Raises InstrumentError in the error queue's own words.
+        """
+        fields = split_replies(self.converse(";".join((*parts, ":SYST:ERR?")), doing, timeout=timeout))
+        if error_code(fields[-1]) != 0:
+            first = error_text(fields[-1])
+            raise self.fault(f"reported {'; '.join([first, *self.errors()])} after {doing}")
+        return fields[:-1]
+
+    def confirm(self, command: str, query: str, wanted: float, doing: str, tolerance: float = 1e-3) -> float:
+        """Set a number and read it back; InstrumentError if the instrument kept another."""
+        (reply,) = self.exchange(command, query, doing=doing)
+        kept = float(value_of(reply))
+        if abs(kept - wanted) > tolerance * max(abs(wanted), 1e-12):
+            raise self.fault(f"answers {kept:g} to {query} after {command!r}")
+        return kept
+
+    def errors(self) -> list[str]:
+        """Empty the error queue."""
+        found: list[str] = []
+        while len(found) < 64:
+            reply = self._session.query(":SYST:ERR?")
+            if error_code(reply) == 0:
+                break
+            found.append(error_text(reply))
+        return found
+
+
+def split_replies(text: str) -> list[str]:
+    """The replies to the queries of one message, split at semicolons outside quotes."""
+    parts, quoted, begin = [], False, 0
+    for place, letter in enumerate(text):
+        if letter == '"':
+            quoted = not quoted
+        elif letter == ";" and not quoted:
+            parts.append(text[begin:place].strip())
+            begin = place + 1
+    parts.append(text[begin:].strip())
+    return parts
+
+
+def value_of(reply: str) -> str:
+    """A reply without an echoed header (``:SENS:PRES 1.0`` is ``1.0``)."""
+    text = reply.strip()
+    return text.split(" ", 1)[1].strip() if text.startswith((":", "*")) and " " in text else text
+
+
+def error_code(reply: str) -> int:
+    """Number of an error-queue entry; 0 is none."""
+    return int(float(value_of(reply).split(",", 1)[0]))
+
+
+def error_text(reply: str) -> str:
+    """An error-queue entry as the user reads it."""
+    return value_of(reply).replace('"', "").strip()
 
 
 def number_setting(settings: Mapping[str, Setting], key: str, default: float | None) -> float | None:

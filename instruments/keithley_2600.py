@@ -298,7 +298,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         ``tolerance``). Raises InstrumentError, with the error queue's own words where there are any.
         """
         self._prepare()
-        reply = self._converse(f"{commands} print({','.join(shown)})", doing)
+        reply = self.converse(f"{commands} print({','.join(shown)})", doing)
         values = [float(part) for part in reply.split("\t")]
         if values[errors] != 0:
             self.check_errors(doing)
@@ -306,15 +306,6 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
             if abs(value - wanted) > tolerance * max(abs(wanted), 1e-12):
                 raise self.fault(f"has {name} = {value:g} after {doing}, although {wanted:g} was sent")
         return values
-
-    def _converse(self, message: str, doing: str) -> str:
-        try:
-            return self._session.query(message)
-        except InstrumentError as error:
-            # A run-time error ends the line before its print: the queue knows why nothing came.
-            self._session.resynchronise()
-            found = self.errors()
-            raise self.fault(f"failed while {doing}: {'; '.join(found) or error}") from error
 
     def _prepare(self) -> None:
         if not self._prepared:
@@ -351,7 +342,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
 
         def write(levels: Sequence[float]) -> None:
             self._prepare()
-            values = [float(part) for part in self._converse(message.format(*levels), "setting levels").split("\t")]
+            values = [float(part) for part in self.converse(message.format(*levels), "setting levels").split("\t")]
             if values[-1] != 0:
                 self.check_errors("setting levels")
             for position, (level, port) in enumerate(zip(levels, ports, strict=True)):
@@ -469,10 +460,13 @@ class _Low(Keithley2600B):
 class Keithley2602B(_Low):
     """Two channels, 40 V, 3 A, ranges from 100 nA. Manual: 2600BS-901-01."""
 
+    concrete = True
+
 
 class Keithley2636B(Keithley2600B):
     """Two channels, 200 V, 1.5 A, current measured from the 100 pA range. Manual: 2600BS-901-01."""
 
+    concrete = True
     voltage_ranges = (0.2, 2.0, 20.0, 200.0)
     current_ranges = (100e-12, 1e-9, 10e-9, 100e-9, 1e-6, 10e-6, 100e-6, 1e-3, 10e-3, 100e-3, 1.0, 1.5)
     compliance_span = (100e-12, 1.5)

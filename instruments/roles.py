@@ -7,7 +7,7 @@ Values are SI. Everything here may raise InstrumentError.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from hil.core.types import BoolArray, FloatArray, Quantity, SafeAction
 from instruments.wiring import Setting
@@ -123,6 +123,10 @@ class Identified(Protocol):
 
     def errors(self) -> list[str]:
         """Take everything out of the error queue; empty if there was nothing."""
+        ...
+
+    def port(self, name: str) -> Any:
+        """The port of that name ("" is the instrument itself); ConfigError if there is none."""
         ...
 
     def settings(self) -> Mapping[str, object]:

@@ -68,10 +68,8 @@ def own_drivers() -> list[type[Any]]:
                 isinstance(member, type)
                 and issubclass(member, BenchInstrument)
                 and member.__module__ == module.__name__
-                and hasattr(member, "link")
-                and name[0].isalpha()
-                and not inspect.isabstract(member)
-                and getattr(member, "concrete", True)
+                and member.concrete
+                and not name.startswith("_")
             ):
                 found.append(member)
     return found

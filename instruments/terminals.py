@@ -10,7 +10,17 @@ import numpy as np
 from hil.core.errors import ConfigError
 from hil.core.types import Channel, FloatArray
 from hil.experiment.units import parse
-from instruments.roles import OVERFLOW, Acquired, Condition, Meter, MeterInstrument, Source, SourceInstrument, SourcePlan
+from instruments.roles import (
+    OVERFLOW,
+    Acquired,
+    Condition,
+    Identified,
+    Meter,
+    MeterInstrument,
+    Source,
+    SourceInstrument,
+    SourcePlan,
+)
 from instruments.station import parse_path
 from instruments.wiring import SETUP_UNITS, ControlWire, OutputWire, Setting
 
@@ -95,11 +105,14 @@ def settings_in_si(raw: Mapping[str, object], unit: str, where: str) -> dict[str
 
 
 def _port(instrument: Any, name: str) -> Any:
+    if isinstance(instrument, Identified):
+        return instrument.port(name)
     port = instrument
     for part in name.split(".") if name else ():
         if part not in port.submodules:
-            known = ", ".join(port.submodules) or "none (its parameters stand directly on it)"
-            raise ConfigError(f"instrument {instrument.name!r} has no port {part!r}; ports: {known}")
+            raise ConfigError(
+                f"instrument {instrument.name!r} has no port {part!r}; ports: {', '.join(port.submodules) or 'none'}"
+            )
         port = port.submodules[part]
     return port
 

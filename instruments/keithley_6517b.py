@@ -1,0 +1,130 @@
+"""Keithley 6517B electrometer, SCPI, usually on a serial line.
+
+Source: Model 6517B Electrometer Reference Manual (6517B-901-01), sections 11 (RS-232: commands are obeyed after a line feed)
+and 14 (SCPI reference: FORMat, INITiate, SENSe, SYSTem:ZCHeck, TRACe, TRIGger). Overflow reads +9.9E37, zero check +9.91E37;
+buffer elements must match the format's (error +313).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from qcodes.parameters import Parameter
+from qcodes.validators import Bool, Numbers
+
+from hil.core.errors import ConfigError
+from hil.core.types import Quantity
+from instruments.base import ScpiInstrument, number_setting, refuse_unknown
+from instruments.roles import OVERFLOW, Acquired
+from instruments.visa import Link
+from instruments.wiring import Setting
+
+RANGES = {
+    "volt": (2.0, 20.0, 200.0),
+    "curr": (2e-11, 2e-10, 2e-9, 2e-8, 2e-7, 2e-6, 2e-5, 2e-4, 2e-3, 2e-2),
+}
+HEADER = {"volt": "VOLT", "curr": "CURR"}
+LONGEST_BUFFER = 10_000
+
+
+class Keithley6517B(ScpiInstrument):
+    """Reads volts (over 200 TOhm, under 3 fA) or amperes. Zero check goes off when it is configured. Manual: 6517B-901-01."""
+
+    concrete: ClassVar[bool] = True
+    link: ClassVar[Link] = Link(identity=r"KEITHLEY.*MODEL 6517", baud_rate=9600)
+
+    def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
+        super().__init__(name, address, **options)
+        self._count = 0
+        self._nplc = 1.0
+        for parameter, unit, label in (("volt", "V", "Voltage"), ("curr", "A", "Current")):
+            self.add_parameter(parameter, label=label, unit=unit, get_cmd=lambda p=parameter: self._one(p), set_cmd=False,
+                               snapshot_get=False, docstring="one reading; NaN in overflow")  # fmt: skip
+        self.zero_check: Parameter[bool, Any] = self.add_parameter(
+            "zero_check",
+            label="Zero check",
+            vals=Bool(),
+            get_cmd=":SYST:ZCH?",
+            get_parser=lambda text: int(float(text)) == 1,
+            set_cmd=lambda on: self.exchange(f":SYST:ZCH {'ON' if on else 'OFF'}", doing="switching zero check"),
+            docstring="on: the input is shunted and reads 9.91E37",
+        )
+        self.nplc: Parameter[float, Any] = self.add_parameter(
+            "nplc",
+            label="Integration time",
+            unit="PLC",
+            vals=Numbers(0.01, 10.0),
+            get_cmd=":SENS:VOLT:NPLC?",
+            get_parser=float,
+            set_cmd=lambda value: self.confirm(f":SENS:VOLT:NPLC {value:g}", ":SENS:VOLT:NPLC?", value, "setting nplc"),
+            docstring="of the voltage function",
+        )
+
+    def meter_quantities(self) -> Mapping[str, Quantity]:
+        """``volt`` or ``curr``; one of them at a time."""
+        return {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
+
+    def configure_meter(self, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
+        """Function, fixed range, integration time, single-shot triggering, bare readings; then zero check off."""
+        refuse_unknown(settings, ("range", "nplc"), f"{self.name}.{parameter}")
+        head = HEADER[parameter]
+        self._nplc = number_setting(settings, "nplc", 1.0) or 1.0
+        self.nplc.validate(self._nplc)
+        self.exchange(":INIT:CONT OFF", ":ABOR", f":SENS:FUNC '{head}'", doing="choosing the function")
+        self.exchange(":FORM:ELEM READ", ":TRAC:ELEM NONE", doing="choosing bare readings")
+        self.confirm(f":SENS:{head}:NPLC {self._nplc:g}", f":SENS:{head}:NPLC?", self._nplc, "setting nplc")
+        chosen = settings.get("range", RANGES[parameter][-1])
+        if chosen == "auto":
+            self.exchange(f":SENS:{head}:RANG:AUTO ON", doing="choosing autorange")
+        else:
+            wanted = float(chosen)
+            fitting = [step for step in RANGES[parameter] if step >= abs(wanted) * (1 - 1e-9)]
+            if not fitting:
+                raise ConfigError(f"{self.name}: range {wanted:g} is above the largest, {RANGES[parameter][-1]:g}")
+            chosen = fitting[0]
+            self.exchange(f":SENS:{head}:RANG:AUTO OFF", doing="fixing the range")
+            self.confirm(f":SENS:{head}:RANG {chosen:g}", f":SENS:{head}:RANG?", chosen, "setting the range", tolerance=0.06)
+        self._count = 0
+        self.exchange(":SYST:ZCH OFF", doing="leaving zero check")
+        self.note(function=parameter, range=chosen, nplc=self._nplc, zero_check=False)
+        return ()
+
+    def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
+        """One reading through ``:READ?``, several through the buffer: one round trip either way."""
+        if len(terminals) != 1:
+            raise ConfigError(f"{self.name} reads one quantity at a time, not {[parameter for _, parameter in terminals]}")
+        patience = self._session.link.timeout
+
+        def read(samples: int) -> Acquired:
+            if samples > LONGEST_BUFFER:
+                raise ConfigError(f"{self.name} stores {LONGEST_BUFFER} readings at the most, not {samples}")
+            duration = samples * self._nplc / 50.0 * 4
+            timeout = None if duration < 0.5 * patience else patience + duration
+            if samples == 1:
+                prefix = "" if self._count == 1 else ":TRIG:COUN 1;"
+                text = self.converse(f"{prefix}:READ?", "reading", timeout=timeout)
+            else:
+                text = self.converse(
+                    f":TRAC:CLE;:TRAC:POIN {samples};:TRIG:COUN {samples};:TRAC:FEED SENS;:TRAC:FEED:CONT NEXT;"
+                    ":INIT;*WAI;:TRAC:DATA?",
+                    "reading the buffer",
+                    timeout=timeout,
+                )
+            self._count = samples
+            return self._parsed(text, samples)
+
+        return read
+
+    def _one(self, parameter: str) -> float:
+        if self._settings.get("function") != parameter:
+            self.configure_meter(parameter, {})
+        return float(self.acquisition([("", parameter)])(1).values[0, 0])
+
+    def _parsed(self, text: str, samples: int) -> Acquired:
+        try:
+            values = np.array([float(part) for part in text.split(",")], dtype=np.float64).reshape(samples, 1)
+        except ValueError:
+            self._session.resynchronise()
+            raise self.fault(f"sent {text[:60]!r} where {samples} readings were expected") from None
+        lost = ~(np.abs(values) < OVERFLOW)
+        return Acquired(np.where(lost, np.nan, values), lost)
