@@ -13,7 +13,7 @@ class Saturating(Device):
     """Conductance that relaxes towards g∞(V) = g0·(1 + a·tanh(V/V0)) with one time constant: dg/dt = (g∞ − g)/τ.
 
     The shape is that of the conical channel (monotone and bounded on both sides) in closed form, without its
-    electrolyte. The slope of the steady current stays positive for |a| ≤ 0.6, whatever the voltage.
+    electrolyte. The slope of the steady current stays positive for |a| < 0.83, whatever the voltage.
     """
 
     name = "saturating"
