@@ -70,7 +70,7 @@ class Keithley2600BChannel(StockChannel):
         self._off_mode = OFF_ZERO
         volts, amperes = parent.spans
         for parameter, unit, limit in (("volt", "V", volts), ("curr", "A", amperes)):
-            del self.parameters[parameter]
+            self.remove_parameter(parameter)
             replacement = self.add_parameter(
                 parameter,
                 parameter_class=LevelParameter,
@@ -232,7 +232,7 @@ class Keithley2600BChannel(StockChannel):
 class Keithley2600B(StockKeithley2600, BenchInstrument):
     """What the models share: two channels that can be set in one message and measured at one moment."""
 
-    link: ClassVar[Link] = Link(identity=r"KEITHLEY.*MODEL 26\d\d", timeout=5.0)
+    link: ClassVar[Link] = Link(identity=r"(?i)KEITHLEY.*MODEL 26\d\d", timeout=5.0)
     simultaneous: ClassVar[bool] = True
     voltage_ranges: ClassVar[tuple[float, ...]]
     current_ranges: ClassVar[tuple[float, ...]]
@@ -264,7 +264,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
     def get_idn(self) -> dict[str, str | None]:
         """From the verified identity; sends nothing."""
         parts = BenchInstrument.get_idn(self)
-        return {**parts, "model": (parts["model"] or "").removeprefix("MODEL").strip()}
+        return {**parts, "model": (parts["model"] or "").upper().removeprefix("MODEL").strip()}
 
     def errors(self) -> list[str]:
         """Empty the error queue: ``code message`` each."""

@@ -31,7 +31,7 @@ class Keithley6517B(ScpiInstrument):
     """Reads volts (over 200 TOhm, under 3 fA) or amperes. Zero check goes off when it is configured. Manual: 6517B-901-01."""
 
     concrete: ClassVar[bool] = True
-    link: ClassVar[Link] = Link(identity=r"KEITHLEY.*MODEL 6517", baud_rate=9600)
+    link: ClassVar[Link] = Link(identity=r"(?i)KEITHLEY.*MODEL 6517", baud_rate=9600)
 
     def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
         super().__init__(name, address, **options)

@@ -54,7 +54,7 @@ class KeithleyDAQ6510(ScpiInstrument):
     """
 
     concrete: ClassVar[bool] = True
-    link: ClassVar[Link] = Link(identity=r"KEITHLEY.*MODEL DAQ6510")
+    link: ClassVar[Link] = Link(identity=r"(?i)KEITHLEY.*MODEL DAQ6510")
 
     def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
         super().__init__(name, address, **options)
