@@ -4,7 +4,7 @@
 wiring as on the bench, on emulated instruments in a child process; only the addresses differ. ``bench``: the hardware.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,9 +16,9 @@ from hil.bench_layout import control_channels, envelope, output_channels, tunabl
 from hil.bench_network import node_rest, plant_network, present_values, twin_network
 from hil.core.backend import Backend
 from hil.core.clock import Clock, SteppedClock, WallClock
-from hil.core.errors import ConfigError
+from hil.core.errors import ConfigError, HilError, InstrumentError
 from hil.core.twin import Twin
-from hil.core.types import Layout
+from hil.core.types import Layout, Stimulus
 from hil.experiment.bench_file import BenchFile, Terminal
 from hil.experiment.fields import FieldError, unknown
 from hil.experiment.units import parse
@@ -102,6 +102,7 @@ def assemble(
     rest = node_rest(network)
     wired = control_channels(bench, rest)
     outputs = Layout(output_channels(bench))
+    check_wiring(bench, Layout(wired), outputs)
     relay = Relay()
     chosen_seed = bench.virtual.seed if seed is None else seed
     if target is Target.SIMULATED:
@@ -139,8 +140,9 @@ def _instruments(
     real_time: bool,
     target: Target,
 ) -> Assembled:
-    from instruments.backend import InstrumentBackend
     from simulated_backend.twin import SimulatedTwin
+
+    from instruments.backend import InstrumentBackend
 
     specs = instrument_specs(bench)
     stack = ExitStack()
@@ -179,6 +181,16 @@ def check_packages() -> None:
             f"the Python package 'instruments' found at {where} belongs to another project (InstrumentKit uses the same name); "
             "uninstall that one, or install memristor-hil in a virtual environment of its own"
         )
+
+
+def check_wiring(bench: BenchFile, controls: Layout, outputs: Layout) -> None:
+    """Drivers against the allow-list, options, addresses, settings: all that can be judged without opening anything.
+
+    Raises ConfigError. It is done for every target, because the same bench file has to serve all of them.
+    """
+    from instruments.station import check_station
+
+    check_station(instrument_specs(bench), control_wires(bench, controls), output_wires(bench, outputs))
 
 
 def instrument_specs(bench: BenchFile, addresses: Mapping[str, str] | None = None) -> "tuple[InstrumentSpec, ...]":
@@ -260,3 +272,65 @@ def start_virtual(bench: BenchFile, seed: int | None = None, *, real_time: bool 
 def shipped_protocols() -> Path:
     """Folder of the protocols that come with the program (in the source tree and in an installed wheel alike)."""
     return Path(__file__).resolve().parent.parent / "protocols"
+
+
+def visa_resources() -> tuple[str, ...]:
+    """Addresses that VISA can list (serial ports, USB, GPIB; sockets cannot be listed)."""
+    import warnings
+
+    import pyvisa
+
+    try:
+        with warnings.catch_warnings():
+            # pyvisa-py warns about every bus library that is not installed; that is not what was asked.
+            warnings.simplefilter("ignore")
+            return tuple(pyvisa.ResourceManager().list_resources("?*"))
+    except (pyvisa.errors.Error, OSError, ValueError) as error:
+        raise InstrumentError(f"VISA cannot list its resources: {error}") from error
+
+
+def identify(bench: BenchFile) -> Iterator[tuple[str, str, str]]:
+    """Open every instrument in turn, ask who it is, close it: (name, identity, problem); one of the two is empty."""
+    from instruments.station import check_station, driver_class
+
+    specs = instrument_specs(bench)
+    check_station(specs, (), ())
+    for spec in specs:
+        try:
+            instrument: Any = driver_class(spec)(spec.name, spec.address, **spec.options)
+        except (HilError, OSError) as error:
+            yield spec.name, "", str(error)
+            continue
+        try:
+            yield spec.name, str(instrument.identity() if hasattr(instrument, "identity") else instrument.get_idn()), ""
+        finally:
+            instrument.close()
+
+
+def terminal_loads(virtual: Any, bench_wires: Sequence[Any]) -> dict[str, tuple[float, float]]:
+    """Node -> conductance to ground (S) and bias current into the node (A) of all terminals on it, as they are set now.
+
+    A terminal that holds its node at a voltage takes nothing away from it and is left out.
+    """
+    state = virtual.side_door.sources()
+    loads: dict[str, tuple[float, float]] = {}
+    for wire in bench_wires:
+        terminal = state.get(wire.instrument, {}).get(wire.port)
+        if terminal is None or terminal["source"] == "VoltageSource":
+            continue
+        shunt, bias = loads.get(wire.node, (0.0, 0.0))
+        resistance = terminal["input_resistance"]
+        loads[wire.node] = (shunt + (0.0 if resistance is None else 1.0 / resistance), bias + terminal["bias_current"])
+    return loads
+
+
+def loading(assembled: Assembled, stimulus: Stimulus) -> dict[str, dict[str, float]]:
+    """What the terminals take away at ``stimulus``: the network solved with and without their loads.
+
+    Node -> unloaded and loaded voltage (V), relative difference, resistance (ohm) and bias current (A) of the terminals.
+    Raises NotConvergedError when one of the two has no operating point.
+    """
+    from simulated_backend.loading import loading as compare
+
+    loads = terminal_loads(assembled.virtual, assembled.virtual.plan.wires)
+    return compare(assembled.network, assembled.backend.capabilities.controls, stimulus, loads)

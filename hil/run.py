@@ -165,7 +165,7 @@ def run(request: Request, listeners: Sequence[Listener] = ()) -> Result:
     try:
         prepared = prepare(request)
         _require_writable(request.data)
-        with _signals(), prepared.assembled() as assembled:
+        with stoppable(), prepared.assembled() as assembled:
             return _run(prepared, assembled, listeners)
     except HilError as error:
         return Result(refusal(request, str(error)), exit_code_of(error), str(error))
@@ -308,7 +308,7 @@ def _require_writable(folder: Path) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """SIGTERM acts like Ctrl-C, once: a second signal must not interrupt the way to the safe state."""
     if threading.current_thread() is not threading.main_thread():
         yield

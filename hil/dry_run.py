@@ -1,0 +1,167 @@
+"""Rehearse a protocol on the virtual bench in stepped time: a night of measurement in seconds, and nothing on record."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hil.bench import Assembled, Target, loading
+from hil.core.errors import HilError
+from hil.core.events import EventStream
+from hil.core.lab import Lab
+from hil.core.outcome import Outcome
+from hil.core.types import FloatArray, Layout, Readings, Stimulus
+from hil.record.recorder import plain
+from hil.run import EXIT_CODES, Prepared, Request, check_plan, exit_code_of, prepare
+
+LOADING_LIMIT = 0.005
+"""Share of a node's voltage that instruments may take away before the report warns."""
+
+
+@dataclass
+class Report:
+    """What a dry run found; ``facts`` is JSON-able, ``error`` the refusal in one sentence (or empty)."""
+
+    facts: dict[str, Any]
+    exit_code: int
+    error: str = ""
+
+    def lines(self) -> list[str]:
+        """For reading."""
+        facts = self.facts
+        lines = [
+            f"dry run of {facts['protocol']} on {facts['bench']}: {facts['outcome']}",
+            f"  {facts['stimuli_checked']} stimuli of the plan checked against the limits",
+            f"  {facts['relaxations']} relaxations, {facts['hours']:.3g} h on the real bench",
+        ]
+        if facts["loss"] is not None:
+            lines.append(f"  loss {facts['loss']:.3g} after {facts['steps']} steps")
+        for name, extreme in facts["extremes"].items():
+            low, high = extreme["limits"]
+            lines.append(
+                f"  {name}: {extreme['minimum']:.6g} … {extreme['maximum']:.6g} {extreme['unit']} "
+                f"(limits {_open(low, '-')} … {_open(high, '')})"
+            )
+        for node, load in facts["loading"].items():
+            lines.append(
+                f"  node {node}: {load['unloaded']:.6g} V without instruments, {load['loaded']:.6g} V with them "
+                f"({100 * load['relative']:.3g} % taken away)"
+            )
+        return [*lines, *(f"  warning: {message}" for message in facts["warnings"])]
+
+
+def _open(limit: float | None, sign: str) -> str:
+    return f"{sign}inf" if limit is None else f"{limit:.6g}"
+
+
+@dataclass
+class _Watch:
+    """What was applied, and the worst that the terminals did to a node. Readings come here as they are made."""
+
+    assembled: Assembled
+    lowest: FloatArray | None = None
+    highest: FloatArray | None = None
+    looked: int = 0
+    loading: dict[str, dict[str, float]] = field(default_factory=dict)
+    last: Stimulus | None = None
+
+    def __call__(self, stimuli: Sequence[Stimulus], readings: Readings) -> None:
+        values = np.array([stimulus.values for stimulus in stimuli])
+        low, high = values.min(axis=0), values.max(axis=0)
+        self.lowest = low if self.lowest is None else np.minimum(self.lowest, low)
+        self.highest = high if self.highest is None else np.maximum(self.highest, high)
+        self.last = stimuli[-1]
+        if not self.loading:
+            self.look()
+
+    def look(self) -> None:
+        """Compare the network with and without the terminals, as they are set now, at the last stimulus."""
+        if self.last is None:
+            return
+        for node, load in loading(self.assembled, self.last).items():
+            if node not in self.loading or load["relative"] > self.loading[node]["relative"]:
+                self.loading[node] = load
+
+    def extremes(self, controls: Layout) -> dict[str, dict[str, Any]]:
+        if self.lowest is None or self.highest is None:
+            return {}
+        return {
+            channel.name: {
+                "minimum": float(low),
+                "maximum": float(high),
+                "limits": [channel.minimum, channel.maximum],
+                "unit": channel.quantity.value,
+            }
+            for channel, low, high in zip(controls, self.lowest, self.highest, strict=True)
+        }
+
+
+def dry_run(request: Request) -> Report:
+    """Rehearse ``request`` on the virtual bench. Never raises a HilError: a refusal is part of the report."""
+    facts: dict[str, Any] = {
+        "protocol": request.protocol,
+        "bench": request.bench,
+        "target": Target.VIRTUAL.value,
+        "outcome": Outcome.FAILED.value,
+        "stimuli_checked": 0,
+        "relaxations": 0,
+        "hours": 0.0,
+        "steps": 0,
+        "loss": None,
+        "loss_floor": None,
+        "extremes": {},
+        "loading": {},
+        "refusal": None,
+        "warnings": [],
+        "results": {},
+    }
+    try:
+        prepared = prepare(request)
+        facts["protocol"], facts["bench"] = prepared.name, prepared.bench_document.path.name
+        with prepared.assembled(Target.VIRTUAL) as assembled:
+            code = _rehearse(prepared, assembled, facts)
+    except HilError as error:
+        facts["refusal"] = str(error)
+        return Report(plain(facts), exit_code_of(error), str(error))
+    return Report(plain(facts), code)
+
+
+def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -> int:
+    backend = assembled.backend
+    events = EventStream()
+    assembled.warnings.listen(events.warn)
+    lab = Lab(backend, assembled.twin, assembled.clock, events, prepared.seed, prepared.bench.notebook.model_dump())
+    facts["stimuli_checked"] = len(check_plan(prepared, lab))
+    watch = _Watch(assembled)
+    backend.observers.append(watch)
+    begun = assembled.clock.now()
+    try:
+        with backend:
+            with prepared.located():
+                summary = prepared.procedure.run(prepared.settings, lab)
+            watch.look()
+        facts |= {
+            "outcome": summary.outcome.value,
+            "steps": summary.steps,
+            "loss": summary.loss,
+            "loss_floor": summary.loss_floor,
+            "results": {"reason": summary.reason, **summary.results},
+        }
+        return EXIT_CODES[summary.outcome]
+    finally:
+        facts["relaxations"] = backend.relaxations
+        facts["hours"] = (assembled.clock.now() - begun) / 3600.0
+        facts["extremes"] = watch.extremes(backend.capabilities.controls)
+        facts["loading"] = watch.loading
+        facts["warnings"] = [*events.warnings, *_loading_warnings(watch.loading), *assembled.virtual.side_door.troubles()]
+
+
+def _loading_warnings(loads: Mapping[str, Mapping[str, float]]) -> list[str]:
+    return [
+        f"the instruments take {100 * load['relative']:.3g} % of the voltage at node {node!r} away ({load['unloaded']:.4g} V becomes "
+        f"{load['loaded']:.4g} V; input resistance {load['resistance']:.3g} ohm, bias current {load['bias_current']:.3g} A); "
+        "use a meter with a higher input resistance, or more channels in parallel"
+        for node, load in loads.items()
+        if load["relative"] > LOADING_LIMIT
+    ]
