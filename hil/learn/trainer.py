@@ -50,10 +50,14 @@ class Trainer:
         warnings: Callable[[], Sequence[str]] | None = None,
         checkpoint: Callable[[Mapping[str, object]], None] | None = None,
     ) -> None:
-        """``start``: (n,) SI. ``block``: stimuli measured per call of the backend (None: a whole round of probes)."""
+        """``start``: (n,) SI. ``block``: stimuli measured per call of the backend (None: a whole round of probes).
+
+        ``final_samples`` are the readings a loss must hold in before it counts; an exact backend gives no new ones.
+        """
         self.backend, self.task, self.bindings, self.scale, self.feasible = backend, task, bindings, scale, feasible
         self.estimator, self.optimiser, self.stop, self.policy = estimator, optimiser, stop, policy
-        self.samples, self.final_samples = samples, max(final_samples, samples)
+        self.samples = samples
+        self.final_samples = samples if self._exact else max(final_samples, samples)
         self.loss: Loss = SummedSquaredError() if loss is None else loss
         self.rng = np.random.default_rng(0) if rng is None else rng
         self.block = block
@@ -121,16 +125,21 @@ class Trainer:
             self._update(self._gradient.value, self._clamps() > clamps)
 
     def finish(self) -> Point:
-        """Leave the best weights applied, and return what was read there (``final_samples`` readings unless exact)."""
+        """Leave the best weights applied, and return what was read there (``final_samples`` readings)."""
         if self.best is None:
             raise ConfigError("nothing has been measured yet: iterate over steps() first")
         base = self.base
         if base is not None and base.remeasured and self._stands and np.array_equal(base.theta, self.best.theta):
             return base
-        self.best = self._measure_base(self.best.theta, self.samples if self._exact else self.final_samples)
+        self.best = self._measure_base(self.best.theta, self.final_samples)
         return self.best
 
     # -- measuring ----------------------------------------------------------------------------------------------
+
+    @property
+    def clamped(self) -> bool:
+        """Whether anything was clamped so far."""
+        return self._clamps() > 0
 
     @property
     def _exact(self) -> bool:
@@ -230,8 +239,8 @@ class Trainer:
 
     def _judge(self, base: Point) -> bool:
         if self._below(base):
-            how = f"{self.final_samples} readings" if not self._exact else "an exact backend"
-            return self._end(Ending.CONVERGED, f"the loss {base.loss:.3g} is below {self.threshold(base):.3g} ({how})")
+            how = "" if self._exact else f" in {self.final_samples} readings"
+            return self._end(Ending.CONVERGED, f"the loss {base.loss:.3g} is below {self.threshold(base):.3g}{how}")
         if self.step >= self.stop.max_steps:
             return self._end(Ending.EXHAUSTED, f"{self.step} steps were made; the best loss was {self._best_steps[-1]:.3g}")
         patience = self.stop.patience
@@ -283,7 +292,7 @@ class Trainer:
             info={
                 "loss_floor": self.threshold(base),
                 "remeasured": base.remeasured,
-                "clamped": clamps > 0,
+                "newly_clamped": clamps > 0,
                 "limits": list(self._active),
                 "gradient_std": gradient.std.tolist(),
             },

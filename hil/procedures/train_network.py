@@ -80,7 +80,8 @@ def _results(problem: Problem, lab: Lab, trainer: Trainer, final: Point) -> dict
     task = problem.task
     results: dict[str, object] = {
         "loss_std": final.loss_std,
-        "final_samples": trainer.final_samples if final.remeasured else trainer.samples,
+        "final_samples": trainer.final_samples,
+        "clamped": trainer.clamped,
     }
     if len(task) == 1:
         errors = final.outputs[0] - task.targets[0]

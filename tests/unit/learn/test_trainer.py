@@ -179,10 +179,11 @@ def test_a_zero_gradient_ends_the_training_and_names_the_clamp() -> None:
     steps = list(training.steps())
     assert training.ending is Ending.STALLED
     assert "clamped" in training.reason
-    assert steps[0].info["clamped"]
+    assert steps[0].info["newly_clamped"]
     quiet = trainer(backend(lambda values: [1.0]))
     list(quiet.steps())
     assert "no weight changes the loss" in quiet.reason
+    assert (training.clamped, quiet.clamped) == (True, False)
 
 
 def test_patience_ends_what_no_longer_improves() -> None:
