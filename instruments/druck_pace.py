@@ -150,20 +150,14 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
 
     def _check_supplies(self, plan: SourcePlan) -> list[str]:
         n = self.number
-        replies = self.unit.exchange(
-            f":SOUR{n}:PRES:COMP1?", f":SOUR{n}:PRES:COMP2?", f":SENS{n}:PRES:BAR?", doing="reading the supplies"
-        )
-        positive, negative, barometer = (float(value_of(reply)) for reply in replies)
-        # Supplies are told in gauge pressure. A barometer that is not fitted says 0.
-        shift = (barometer or 101_325.0) if self._range.lower().endswith("a") else 0.0
-        self.note(supply_Pa=positive + shift, vacuum_Pa=negative + shift)
+        replies = self.unit.exchange(f":SOUR{n}:PRES:COMP1?", f":SOUR{n}:PRES:COMP2?", doing="reading the supplies")
+        positive, negative = (float(value_of(reply)) for reply in replies)
+        self.note(supply_Pa=positive, vacuum_Pa=negative)
         warnings = []
-        if positive + shift <= plan.maximum:
-            warnings.append(f"{self.full_name}: supply {positive + shift:g} Pa is not above the upper limit {plan.maximum:g} Pa")
-        if negative + shift >= plan.minimum:
-            warnings.append(
-                f"{self.full_name}: vacuum supply {negative + shift:g} Pa is not below the lower limit {plan.minimum:g} Pa"
-            )
+        if positive <= plan.maximum:
+            warnings.append(f"{self.full_name}: supply {positive:g} Pa is not above the upper limit {plan.maximum:g} Pa")
+        if negative >= plan.minimum:
+            warnings.append(f"{self.full_name}: vacuum supply {negative:g} Pa is not below the lower limit {plan.minimum:g} Pa")
         return warnings
 
     def set_slew(self, pascal_per_second: float) -> None:
