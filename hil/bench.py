@@ -4,7 +4,7 @@
 wiring as on the bench, on emulated instruments in a child process; only the addresses differ. ``bench``: the hardware.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,20 +13,23 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hil.bench_layout import control_channels, envelope, output_channels, tunable_channels
-from hil.bench_network import node_rest, plant_network, present_values, twin_network
+from hil.bench_network import node_rest, present_values, twin_network
+from hil.bench_station import (
+    check_packages,
+    check_wiring,
+    control_wires,
+    instrument_specs,
+    output_wires,
+    start_virtual,
+)
 from hil.core.backend import Backend
 from hil.core.clock import Clock, SteppedClock, WallClock
-from hil.core.errors import ConfigError, HilError, InstrumentError
 from hil.core.twin import Twin
-from hil.core.types import Layout, Stimulus
-from hil.experiment.bench_file import BenchFile, Terminal
-from hil.experiment.fields import FieldError, unknown
-from hil.experiment.units import parse
+from hil.core.types import Layout
+from hil.experiment.bench_file import BenchFile
 
 if TYPE_CHECKING:
-    from instruments.wiring import ControlWire, InstrumentSpec, OutputWire
     from simulated_backend.network import Network
-    from simulated_backend.virtual_bench.plan import BenchPlan
 
 Warn = Callable[[str], None]
 
@@ -140,9 +143,8 @@ def _instruments(
     real_time: bool,
     target: Target,
 ) -> Assembled:
-    from simulated_backend.twin import SimulatedTwin
-
     from instruments.backend import InstrumentBackend
+    from simulated_backend.twin import SimulatedTwin
 
     specs = instrument_specs(bench)
     stack = ExitStack()
@@ -171,166 +173,6 @@ def _instruments(
     return Assembled(backend, SimulatedTwin(network, controls, outputs), clock, network, relay, virtual, stack)
 
 
-def check_packages() -> None:
-    """ConfigError when the ``instruments`` package that Python finds is another project's."""
-    import instruments
-
-    if getattr(instruments, "MEMRISTOR_HIL", False) is not True:
-        where = getattr(instruments, "__file__", None) or next(iter(getattr(instruments, "__path__", ["?"])), "?")
-        raise ConfigError(
-            f"the Python package 'instruments' found at {where} belongs to another project (InstrumentKit uses the same name); "
-            "uninstall that one, or install memristor-hil in a virtual environment of its own"
-        )
-
-
-def check_wiring(bench: BenchFile, controls: Layout, outputs: Layout) -> None:
-    """Drivers against the allow-list, options, addresses, settings: all that can be judged without opening anything.
-
-    Raises ConfigError. It is done for every target, because the same bench file has to serve all of them.
-    """
-    from instruments.station import check_station
-
-    check_station(instrument_specs(bench), control_wires(bench, controls), output_wires(bench, outputs))
-
-
-def instrument_specs(bench: BenchFile, addresses: Mapping[str, str] | None = None) -> "tuple[InstrumentSpec, ...]":
-    """The instruments of the station; ``addresses`` replaces those of the file."""
-    from instruments.wiring import InstrumentSpec
-
-    return tuple(
-        InstrumentSpec(name, spec.type, (addresses or {}).get(name, spec.address), spec.options)
-        for name, spec in bench.station.instruments.items()
-    )
-
-
-def control_wires(bench: BenchFile, controls: Layout) -> "tuple[ControlWire, ...]":
-    """Every wired control with its instrument parameter."""
-    from instruments.wiring import ControlWire
-
-    return tuple(
-        ControlWire(controls[name], wire.parameter, wire.compliance, setup(wire, f"controls.{name}.setup"))
-        for name, wire in bench.controls.items()
-    )
-
-
-def output_wires(bench: BenchFile, outputs: Layout) -> "tuple[OutputWire, ...]":
-    """Every output with its instrument parameter."""
-    from instruments.wiring import OutputWire
-
-    return tuple(
-        OutputWire(outputs[name], wire.parameter, setup(wire, f"outputs.{name}.setup")) for name, wire in bench.outputs.items()
-    )
-
-
-def setup(wire: Terminal, where: str) -> dict[str, float | int | bool | str]:
-    """Settings of one terminal in SI; FieldError naming an unknown setting or a wrong unit."""
-    from instruments.wiring import SETUP_UNITS
-
-    settings: dict[str, float | int | bool | str] = {}
-    for key, value in wire.setup.items():
-        if key not in SETUP_UNITS:
-            raise FieldError(unknown("setting", key, list(SETUP_UNITS)), f"{where}.{key}")
-        unit = SETUP_UNITS[key]
-        if unit is None:
-            settings[key] = value
-            continue
-        try:
-            settings[key] = parse(value, unit or wire.quantity.value)
-        except ConfigError as error:
-            raise FieldError(str(error), f"{where}.{key}") from None
-    return settings
-
-
-def virtual_plan(bench: BenchFile, seed: int, *, real_time: bool = False) -> "BenchPlan":
-    """What the child process needs: emulators named after the driver classes, wires, and the network of the world."""
-    from simulated_backend.description import describe
-    from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan, Wire
-
-    emulators = tuple(
-        InstrumentPlan(name, spec.type.rsplit(".", 1)[-1], bench.virtual.instruments.get(name, {}))
-        for name, spec in bench.station.instruments.items()
-    )
-    terminals: Sequence[Terminal] = [*bench.controls.values(), *bench.outputs.values()]
-    wires = dict.fromkeys(Wire(terminal.instrument, terminal.port, terminal.node) for terminal in terminals)
-    return BenchPlan(
-        emulators,
-        tuple(wires),
-        describe(plant_network(bench, seed)),
-        ideal=bench.virtual.plant.ideal,
-        seed=seed,
-        real_time=real_time,
-    )
-
-
-def start_virtual(bench: BenchFile, seed: int | None = None, *, real_time: bool = False) -> Any:
-    """Start the virtual bench of ``bench`` in a child process; stop it with ``.stop()``."""
-    from simulated_backend.virtual_bench.process import VirtualBench
-
-    return VirtualBench.start(virtual_plan(bench, bench.virtual.seed if seed is None else seed, real_time=real_time))
-
-
 def shipped_protocols() -> Path:
     """Folder of the protocols that come with the program (in the source tree and in an installed wheel alike)."""
     return Path(__file__).resolve().parent.parent / "protocols"
-
-
-def visa_resources() -> tuple[str, ...]:
-    """Addresses that VISA can list (serial ports, USB, GPIB; sockets cannot be listed)."""
-    import warnings
-
-    import pyvisa
-
-    try:
-        with warnings.catch_warnings():
-            # pyvisa-py warns about every bus library that is not installed; that is not what was asked.
-            warnings.simplefilter("ignore")
-            return tuple(pyvisa.ResourceManager().list_resources("?*"))
-    except (pyvisa.errors.Error, OSError, ValueError) as error:
-        raise InstrumentError(f"VISA cannot list its resources: {error}") from error
-
-
-def identify(bench: BenchFile) -> Iterator[tuple[str, str, str]]:
-    """Open every instrument in turn, ask who it is, close it: (name, identity, problem); one of the two is empty."""
-    from instruments.station import check_station, driver_class
-
-    specs = instrument_specs(bench)
-    check_station(specs, (), ())
-    for spec in specs:
-        try:
-            instrument: Any = driver_class(spec)(spec.name, spec.address, **spec.options)
-        except (HilError, OSError) as error:
-            yield spec.name, "", str(error)
-            continue
-        try:
-            yield spec.name, str(instrument.identity() if hasattr(instrument, "identity") else instrument.get_idn()), ""
-        finally:
-            instrument.close()
-
-
-def terminal_loads(virtual: Any, bench_wires: Sequence[Any]) -> dict[str, tuple[float, float]]:
-    """Node -> conductance to ground (S) and bias current into the node (A) of all terminals on it, as they are set now.
-
-    A terminal that holds its node at a voltage takes nothing away from it and is left out.
-    """
-    state = virtual.side_door.sources()
-    loads: dict[str, tuple[float, float]] = {}
-    for wire in bench_wires:
-        terminal = state.get(wire.instrument, {}).get(wire.port)
-        if terminal is None or terminal["source"] == "VoltageSource":
-            continue
-        shunt, bias = loads.get(wire.node, (0.0, 0.0))
-        resistance = terminal["input_resistance"]
-        loads[wire.node] = (shunt + (0.0 if resistance is None else 1.0 / resistance), bias + terminal["bias_current"])
-    return loads
-
-
-def loading(assembled: Assembled, stimulus: Stimulus) -> dict[str, dict[str, float]]:
-    """What the terminals take away at ``stimulus``: the network solved with and without their loads.
-
-    Node -> unloaded and loaded voltage (V), relative difference, resistance (ohm) and bias current (A) of the terminals.
-    Raises NotConvergedError when one of the two has no operating point.
-    """
-    from simulated_backend.loading import loading as compare
-
-    loads = terminal_loads(assembled.virtual, assembled.virtual.plan.wires)
-    return compare(assembled.network, assembled.backend.capabilities.controls, stimulus, loads)

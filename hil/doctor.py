@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hil.bench import Target, assemble, check_packages, identify, shipped_protocols, visa_resources
+from hil.bench import Target, assemble, shipped_protocols
+from hil.bench_station import check_packages, identify, visa_resources
 from hil.core.errors import HilError
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import find, read

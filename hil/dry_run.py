@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hil.bench import Assembled, Target, loading
+from hil.bench import Assembled, Target
+from hil.bench_station import loading
 from hil.core.errors import HilError
 from hil.core.events import EventStream
 from hil.core.lab import Lab
@@ -79,9 +80,13 @@ class _Watch:
         """Compare the network with and without the terminals, as they are set now, at the last stimulus."""
         if self.last is None:
             return
-        for node, load in loading(self.assembled, self.last).items():
+        for node, load in self._now(self.last).items():
             if node not in self.loading or load["relative"] > self.loading[node]["relative"]:
                 self.loading[node] = load
+
+    def _now(self, stimulus: Stimulus) -> dict[str, dict[str, float]]:
+        lab = self.assembled
+        return loading(lab.network, lab.backend.capabilities.controls, lab.virtual, stimulus)
 
     def extremes(self, controls: Layout) -> dict[str, dict[str, Any]]:
         if self.lowest is None or self.highest is None:
@@ -159,8 +164,9 @@ def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -
 
 def _loading_warnings(loads: Mapping[str, Mapping[str, float]]) -> list[str]:
     return [
-        f"the instruments take {100 * load['relative']:.3g} % of the voltage at node {node!r} away ({load['unloaded']:.4g} V becomes "
-        f"{load['loaded']:.4g} V; input resistance {load['resistance']:.3g} ohm, bias current {load['bias_current']:.3g} A); "
+        f"the instruments take {100 * load['relative']:.3g} % of the voltage at node {node!r} away "
+        f"({load['unloaded']:.4g} V becomes {load['loaded']:.4g} V; input "
+        f"resistance {load['resistance']:.3g} ohm, bias current {load['bias_current']:.3g} A); "
         "use a meter with a higher input resistance, or more channels in parallel"
         for node, load in loads.items()
         if load["relative"] > LOADING_LIMIT

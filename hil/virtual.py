@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hil.bench import check_packages, shipped_protocols, start_virtual
+from hil.bench import shipped_protocols
+from hil.bench_station import check_packages, start_virtual
 from hil.core.errors import ConfigError
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import Document, apply_overrides, find, read

@@ -112,12 +112,14 @@ def _parse(text: str, origin: str) -> tuple[Any, dict[str, int], None]:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{origin}, line {line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: not valid YAML: {error}") from None
+        raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
     return (None if node is None else _build(node, "", lines, origin)), lines, None
 
 
 def _build(node: yaml.Node, dotted: str, lines: dict[str, int], origin: str) -> Any:
     lines.setdefault(dotted, node.start_mark.line + 1)
+    if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python/"):
+        raise ConfigError(f"{origin}, line {node.start_mark.line + 1}: tag {node.tag!r} is not used in these files")
     if isinstance(node, yaml.MappingNode):
         section: dict[str, Any] = {}
         for key, value in node.value:
@@ -135,9 +137,7 @@ def _build(node: yaml.Node, dotted: str, lines: dict[str, int], origin: str) -> 
         return [_build(item, f"{dotted}.{number}", lines, origin) for number, item in enumerate(node.value)]
     if node.tag in _PLAIN_TAGS:
         return yaml.SafeLoader("").construct_object(node)
-    if node.tag.startswith("tag:yaml.org,2002:"):
-        return str(node.value)
-    raise ConfigError(f"{origin}, line {node.start_mark.line + 1}: tag {node.tag!r} is not used in these files")
+    return str(node.value)
 
 
 def apply_overrides(settings: Iterable[str], protocol: Document, bench: Document | None = None) -> list[str]:

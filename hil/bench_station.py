@@ -1,0 +1,207 @@
+"""From the bench file to instruments: specifications, wires, the virtual bench, who answers, what terminals take away."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hil.bench_network import plant_network
+from hil.core.errors import ConfigError, HilError, InstrumentError
+from hil.core.types import Layout, Quantity, Stimulus
+from hil.experiment.bench_file import BenchFile, Terminal
+from hil.experiment.fields import FieldError, unknown
+from hil.experiment.units import parse
+
+if TYPE_CHECKING:
+    from instruments.wiring import ControlWire, InstrumentSpec, OutputWire
+    from simulated_backend.network import Network
+    from simulated_backend.virtual_bench.plan import BenchPlan
+
+
+def check_packages() -> None:
+    """ConfigError when the ``instruments`` package that Python finds is another project's."""
+    import instruments
+
+    if getattr(instruments, "MEMRISTOR_HIL", False) is not True:
+        where = getattr(instruments, "__file__", None) or next(iter(getattr(instruments, "__path__", ["?"])), "?")
+        raise ConfigError(
+            f"the Python package 'instruments' found at {where} belongs to another project (InstrumentKit uses the same name); "
+            "uninstall that one, or install memristor-hil in a virtual environment of its own"
+        )
+
+
+def check_wiring(bench: BenchFile, controls: Layout, outputs: Layout) -> None:
+    """Drivers against the allow-list, options, addresses, settings: all that can be judged without opening anything.
+
+    Raises ConfigError. It is done for every target, because the same bench file has to serve all of them.
+    """
+    from instruments.station import check_station
+
+    check_station(instrument_specs(bench), control_wires(bench, controls), output_wires(bench, outputs))
+
+
+def instrument_specs(bench: BenchFile, addresses: Mapping[str, str] | None = None) -> "tuple[InstrumentSpec, ...]":
+    """The instruments of the station; ``addresses`` replaces those of the file."""
+    from instruments.wiring import InstrumentSpec
+
+    return tuple(
+        InstrumentSpec(name, spec.type, (addresses or {}).get(name, spec.address), spec.options)
+        for name, spec in bench.station.instruments.items()
+    )
+
+
+def control_wires(bench: BenchFile, controls: Layout) -> "tuple[ControlWire, ...]":
+    """Every wired control with its instrument parameter."""
+    from instruments.wiring import ControlWire
+
+    return tuple(
+        ControlWire(controls[name], wire.parameter, wire.compliance, setup(wire, f"controls.{name}.setup"))
+        for name, wire in bench.controls.items()
+    )
+
+
+def output_wires(bench: BenchFile, outputs: Layout) -> "tuple[OutputWire, ...]":
+    """Every output with its instrument parameter."""
+    from instruments.wiring import OutputWire
+
+    return tuple(
+        OutputWire(outputs[name], wire.parameter, setup(wire, f"outputs.{name}.setup")) for name, wire in bench.outputs.items()
+    )
+
+
+def setup(wire: Terminal, where: str) -> dict[str, float | int | bool | str]:
+    """Settings of one terminal in SI; FieldError naming an unknown setting or a wrong unit."""
+    from instruments.wiring import SETUP_UNITS
+
+    settings: dict[str, float | int | bool | str] = {}
+    for key, value in wire.setup.items():
+        if key not in SETUP_UNITS:
+            raise FieldError(unknown("setting", key, list(SETUP_UNITS)), f"{where}.{key}")
+        unit = SETUP_UNITS[key]
+        if unit is None:
+            settings[key] = value
+            continue
+        try:
+            settings[key] = parse(value, unit or wire.quantity.value)
+        except ConfigError as error:
+            raise FieldError(str(error), f"{where}.{key}") from None
+    return settings
+
+
+def virtual_plan(bench: BenchFile, seed: int, *, real_time: bool = False) -> "BenchPlan":
+    """What the child process needs: emulators named after the driver classes, wires, and the network of the world."""
+    from simulated_backend.description import describe
+    from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan, Wire
+
+    emulators = tuple(
+        InstrumentPlan(name, spec.type.rsplit(".", 1)[-1], bench.virtual.instruments.get(name, {}))
+        for name, spec in bench.station.instruments.items()
+    )
+    terminals: Sequence[Terminal] = [*bench.controls.values(), *bench.outputs.values()]
+    wires = dict.fromkeys(Wire(terminal.instrument, terminal.port, terminal.node) for terminal in terminals)
+    return BenchPlan(
+        emulators,
+        tuple(wires),
+        describe(plant_network(bench, seed)),
+        ideal=bench.virtual.plant.ideal,
+        seed=seed,
+        real_time=real_time,
+    )
+
+
+def start_virtual(bench: BenchFile, seed: int | None = None, *, real_time: bool = False) -> Any:
+    """Start the virtual bench of ``bench`` in a child process; stop it with ``.stop()``."""
+    from simulated_backend.virtual_bench.process import VirtualBench
+
+    return VirtualBench.start(virtual_plan(bench, bench.virtual.seed if seed is None else seed, real_time=real_time))
+
+
+def visa_resources() -> tuple[str, ...]:
+    """Addresses that VISA can list (serial ports, USB, GPIB; sockets cannot be listed)."""
+    import warnings
+
+    import pyvisa
+
+    try:
+        with warnings.catch_warnings():
+            # pyvisa-py warns about every bus library that is not installed; that is not what was asked.
+            warnings.simplefilter("ignore")
+            return tuple(pyvisa.ResourceManager().list_resources("?*"))
+    except (pyvisa.errors.Error, OSError, ValueError) as error:
+        raise InstrumentError(f"VISA cannot list its resources: {error}") from error
+
+
+def identify(bench: BenchFile) -> Iterator[tuple[str, str, str]]:
+    """Open every instrument in turn, ask who it is, close it: (name, identity, problem); one of the two is empty."""
+    from instruments.station import check_station, driver_class
+
+    specs = instrument_specs(bench)
+    check_station(specs, (), ())
+    for spec in specs:
+        try:
+            instrument: Any = driver_class(spec)(spec.name, spec.address, **spec.options)
+        except (HilError, OSError) as error:
+            yield spec.name, "", str(error)
+            continue
+        try:
+            yield spec.name, str(instrument.identity() if hasattr(instrument, "identity") else instrument.get_idn()), ""
+        finally:
+            instrument.close()
+
+
+def terminal_loads(virtual: Any) -> dict[str, tuple[float, float]]:
+    """Node -> input resistance (ohm) and bias current into the node (A) of all terminals on it, as they are set now.
+
+    A terminal that holds its node at a voltage takes nothing away from it and is left out.
+    """
+    state = virtual.side_door.sources()
+    loads: dict[str, tuple[float, float]] = {}
+    for wire in virtual.plan.wires:
+        terminal = state.get(wire.instrument, {}).get(wire.port)
+        if terminal is None or (terminal["source"] == "VoltageSource" and not terminal["limited"]):
+            continue
+        resistance, bias = loads.get(wire.node, (inf, 0.0))
+        conductance = 1.0 / resistance + 1.0 / terminal["input_resistance"]
+        loads[wire.node] = (1.0 / conductance if conductance > 0.0 else inf, bias + terminal["bias_current"])
+    return loads
+
+
+def loading(network: "Network", controls: Layout, virtual: Any, stimulus: Stimulus) -> dict[str, dict[str, float]]:
+    """What the terminals take away at ``stimulus``: the network we believe in, solved with and without their loads.
+
+    Node -> unloaded and loaded voltage (V), relative difference, resistance (ohm) and bias current (A) of its terminals.
+    Raises NotConvergedError when one of the two has no operating point.
+    """
+    from simulated_backend.loading import loading as compare
+
+    given = {
+        Quantity.VOLTAGE: np.zeros(network.n_nodes),
+        Quantity.PRESSURE: network.node_array("pressure"),
+        Quantity.CONCENTRATION: network.node_array("concentration"),
+    }
+    clamped = np.array([node.ground for node in network.nodes])
+    for channel, value, connected in zip(controls, stimulus.values, stimulus.connected, strict=True):
+        if connected and channel.node is not None and channel.quantity in given:
+            node = network.node_index[channel.node]
+            given[channel.quantity][node] = value
+            clamped[node] |= channel.quantity is Quantity.VOLTAGE
+    loads = terminal_loads(virtual)
+    found = compare(
+        network,
+        given[Quantity.VOLTAGE],
+        clamped,
+        loads,
+        pressure=given[Quantity.PRESSURE],
+        concentration=given[Quantity.CONCENTRATION],
+    )
+    return {
+        name: {
+            "unloaded": float(found.without[network.node_index[name]]),
+            "loaded": float(found.loaded[network.node_index[name]]),
+            "relative": float(found.relative[network.node_index[name]]),
+            "resistance": resistance,
+            "bias_current": bias,
+        }
+        for name, (resistance, bias) in loads.items()
+    }
