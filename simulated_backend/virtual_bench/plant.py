@@ -53,6 +53,7 @@ class Plant:
         self.lock = threading.Lock()
         self.network = rebuild(plan.network) if network is None else network
         self.ideal = plan.ideal
+        self.atmosphere = plan.atmosphere
         self.clock = RealTime(self._step, self.lock) if plan.real_time else SteppedTime(self._step)
         self.troubles: list[str] = []
         self._plan = plan

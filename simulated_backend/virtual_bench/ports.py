@@ -48,6 +48,11 @@ class Sample(NamedTuple):
 class ElectricalPort(Protocol):
     """One terminal (against the bench's common low). Unwired terminals exist too: nothing is connected to them."""
 
+    @property
+    def wired(self) -> bool:
+        """Whether something is connected to the terminal."""
+        ...
+
     def set_source(self, source: Source) -> None:
         """What the terminal does to its node from now on."""
         ...
@@ -100,6 +105,11 @@ class PlantView(Protocol):
     @property
     def ideal(self) -> bool:
         """True: instruments have no noise, no offset, no load; range and resolution stay."""
+        ...
+
+    @property
+    def atmosphere(self) -> float:
+        """Absolute pressure of the laboratory, Pa."""
         ...
 
     def electrical(self, instrument: str, port: str) -> ElectricalPort:

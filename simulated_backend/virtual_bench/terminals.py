@@ -30,6 +30,11 @@ class Terminal:
         self._arrive = arrive
         self._changed = changed
 
+    @property
+    def wired(self) -> bool:
+        """Whether the terminal is connected to a node."""
+        return self.node is not None
+
     def set_source(self, source: Source) -> None:
         """What the terminal does to its node from now on."""
         if source == self.source:
