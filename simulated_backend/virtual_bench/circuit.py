@@ -18,11 +18,11 @@ from math import inf
 
 import numpy as np
 
-from hil.core.errors import ConfigError, NotConvergedError
+from hil.core.errors import NotConvergedError
 from hil.core.types import BoolArray, FloatArray
-from simulated_backend.devices.base import EdgeDrive, StateKind
-from simulated_backend.network import Group, IndexArray, Network
-from simulated_backend.virtual_bench.ports import CurrentSource, Open, VoltageSource
+from simulated_backend.network import IndexArray, Network
+from simulated_backend.virtual_bench.memory import Memory
+from simulated_backend.virtual_bench.ports import Open, VoltageSource
 from simulated_backend.virtual_bench.terminals import CONTACT, Terminal
 
 LEAKAGE = 1e-20
@@ -39,32 +39,8 @@ AT_ONCE = 1e-5
 REST = 1e-10
 """Relative change still to come below which the network counts as being at rest."""
 MOST_ITERATIONS = 60
-
-
-class _Memory:
-    """States of one group of edges, (n_states, k)."""
-
-    def __init__(self, group: Group, network: Network) -> None:
-        if group.law.kind is StateKind.RATE:
-            raise ConfigError(
-                f"law {group.law.name!r} gives rates of its states; the virtual bench integrates laws that relax or have no state"
-            )
-        self.law = group.law
-        self.parameters = group.parameters
-        self.edges = group.edges
-        self.base = network.base[group.edges]
-        self.tip = network.tip[group.edges]
-        self.parallel = network.parallel[group.edges]
-        self.relaxes = group.law.kind is StateKind.RELAXATION
-        self.state: FloatArray = np.empty((0, len(group.edges)))
-        self.goal = self.state
-        self.tau = self.state
-        self.new_state = self.state
-        self.new_goal = self.state
-
-    def drive(self, voltage: FloatArray, pressure: FloatArray, concentration: FloatArray) -> EdgeDrive:
-        base, tip = self.base, self.tip
-        return EdgeDrive(voltage[base] - voltage[tip], pressure[base] - pressure[tip], concentration[base], concentration[tip])
+TOLERANCE, STEP_TOLERANCE = 1e-13, 1e-10
+"""Last move of Newton's iteration, relative, for the steady state and on the way there."""
 
 
 class Circuit:
@@ -85,7 +61,7 @@ class Circuit:
         self.pressure = network.node_array("pressure")
         self.voltage: FloatArray = np.zeros(n)
         self.clamp_current: FloatArray = np.zeros(n)
-        self._memory = [_Memory(group, network) for group in network.groups]
+        self._memory = [Memory(group, network) for group in network.groups]
         b, t = network.base, network.tip
         self._stamp = np.concatenate([b * n + b, t * n + t, b * n + t, t * n + b])
         self._edge_out: FloatArray = np.zeros(n)
@@ -104,8 +80,11 @@ class Circuit:
 
     # Edges ---------------------------------------------------------------------------------------------------------
 
-    def _edges(self, voltage: FloatArray, pressure: FloatArray, h: float) -> tuple[FloatArray, FloatArray]:
-        """Current and slope of every edge at the end of a step of ``h`` (0: states held; inf: states relaxed)."""
+    def _edges(self, voltage: FloatArray, pressure: FloatArray, h: float, fresh: bool) -> tuple[FloatArray, FloatArray]:
+        """Current and slope of every edge at the end of a step of ``h`` (0: states held; inf: states relaxed).
+
+        The slope with the states following costs as much as everything else; an old one will do until Newton is slow.
+        """
         m = self.network.n_edges
         current, slope = np.empty(m), np.empty(m)
         for memory in self._memory:
@@ -121,10 +100,10 @@ class Circuit:
                 share = -np.expm1(-z) / z
                 memory.new_goal = law.steady_state(p, drive)
                 memory.new_state = decay * memory.state + (share - decay) * memory.goal + (1.0 - share) * memory.new_goal
-                i, held = law.current(p, drive, memory.new_state), law.conductance(p, drive, memory.new_state)
-                _, total = law.steady(p, drive)
-                follow = np.mean(1.0 - share, axis=0)
-                g = held + follow * (total - law.conductance(p, drive, memory.new_goal))
+                i = law.current(p, drive, memory.new_state)
+                if fresh:
+                    memory.following = law.steady(p, drive)[1] - law.conductance(p, drive, memory.new_goal)
+                g = law.conductance(p, drive, memory.new_state) + np.mean(1.0 - share, axis=0) * memory.following
             current[memory.edges] = i * memory.parallel
             slope[memory.edges] = g * memory.parallel
         return current, slope
@@ -154,7 +133,7 @@ class Circuit:
             if isinstance(source, Open):
                 continue
             if isinstance(source, VoltageSource) == (terminal.limit == 0):
-                level, resistance = _as_voltage(terminal)
+                level, resistance = terminal.as_voltage()
                 if resistance == 0.0 and node in clamp:
                     resistance = CONTACT
                 if resistance == 0.0:
@@ -163,7 +142,7 @@ class Circuit:
                     shunt[node] += 1.0 / resistance
                     injected[node] += level / resistance
             else:
-                injected[node] += _as_current(terminal)
+                injected[node] += terminal.as_current()
         self._shunt, self._injected, self._clamp = shunt, injected, clamp
         self._free = np.array([i for i in range(self._n) if i not in clamp], dtype=np.intp)
 
@@ -173,10 +152,10 @@ class Circuit:
         if isinstance(source, Open) or node is None:
             return 0.0
         if isinstance(source, VoltageSource) != (terminal.limit == 0):
-            return _as_current(terminal)
+            return terminal.as_current()
         if self._clamp.get(node, (None,))[0] is terminal:
             return float(clamp_current[node])
-        level, resistance = _as_voltage(terminal)
+        level, resistance = terminal.as_voltage()
         return (level - float(voltage[node])) / (resistance or CONTACT)
 
     def _flip(self, voltage: FloatArray, clamp_current: FloatArray) -> bool:
@@ -227,8 +206,9 @@ class Circuit:
             before = (1.0 - theta) * (self._edge_out + self._shunt * start - self._injected)
         best = inf
         damping = 1.0
-        for _ in range(MOST_ITERATIONS):
-            current, slope = self._edges(voltage, pressure, h)
+        enough = TOLERANCE if h == inf else STEP_TOLERANCE
+        for iteration in range(MOST_ITERATIONS):
+            current, slope = self._edges(voltage, pressure, h, iteration > 1)
             edge_out = self._outflow(current)
             matrix: FloatArray = self._stamped(slope)
             if free.size == 0:
@@ -244,11 +224,11 @@ class Circuit:
             size = float(np.max(np.abs(move)))
             if not np.isfinite(size):
                 break
-            if size > 0.9 * best:
+            if size > 0.9 * best and size > 1e-9:
                 damping = max(0.5 * damping, 0.05)
             best = min(best, size)
             voltage[free] += damping * move
-            if size <= 1e-12 * (1e-3 + float(np.max(np.abs(voltage)))):
+            if size <= enough * (1e-3 + float(np.max(np.abs(voltage)))):
                 return voltage, edge_out, matrix.diagonal().copy()
         raise NotConvergedError("the operating point of the plant was not found")
 
@@ -306,19 +286,28 @@ class Circuit:
 
     def _aim(self) -> None:
         """Goals and time constants of all states at the present voltages."""
-        self._slowest, self._fastest = 0.0, inf
         for memory in self._memory:
             if memory.relaxes:
                 drive = memory.drive(self.voltage, self.pressure, self.concentration)
                 memory.goal = memory.law.steady_state(memory.parameters, drive)
+                slope = memory.law.steady(memory.parameters, drive)[1]
+                memory.following = slope - memory.law.conductance(memory.parameters, drive, memory.goal)
+        self._pace()
+
+    def _pace(self) -> None:
+        """Time constants of all states and charges; the goals are known."""
+        self._slowest, self._fastest = 0.0, inf
+        for memory in self._memory:
+            if memory.relaxes:
+                drive = memory.drive(self.voltage, self.pressure, self.concentration)
                 memory.tau = np.broadcast_to(memory.law.time_constant(memory.parameters, drive), memory.goal.shape)
-                self._slowest = max(self._slowest, float(np.max(memory.tau)))
-                self._fastest = min(self._fastest, float(np.min(memory.tau)))
+                self._slowest = max(self._slowest, float(memory.tau.max()))
+                self._fastest = min(self._fastest, float(memory.tau.min()))
         free = self._free[self.capacitance[self._free] > 0.0]
         if free.size:
-            charging = self.capacitance[free] / (self._diagonal[free] + self._shunt[free])
-            self._slowest = max(self._slowest, float(np.max(np.abs(charging))))
-            self._fastest = min(self._fastest, float(np.min(np.abs(charging))))
+            charging = np.abs(self.capacitance[free] / (self._diagonal[free] + self._shunt[free]))
+            self._slowest = max(self._slowest, float(charging.max()))
+            self._fastest = min(self._fastest, float(charging.min()))
 
     def settle_now(self) -> None:
         """Go straight to the steady state of the present sources and pressures."""
@@ -374,7 +363,7 @@ class Circuit:
             if memory.relaxes:
                 scale = np.maximum(np.abs(memory.new_goal), 1e-12)
                 change = max(change, float(np.max(np.abs(memory.new_state - memory.new_goal) / scale)))
-                memory.state = memory.new_state
+                memory.state, memory.goal = memory.new_state, memory.new_goal
         self.voltage, self._edge_out, self._diagonal, self.clamp_current, self.pressure = (
             voltage,
             edge_out,
@@ -382,7 +371,7 @@ class Circuit:
             clamped,
             pressure,
         )
-        self._aim()
+        self._pace()
         if moved < STATE_CHANGE:
             self.h = max(GROWTH * h, min(self.h, GROWTH * self.h))
         else:
@@ -396,23 +385,3 @@ class Circuit:
         held = np.ones(self._n, dtype=np.bool_)
         held[self._free] = False
         return held
-
-
-def _as_voltage(terminal: Terminal) -> tuple[float, float]:
-    """Level and series resistance of a terminal that holds a voltage."""
-    source = terminal.source
-    if isinstance(source, VoltageSource):
-        return source.level, source.output_resistance
-    if isinstance(source, CurrentSource):
-        return terminal.limit * source.voltage_limit, 0.0
-    raise TypeError("an open terminal holds no voltage")
-
-
-def _as_current(terminal: Terminal) -> float:
-    """Current of a terminal that drives one."""
-    source = terminal.source
-    if isinstance(source, CurrentSource):
-        return source.level
-    if isinstance(source, VoltageSource):
-        return terminal.limit * source.current_limit
-    raise TypeError("an open terminal drives no current")

@@ -76,3 +76,21 @@ class Terminal:
         if abs(voltage) >= bound:
             return (bound if voltage > 0.0 else -bound), True
         return voltage, False
+
+    def as_voltage(self) -> tuple[float, float]:
+        """Level (V) and series resistance (ohm) of a terminal that holds a voltage at present."""
+        source = self.source
+        if isinstance(source, VoltageSource):
+            return source.level, source.output_resistance
+        if isinstance(source, CurrentSource):
+            return self.limit * source.voltage_limit, 0.0
+        raise TypeError("an open terminal holds no voltage")
+
+    def as_current(self) -> float:
+        """Current (A) of a terminal that drives one at present."""
+        source = self.source
+        if isinstance(source, CurrentSource):
+            return source.level
+        if isinstance(source, VoltageSource):
+            return self.limit * source.current_limit
+        raise TypeError("an open terminal drives no current")
