@@ -119,6 +119,7 @@ class KeithleyDAQ6510(ScpiEmulator):
         add("READ", query=self._read)
         add("FETCh", query=self._fetch)
         add("MEASure[:VOLTage][:DC]", query=self._read)
+        add("TRACe:TRIGger", self._fill)
         self._buffers.declare(self.tree)
         add("SYSTem:ERRor[:NEXT]", query=self._error)
         add("SYSTem:ERRor:COUNt", query=lambda _s, _p: str(len(self.errors)))
@@ -279,6 +280,12 @@ class KeithleyDAQ6510(ScpiEmulator):
         for _ in range(self._count):
             self._buffers.store(name, self._one())
         return self._buffers.latest(name, elements)
+
+    def _fill(self, _suffixes: tuple[int, ...], parameters: list[str]) -> None:
+        """As many readings as COUNt says, into a buffer, without a reply."""
+        name = self._buffers.known(quoted(parameters)) if parameters else "defbuffer1"
+        for _ in range(self._count):
+            self._buffers.store(name, self._one())
 
     def _fetch(self, _suffixes: tuple[int, ...], parameters: list[str]) -> str:
         return self._buffers.latest(*self._buffers.wanted(parameters))
