@@ -35,7 +35,7 @@ def tanh(x: float) -> float:
     """Hyperbolic tangent to 2 units in the last place: a table every 1/16 and the addition formula, no branches inside."""
     magnitude = min(abs(x), 20.0)
     k = np.uintp(magnitude * 16.0 + 0.5)
-    b = magnitude - np.float64(k) * 0.0625
+    b = magnitude - float(k) * 0.0625
     s = b * b
     small = b * (1.0 + s * (-1.0 / 3.0 + s * (2.0 / 15.0 + s * (-17.0 / 315.0 + s * (62.0 / 2835.0)))))
     big = _TANH[k]
@@ -56,7 +56,7 @@ def conical_level(rows: FloatArray, e: int, v: float) -> tuple[float, float]:
     r = row[4]
     mean_i = mean_di = h = dh = 0.0
     small = abs(p) < 1e-3
-    e = math.exp(-abs(p))
+    tail = math.exp(-abs(p))
     rest = -math.expm1(-abs(p))
     for q in range(_F.size):
         f = _F[q]
@@ -73,10 +73,10 @@ def conical_level(rows: FloatArray, e: int, v: float) -> tuple[float, float]:
                 low = -math.expm1(-p * f)
                 far = math.exp(-p * (1.0 - f))
                 i = far * low / rest
-                di = i * (-(1.0 - f) - e / rest) + far * f * math.exp(-p * f) / rest
+                di = i * (-(1.0 - f) - tail / rest) + far * f * math.exp(-p * f) / rest
             else:
                 i = -math.expm1(p * f) / rest
-                di = -f * math.exp(p * f) / rest + i * e / rest
+                di = -f * math.exp(p * f) / rest + i * tail / rest
             phi = (f - i) / p
             dphi = -(di + phi) / p
         mean_i += weight * i
@@ -109,10 +109,10 @@ def steady(code: int, rows: FloatArray, e: int, v: float) -> tuple[float, float]
 def level(code: int, rows: FloatArray, e: int, v: float) -> float:
     """Conductance (S) that edge ``e`` relaxes to at voltage v (V)."""
     if code == SATURATING:
-        return rows[e, 0] * (1.0 + rows[e, 1] * tanh(v * rows[e, 2]))
+        return float(rows[e, 0] * (1.0 + rows[e, 1] * tanh(v * rows[e, 2])))
     if code == OHMIC:
-        return rows[e, 0]
-    return rows[e, 0] * conical_level(rows, e, v)[0]
+        return float(rows[e, 0])
+    return float(rows[e, 0] * conical_level(rows, e, v)[0])
 
 
 @compiled

@@ -15,7 +15,7 @@ from simulated_backend.solve.factor import Index
 from simulated_backend.solve.jit import compiled
 
 COARSEST = 60
-_LARGEST_DENSE = 800
+_LARGEST_DENSE = 200
 """A coarsest network of more nodes (random graphs stop shrinking early) is swept, not inverted."""
 _SWEEPS = 8
 _MAX_LEVELS = 40
@@ -124,7 +124,6 @@ def _sweep(
 
 @compiled
 def _cycle(
-    level: int,
     table: Index,
     starts: Index,
     neighbours: Index,
@@ -134,96 +133,133 @@ def _cycle(
     dense: FloatArray,
     vectors: FloatArray,
 ) -> int:
-    """One K-cycle: vectors[1] of this level becomes an approximate solution for the right side vectors[0]."""
-    first, n = table[level, 0], table[level, 1]
-    entry, entries = table[level, 2], table[level, 3]
-    here = slice(first, first + n)
-    b, x, r = vectors[0, here], vectors[1, here], vectors[2, here]
-    if level == table.shape[0] - 1 and dense.size > 0:
-        for i in range(n):
-            s = 0.0
-            for j in range(n):
-                s += dense[i, j] * b[j]
-            x[i] = s
-        return 0
-    start = starts[first + level : first + level + n + 1]
-    neighbour, off = neighbours[entry : entry + entries], offs[entry : entry + entries]
-    diagonal, group = diagonals[here], groups[here]
-    x[:] = 0.0
-    if level == table.shape[0] - 1:
-        for _ in range(_SWEEPS):
+    """One K-cycle: vectors[1] of level 0 becomes an approximate solution for the right side vectors[0].
+
+    A walk over levels instead of a recursion: ``phase`` of a level says how often it has come back from the level below,
+    where up to two steps of flexible conjugate gradients are taken (Notay's algorithm 3.2). Vectors 3 to 5 hold the
+    first direction, its image, and the residual after it.
+    """
+    last = table.shape[0] - 1
+    phase = np.zeros(last + 1, np.int32)
+    memory = np.zeros((last + 1, 2))
+    level = 0
+    while True:
+        first, n = table[level, 0], table[level, 1]
+        entry, entries = table[level, 2], table[level, 3]
+        b, x, r = vectors[0, first : first + n], vectors[1, first : first + n], vectors[2, first : first + n]
+        start = starts[first + level : first + level + n + 1]
+        neighbour, off = neighbours[entry : entry + entries], offs[entry : entry + entries]
+        diagonal, group = diagonals[first : first + n], groups[first : first + n]
+        if level == last:
+            _coarsest(start, neighbour, off, diagonal, dense, b, x)
+            if level == 0:
+                return 0
+            level -= 1
+            continue
+        first_c, n_c = table[level + 1, 0], table[level + 1, 1]
+        right, guess = vectors[0, first_c : first_c + n_c], vectors[1, first_c : first_c + n_c]
+        if phase[level] == 0:
+            x[:] = 0.0
             _sweep(start, neighbour, off, diagonal, b, x, False)
-            _sweep(start, neighbour, off, diagonal, b, x, True)
-        return 0
-    _sweep(start, neighbour, off, diagonal, b, x, False)
-    _multiply(start, neighbour, off, diagonal, x, r)
-    first_c, n_c = table[level + 1, 0], table[level + 1, 1]
-    below = slice(first_c, first_c + n_c)
-    right, guess = vectors[0, below], vectors[1, below]
-    right[:] = 0.0
-    for i in range(n):
-        right[np.uintp(group[i])] += b[i] - r[i]
-    _cycle(level + 1, table, starts, neighbours, offs, diagonals, groups, dense, vectors)
-    if level + 1 < table.shape[0] - 1:
-        _accelerate(level + 1, table, starts, neighbours, offs, diagonals, groups, dense, vectors)
-    for i in range(n):
-        x[i] += guess[np.uintp(group[i])]
-    _sweep(start, neighbour, off, diagonal, b, x, True)
-    return 0
+            _multiply(start, neighbour, off, diagonal, x, r)
+            right[:] = 0.0
+            for i in range(n):
+                right[np.uintp(group[i])] += b[i] - r[i]
+            phase[level] = 1
+            level += 1
+            phase[level] = 0
+            continue
+        if level + 1 < last:
+            entry_c, entries_c = table[level + 1, 2], table[level + 1, 3]
+            start_c = starts[first_c + level + 1 : first_c + level + n_c + 2]
+            neighbour_c, off_c = neighbours[entry_c : entry_c + entries_c], offs[entry_c : entry_c + entries_c]
+            diagonal_c, held = diagonals[first_c : first_c + n_c], vectors[2:6, first_c : first_c + n_c]
+            if phase[level] == 1:
+                again, ratio, rho = _first_step(start_c, neighbour_c, off_c, diagonal_c, right, guess, held)
+                memory[level, 0], memory[level, 1] = ratio, rho
+                if again:
+                    phase[level] = 2
+                    level += 1
+                    phase[level] = 0
+                    continue
+            else:
+                _second_step(start_c, neighbour_c, off_c, diagonal_c, guess, held, memory[level, 0], memory[level, 1])
+        for i in range(n):
+            x[i] += guess[np.uintp(group[i])]
+        _sweep(start, neighbour, off, diagonal, b, x, True)
+        if level == 0:
+            return 0
+        level -= 1
 
 
 @compiled
-def _accelerate(
-    level: int,
-    table: Index,
-    starts: Index,
-    neighbours: Index,
-    offs: FloatArray,
-    diagonals: FloatArray,
-    groups: Index,
-    dense: FloatArray,
-    vectors: FloatArray,
-) -> int:
-    """The rest of the K-cycle: up to two steps of flexible conjugate gradients around the cycle of this level."""
-    first, n = table[level, 0], table[level, 1]
-    entry, entries = table[level, 2], table[level, 3]
-    here = slice(first, first + n)
-    b, x = vectors[0, here], vectors[1, here]
-    c, v, kept = vectors[3, here], vectors[4, here], vectors[5, here]
-    start = starts[first + level : first + level + n + 1]
-    neighbour, off, diagonal = neighbours[entry : entry + entries], offs[entry : entry + entries], diagonals[here]
+def _coarsest(
+    start: Index, neighbour: Index, off: FloatArray, diagonal: FloatArray, dense: FloatArray, b: FloatArray, x: FloatArray
+) -> None:
+    """By the stored inverse, or by sweeps where that would be too large."""
+    n = x.size
+    x[:] = 0.0
+    if dense.size == 0:
+        for _ in range(_SWEEPS):
+            _sweep(start, neighbour, off, diagonal, b, x, False)
+            _sweep(start, neighbour, off, diagonal, b, x, True)
+        return
+    for i in range(n):
+        s = 0.0
+        for j in range(n):
+            s += dense[i, j] * b[j]
+        x[i] = s
+
+
+@compiled
+def _first_step(
+    start: Index, neighbour: Index, off: FloatArray, diagonal: FloatArray, b: FloatArray, x: FloatArray, held: FloatArray
+) -> tuple[bool, float, float]:
+    """Best multiple of the direction x; whether a second direction is worth while; its factor and curvature."""
+    n = x.size
+    c, v, kept = held[1], held[2], held[3]
     c[:] = x
     _multiply(start, neighbour, off, diagonal, c, v)
-    rho = alpha = before = 0.0
+    rho = alpha = before = after = 0.0
     for i in range(n):
         rho += c[i] * v[i]
         alpha += c[i] * b[i]
         before += b[i] * b[i]
     if not rho > 0.0:
-        return 0
+        return False, 1.0, 1.0
     ratio = alpha / rho
-    after = 0.0
     for i in range(n):
         b[i] -= ratio * v[i]
         after += b[i] * b[i]
         kept[i] = b[i]
-    if after <= 0.0625 * before:
-        for i in range(n):
-            x[i] = ratio * c[i]
-        return 0
-    _cycle(level, table, starts, neighbours, offs, diagonals, groups, dense, vectors)
-    w = vectors[2, here]
+        x[i] = ratio * c[i]
+    return after > 0.0625 * before, ratio, rho
+
+
+@compiled
+def _second_step(
+    start: Index,
+    neighbour: Index,
+    off: FloatArray,
+    diagonal: FloatArray,
+    x: FloatArray,
+    held: FloatArray,
+    ratio: float,
+    rho: float,
+) -> None:
+    """The best combination of the first direction and of the new one in x, left in x."""
+    n = x.size
+    w, c, v, kept = held[0], held[1], held[2], held[3]
     _multiply(start, neighbour, off, diagonal, x, w)
-    gamma = beta = alpha2 = 0.0
+    gamma = beta = alpha = 0.0
     for i in range(n):
         gamma += x[i] * v[i]
         beta += x[i] * w[i]
-        alpha2 += x[i] * kept[i]
-    rho2 = beta - gamma * gamma / rho
-    second = alpha2 / rho2 if rho2 > 0.0 else 0.0
+        alpha += x[i] * kept[i]
+    rest = beta - gamma * gamma / rho
+    second = alpha / rest if rest > 0.0 else 0.0
     for i in range(n):
         x[i] = (ratio - gamma * second / rho) * c[i] + second * x[i]
-    return 0
 
 
 @compiled
@@ -256,7 +292,7 @@ def _solve(
     previous = 1.0
     for iteration in range(limit):
         vectors[0, :n] = r
-        _cycle(0, table, starts, neighbours, offs, diagonals, groups, dense, vectors)
+        _cycle(table, starts, neighbours, offs, diagonals, groups, dense, vectors)
         z = vectors[1, :n]
         rho = change = 0.0
         for i in range(n):

@@ -28,7 +28,7 @@ def pack(
     n, m = pattern.size, base.size
     empty = np.empty(0, dtype=np.int32)
     if method == DIRECT:
-        columns, lower_rows, targets, slots = pattern.lower()
+        columns, lower_rows, targets, slots = pattern.lower
         start, neighbour, slot_base, slot_tip = empty, empty, empty, empty
         space = REPORT + 4 * n + lower_rows.size
     else:

@@ -1,6 +1,7 @@
 """The pattern of a Kirchhoff matrix: numbering of the free nodes, neighbours, predicted fill; found once per network."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ SUPERNODAL_FLOP_NS = 0.25
 SUPERNODAL_ENTRY_NS = 60.0
 CG_ENTRY_NS, CG_NODE_NS = 0.8, 3.0
 """Model cost of one iteration of conjugate gradients per matrix entry and per unknown."""
+ORDERED_LIMIT = 60_000
+"""Unknowns up to which an elimination order is sought; on large random graphs the search alone would take a minute."""
 REPLAY_LIMIT = 4_000_000
 """Most multiply-subtracts that are replayed from stored targets (4 bytes each); above it dense blocks pay."""
 
@@ -43,6 +46,15 @@ class Pattern:
     flops: float
 
     @property
+    def ordered(self) -> bool:
+        """Whether an elimination order was sought, so that fill is known."""
+        return self.parent.size == self.free.size
+
+    def replayable(self) -> bool:
+        """Whether the factorisation may be replayed from stored targets."""
+        return self.ordered and self.flops <= REPLAY_LIMIT
+
+    @property
     def size(self) -> int:
         """Number of unknowns."""
         return int(self.free.size)
@@ -50,6 +62,8 @@ class Pattern:
     def direct_cost(self) -> float:
         """Model nanoseconds of one factorisation, by whichever direct method is cheaper."""
         fill = float(self.column_start[-1])
+        if not self.ordered:
+            return np.inf
         replay = DIRECT_FLOP_NS * self.flops + 2.0 * fill if self.flops <= REPLAY_LIMIT else np.inf
         dense_blocks = 2e5 + SUPERNODAL_FLOP_NS * self.flops + SUPERNODAL_ENTRY_NS * (self.size + self.neighbour.size / 2)
         return float(min(replay, dense_blocks))
@@ -58,6 +72,7 @@ class Pattern:
         """Model nanoseconds of one iteration of conjugate gradients."""
         return CG_ENTRY_NS * self.neighbour.size + CG_NODE_NS * self.size
 
+    @cached_property
     def lower(self) -> tuple[Index, Index, Index, Index]:
         """Columns, rows, targets of L and the slot of every edge in it (−1 where an end is clamped)."""
         columns = self.column_start.astype(np.int32)
@@ -79,12 +94,14 @@ def analyse(base: NDArray[np.intp], tip: NDArray[np.intp], clamped: BoolArray) -
     place = np.full(n_nodes, -1, dtype=np.int64)
     place[free] = np.arange(free.size)
     start, neighbour = _adjacency(place[base], place[tip], free.size)
-    order = _elimination_order(start, neighbour)
-    free = free[order]
-    place[free] = np.arange(free.size)
+    parent = counts = np.empty(0, dtype=np.int32)
+    if free.size <= ORDERED_LIMIT:
+        order = _elimination_order(start, neighbour)
+        free = free[order]
+        place[free] = np.arange(free.size)
+        start, neighbour = _adjacency(place[base], place[tip], free.size)
+        parent, counts = factor.column_counts(start, neighbour)
     b, t = place[base], place[tip]
-    start, neighbour = _adjacency(b, t, free.size)
-    parent, counts = factor.column_counts(start, neighbour)
     wide = counts.astype(np.float64)
     column_start = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
     joined = np.flatnonzero((b >= 0) & (t >= 0))
