@@ -145,47 +145,56 @@ class SimulatedBackend(Backend):
     # -- many stimuli ---------------------------------------------------------------------------------------------
 
     def _measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:
-        values = np.empty((len(stimuli), len(self.capabilities.outputs)))
-        tau = np.empty(len(stimuli))
-        last: State | None = None
+        shape = (len(stimuli), len(self.capabilities.outputs))
+        values, before, tau = np.empty(shape), np.empty(shape), np.empty(len(stimuli))
+        parts = self.map.applied(stimuli)
+        state = self._state
+        if state is None:
+            state = states.at_rest(self.map.problem(self.map.applied(stimuli[:1])[0]))
+        after = tuple(np.empty((len(one), len(stimuli), one.shape[-1])) for one in state)
         clamped: set[str] = set()
-        for applied in self.map.applied(stimuli):
+        for applied in parts:
             point = self._steady(applied)
             clamped.update(self._clamped)
+            problem = self.map.problem(applied)
             values[applied.rows] = self.map.read(point.voltage, point.terminal_current)
-            tau[applied.rows] = states.slowest(self.map.problem(applied), point.voltage)
-            if applied.rows[-1] == len(stimuli) - 1:
-                last = tuple(state[:, -1:] for state in states.relaxed(self.map.problem(applied), point.voltage))
+            tau[applied.rows] = states.slowest(problem, point.voltage)
+            for whole, one in zip(after, states.relaxed(problem, point.voltage), strict=True):
+                whole[:, applied.rows] = one
         self._clamped = tuple(name for name in self.network.edge_names if name in clamped)
-        before = self._values
-        if before is None:
-            (first,) = self.map.applied(stimuli[:1])
-            self._state = states.at_rest(self.map.problem(first)) if self._state is None else self._state
-            before = self._now(first)
-        times, failure = np.empty(len(stimuli)), None
+        for applied in parts:  # the moment each stimulus is applied, devices still where the one before left them
+            held = tuple(
+                np.concatenate((first[:, :1], whole[:, :-1]), axis=1)[:, applied.rows]
+                for first, whole in zip(state, after, strict=True)
+            )
+            before[applied.rows] = self._instant(applied, held)
+        times = np.empty(len(stimuli))
+        failure, done = None, len(stimuli)
         for number, stimulus in enumerate(stimuli):
-            change = float(np.max(np.abs(values[number] - before), initial=0.0))
+            change = float(np.max(np.abs(values[number] - before[number]), initial=0.0))
             elapsed, residual = _settling(change, float(tau[number]), policy)
-            waited = self._source_time(stimulus) + min(elapsed, policy.timeout)
-            self._stimulus, before = stimulus, values[number]
+            source = self._source_time(stimulus)
+            self._stimulus = stimulus
             self.relaxations += 1
-            self.clock.sleep(waited)
+            if source > 0.0:
+                self.clock.sleep(source)
+            self.clock.sleep(min(elapsed, policy.timeout))
             times[number] = self.clock.now()
             if elapsed > policy.timeout or residual > policy.tolerance:
+                done = number
                 failure = NotSettledError(
                     f"stimulus {number + 1} of {len(stimuli)}: outputs would still move by {residual:g} in {policy.window:g} s "
                     f"after {min(elapsed, policy.timeout):g} s (tolerance {policy.tolerance:g}); allow a longer "
                     "`settle.timeout` or a wider tolerance"
                 )
                 break
-        done = len(stimuli) if failure is None else number
         noisy, std = self._noisy(values[:done], samples)
         readings = Readings(noisy, std, np.zeros(noisy.shape, dtype=np.bool_), times[:done])
         if done:
             self._notify(stimuli[:done], readings)
         if failure is not None:
             raise failure
-        self._state, self._values = last, values[-1]
+        self._state, self._values = tuple(one[:, -1:] for one in after), values[-1]
         return readings
 
     # -- physics --------------------------------------------------------------------------------------------------
@@ -241,10 +250,14 @@ class SimulatedBackend(Backend):
 
     def _now(self, applied: Applied) -> FloatArray:
         """Outputs with the devices as they are, (n_outputs,)."""
-        point = self.map.solve(applied, state=self._state)
+        return np.asarray(self._instant(applied, self._state)[0])
+
+    def _instant(self, applied: Applied, state: State | None) -> FloatArray:
+        """Outputs with the devices held at ``state``, (m, n_outputs)."""
+        point = self.map.solve(applied, state=state)
         if point.status is not Status.CONVERGED:
             raise NotConvergedError(point.message)
-        return np.asarray(self.map.read(point.voltage, point.terminal_current)[0])
+        return self.map.read(point.voltage, point.terminal_current)
 
     def _run_for(self, applied: Applied, duration: float, window: float) -> float:
         """Let the devices relax for ``duration`` seconds; the outputs' change over the last ``window``."""

@@ -4,8 +4,9 @@ In the notation of ``conical_profile``, u = ρ̄/2ρ_b and γ = g/g0 obey
 
     d/dF [ −u' + p u − κ(a + F) γ/u ] = 0,   u(0) = 1,   u(1) = ρ_t/ρ_b,   γ = 1/∫ dF/u,   a = 1/(r − 1):
 
-the flux balance of the published law with the field proportional to 1/(R²u) in place of 1/R². It keeps u above zero at
-every voltage and agrees with the published law to first order in κ.
+the flux balance of the published law with the field proportional to 1/(R²u) in place of 1/R², and the resistance of the
+sections in series in place of the mean salt. It keeps u above zero at every voltage. At first order in κ it gives
+g/g0 = 1 + κ∫φ dF = 1 + κ/12, where the published law averages φ over x.
 """
 
 from functools import lru_cache

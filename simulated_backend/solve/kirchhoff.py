@@ -43,9 +43,16 @@ class _Sum:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Where edges enter the equations: ``free`` node indices (n_free,), sums for the nodes and for the free Jacobian."""
+    """Where edges enter the equations: ``free`` node indices (n_free,), sums for the nodes and for the free Jacobian.
+
+    ``reference`` (n_nodes,): for a clamped node itself, for a free one a clamped node of its part of the network where there
+    is one (``referred``); ``parts`` (n_nodes,) labels the parts.
+    """
 
     free: IndexArray
+    parts: IndexArray
+    reference: IndexArray
+    referred: BoolArray
     leaving: _Sum
     jacobian: _Sum
 
@@ -70,7 +77,23 @@ def _structure(base_bytes: bytes, tip_bytes: bytes, clamped_bytes: bytes) -> Str
     keep = (position[rows] >= 0) & (position[columns] >= 0)
     flat = position[rows] * free.size + position[columns]
     signs = np.concatenate((one, one, -one, -one))
-    return Structure(free, leaving, _Sum.of(np.tile(edges, 4)[keep], flat[keep], signs[keep]))
+    parts = _parts(base, tip, clamped.size)
+    reference = np.arange(clamped.size, dtype=np.intp)
+    first = np.full(clamped.size, -1, dtype=np.intp)
+    fixed = np.flatnonzero(clamped)[::-1]
+    first[parts[fixed]] = fixed
+    referred = first[parts] >= 0
+    loose = referred & ~clamped
+    reference[loose] = first[parts[loose]]
+    return Structure(free, parts, reference, referred, leaving, _Sum.of(np.tile(edges, 4)[keep], flat[keep], signs[keep]))
+
+
+def _parts(base: IndexArray, tip: IndexArray, n_nodes: int) -> IndexArray:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(base.size, dtype=np.int8), (base, tip)), shape=(n_nodes, n_nodes))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,20 @@ class Solution:
 
 
 def cold_start(problem: Problem) -> FloatArray:
-    """Voltages of the linear network whose edges have their slope at zero voltage, (size, n_nodes)."""
+    """Voltages of the linear network whose edges have their slope at zero voltage, (size, n_nodes).
+
+    Free nodes are counted from a clamped node of their part of the network, so that parts without current have none at all,
+    not the rounding of one.
+    """
     at_rest = np.zeros_like(problem.voltage)
     _, slope = problem.edges(at_rest)
     free = problem.structure.free
-    voltage = np.where(problem.clamped, problem.voltage, 0.0)
+    voltage = problem.voltage[:, problem.structure.reference]
+    voltage[:, ~problem.structure.referred] = 0.0
     if free.size:
         current = slope * problem.drop(voltage)
         step = problem.solve_linear(slope, -problem.leaving(current, voltage)[:, free])
-        voltage[:, free] = np.where(np.isfinite(step), step, 0.0)
+        voltage[:, free] += np.where(np.isfinite(step), step, 0.0)
     return voltage
 
 

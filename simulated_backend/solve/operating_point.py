@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from hil.core.errors import ConfigError
 from hil.core.types import BoolArray, FloatArray
 from simulated_backend.devices.base import StateKind
-from simulated_backend.network import IndexArray, Network
+from simulated_backend.network import Network
 from simulated_backend.solve import newton_dense
-from simulated_backend.solve.kirchhoff import Problem, State, flattened, parameters_batch
+from simulated_backend.solve.kirchhoff import Problem, State, flattened, parameters_batch, structure
 from simulated_backend.solve.newton_dense import Solution
 
 _BLOCK = 20000
@@ -169,7 +169,7 @@ def _require_salt(network: Network, concentration: FloatArray) -> None:
 def _require_tied(network: Network, clamped: BoolArray, shunt: FloatArray) -> None:
     """Every node must reach, through edges, one that is clamped or has a shunt to ground."""
     anchored = clamped | np.all(np.atleast_2d(shunt.reshape(-1, shunt.shape[-1])) > 0.0, axis=0)
-    labels = islands(network)
+    labels = structure(network, clamped).parts
     tied = np.zeros(labels.max() + 1, dtype=np.bool_)
     tied[labels[anchored]] = True
     loose = np.flatnonzero(~tied[labels])
@@ -177,16 +177,6 @@ def _require_tied(network: Network, clamped: BoolArray, shunt: FloatArray) -> No
         shown = ", ".join(repr(network.nodes[i].name) for i in loose[:5]) + (" …" if loose.size > 5 else "")
         what = "no node is driven or grounded" if not anchored.any() else "nothing ties them to a driven node or to ground"
         raise ConfigError(f"nodes {shown} float: {what}, so that their voltage is undefined; drive, ground or load one of them")
-
-
-def islands(network: Network) -> IndexArray:
-    """Label of the connected part each node belongs to, (n_nodes,)."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    ones = np.ones(network.n_edges, dtype=np.int8)
-    graph = coo_array((ones, (network.base, network.tip)), shape=(network.n_nodes, network.n_nodes))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
 
 
 def _solved(problem: Problem, guess: FloatArray | None) -> tuple[Solution, BoolArray]:
