@@ -9,7 +9,7 @@ Ports: "" is the input, "vsource" the source. Over the serial line messages may 
 option ``terminator`` says. Not imitated: ohms, coulombs, humidity, temperature, the math, limits and arm layers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf, isinf, sqrt
 from typing import ClassVar, Literal
 
@@ -49,6 +49,8 @@ AMPERE_RANGES = [
 ]
 ELEMENTS = ("READing", "STATus", "RNUMber", "UNITs", "TSTamp", "CHANnel", "ETEMperature", "HUMidity", "VSOurce")
 DEFAULT_ELEMENTS = ("READ", "STAT", "RNUM", "UNIT", "TST", "CHAN")
+STORABLE = ("TSTamp", "HUMidity", "CHANnel", "ETEMperature", "VSOurce")
+DEFAULT_STORED = ("TST", "HUM", "CHAN", "ETEM", "VSO")
 TERMINATORS: Mapping[object, bytes] = {"lf": b"\n", "cr": b"\r", "crlf": b"\r\n"}
 
 Function = Literal["VOLT", "CURR"]
@@ -126,6 +128,8 @@ class Keithley6517B(ScpiEmulator):
         add("TRIGger[:SEQuence]:COUNt", self._set_count, lambda _s, _p: str(self._count))
         add("TRACe:POINts", self._set_points, lambda _s, _p: str(self._points))
         add("TRACe:FEED:CONTrol", self._set_feed, lambda _s, _p: "NEXT" if self._filling else "NEV")
+        add("TRACe:FEED", lambda _s, p: choice(p, ("SENSe",)) and None, lambda _s, _p: "SENS1")
+        add("TRACe:ELEMents", self._set_stored, lambda _s, _p: ",".join(self._stored) or "NONE")
         add("TRACe:CLEar", lambda _s, _p: self._buffer.clear())
         add("TRACe:DATA", query=lambda _s, _p: self._dump())
         add("SOURce#:VOLTage[:LEVel][:IMMediate][:AMPLitude]", self._set_level, lambda _s, _p: f"{self._level:+.6E}")
@@ -191,6 +195,7 @@ class Keithley6517B(ScpiEmulator):
         self._line_sync = False
         self._continuous = False
         self._elements = list(DEFAULT_ELEMENTS)
+        self._stored = list(DEFAULT_STORED)
         self._count = 1
         self._points, self._filling = 100, False
         self._buffer: list[str] = []
@@ -243,6 +248,14 @@ class Keithley6517B(ScpiEmulator):
         order = ["".join(letter for letter in name if not letter.islower()) for name in ELEMENTS]
         self._elements = [name for name in order if name in chosen]
 
+    def _set_stored(self, _suffixes: tuple[int, ...], parameters: list[str]) -> None:
+        """What the buffer keeps beside each reading."""
+        names = {keyword(text, (*STORABLE, "NONE")) for text in parameters}
+        if not names:
+            raise ScpiError(-109)
+        self._stored = [] if "NONE" in names else [name for name in DEFAULT_STORED if name in names]
+        self._buffer.clear()
+
     def _set_count(self, _suffixes: tuple[int, ...], parameters: list[str]) -> None:
         self._count = round(number(parameters, 1, 99_999, 1))
 
@@ -278,12 +291,14 @@ class Keithley6517B(ScpiEmulator):
 
     def _measure(self) -> None:
         """Take as many readings as the trigger layer counts."""
-        self._latest = [self._one() for _ in range(self._count)]
+        taken = [self._one() for _ in range(self._count)]
+        self._latest = [sent for sent, _ in taken]
         if self._filling:
-            self._buffer.extend(self._latest[: self._points - len(self._buffer)])
+            self._buffer.extend(kept for _, kept in taken[: self._points - len(self._buffer)])
             self._filling = len(self._buffer) < self._points
 
-    def _one(self) -> str:
+    def _one(self) -> tuple[str, str]:
+        """One reading as it is sent, and as the buffer will send it."""
         channel = self._channels[self._function]
         volts = self._function == "VOLT"
         averaged = channel.count if channel.averaging else 1
@@ -298,12 +313,14 @@ class Keithley6517B(ScpiEmulator):
             value, status = 9.91e37, "Z"
         elif isinf(value) or (sample.limited and not volts):
             value, status = (9.9e37 if value > 0 else -9.9e37), "O"
-        text = self._string(value, status, "VDC" if volts else "ADC")
+        unit = "VDC" if volts else "ADC"
+        sent = self._string(value, status, unit, self._elements)
+        stored = [name for name in self._elements if name not in DEFAULT_STORED or name in self._stored]
+        kept = self._string(value, status, unit, stored)
         self._number += 1
-        return text
+        return sent, kept
 
-    def _string(self, value: float, status: str, unit: str) -> str:
-        chosen = self._elements
+    def _string(self, value: float, status: str, unit: str, chosen: Sequence[str]) -> str:
         with_units = "UNIT" in chosen
         parts = []
         if "READ" in chosen:
