@@ -170,7 +170,8 @@ def terminal_loads(virtual: Any) -> dict[str, tuple[float, float]]:
 def loading(network: "Network", controls: Layout, virtual: Any, stimulus: Stimulus) -> dict[str, dict[str, float]]:
     """What the terminals take away at ``stimulus``: the network we believe in, solved with and without their loads.
 
-    Node -> unloaded and loaded voltage (V), relative difference, resistance (ohm) and bias current (A) of its terminals.
+    Node -> unloaded and loaded voltage (V), relative difference (by all, and by the resistance alone), resistance (ohm) and
+    bias current (A) of its terminals.
     Raises NotConvergedError when one of the two has no operating point.
     """
     from simulated_backend.loading import loading as compare
@@ -187,19 +188,25 @@ def loading(network: "Network", controls: Layout, virtual: Any, stimulus: Stimul
             given[channel.quantity][node] = value
             clamped[node] |= channel.quantity is Quantity.VOLTAGE
     loads = terminal_loads(virtual)
-    found = compare(
-        network,
-        given[Quantity.VOLTAGE],
-        clamped,
-        loads,
-        pressure=given[Quantity.PRESSURE],
-        concentration=given[Quantity.CONCENTRATION],
-    )
+
+    def compared(terminals: Mapping[str, tuple[float, float]]) -> Any:
+        return compare(
+            network,
+            given[Quantity.VOLTAGE],
+            clamped,
+            terminals,
+            pressure=given[Quantity.PRESSURE],
+            concentration=given[Quantity.CONCENTRATION],
+        )
+
+    found = compared(loads)
+    without_bias = compared({name: (resistance, 0.0) for name, (resistance, _) in loads.items()})
     return {
         name: {
             "unloaded": float(found.without[network.node_index[name]]),
             "loaded": float(found.loaded[network.node_index[name]]),
             "relative": float(found.relative[network.node_index[name]]),
+            "relative_by_resistance": float(without_bias.relative[network.node_index[name]]),
             "resistance": resistance,
             "bias_current": bias,
         }

@@ -47,7 +47,7 @@ class Report:
         for node, load in facts["loading"].items():
             lines.append(
                 f"  node {node}: {load['unloaded']:.6g} V without instruments, {load['loaded']:.6g} V with them "
-                f"({100 * load['relative']:.3g} % taken away)"
+                f"({100 * load['relative']:.3g} % taken away, {100 * load['relative_by_resistance']:.3g} % by resistance alone)"
             )
         return [*lines, *(f"  warning: {message}" for message in facts["warnings"])]
 
@@ -165,8 +165,8 @@ def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -
 def _loading_warnings(loads: Mapping[str, Mapping[str, float]]) -> list[str]:
     return [
         f"the instruments take {100 * load['relative']:.3g} % of the voltage at node {node!r} away "
-        f"({load['unloaded']:.4g} V becomes {load['loaded']:.4g} V; input "
-        f"resistance {load['resistance']:.3g} ohm, bias current {load['bias_current']:.3g} A); "
+        f"({load['unloaded']:.4g} V becomes {load['loaded']:.4g} V): {100 * load['relative_by_resistance']:.3g} % by their input "
+        f"resistance of {load['resistance']:.3g} ohm, the rest by their bias current of {load['bias_current']:.3g} A; "
         "use a meter with a higher input resistance, or more channels in parallel"
         for node, load in loads.items()
         if load["relative"] > LOADING_LIMIT
