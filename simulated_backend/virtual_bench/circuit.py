@@ -233,14 +233,14 @@ class Circuit:
         raise NotConvergedError("the operating point of the plant was not found")
 
     def _solve(self, pressure: FloatArray, h: float) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """``_newton`` with every source inside its limits; also the clamp currents at the end of the step."""
+        """``_newton`` with every source inside its limits; also the clamp currents at the end (nothing is charging there)."""
         guess = self.voltage
         for _ in range(4 * len(self.terminals) + 8):
             voltage, edge_out, diagonal = self._newton(pressure, h, guess)
+            flowing = edge_out + self._shunt * voltage - self._injected
             charging = self.capacitance * (voltage - self.voltage) / h if 0.0 < h < inf else 0.0
-            clamped = self._clamped(edge_out + self._shunt * voltage - self._injected + charging)
-            if not self._flip(voltage, clamped):
-                return voltage, edge_out, diagonal, clamped
+            if not self._flip(voltage, self._clamped(flowing + charging)):
+                return voltage, edge_out, diagonal, self._clamped(flowing)
             guess = voltage
         raise NotConvergedError("the sources' limits contradict each other")
 
