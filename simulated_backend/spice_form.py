@@ -23,11 +23,10 @@ class SpiceDrive:
 class SpiceState:
     """One state on a node with a 1 F capacitor: the node's voltage is state / ``scale`` (state unit per volt).
 
-    ``rate``: d(node voltage)/dt in V/s, an expression. ``initial``: the state itself, not scaled.
+    ``rate``: d(node voltage)/dt in V/s, an expression. Where it starts is what ``Device.initial_state`` says.
     """
 
     rate: str
-    initial: float
     scale: float = 1.0
 
 
@@ -47,6 +46,10 @@ class SpiceWritable(Protocol):
         """Expressions for one device; ``nodes`` holds one expression per state: the voltage of its state node."""
 
 
+_SOFT = 1e-5
+"""Width of a bound, in units of the state node."""
+
+
 def number(value: float) -> str:
     """A float as SPICE reads it back exactly, bracketed when negative."""
     text = repr(float(value))
@@ -61,9 +64,24 @@ def power(base: str, exponent: float) -> str:
     return f"exp({number(exponent)}*ln(max({base},1e-200)))"
 
 
-def held(rate: str, x: str, low: float = 0.0, high: float = 1.0) -> str:
-    """``rate``, but zero where it would carry ``x`` further out of its bounds."""
-    return f"((({x})>={number(high)} && ({rate})>0) || (({x})<={number(low)} && ({rate})<0) ? 0 : ({rate}))"
+def held(rate: str, x: str, low: float | None = 0.0, high: float | None = 1.0) -> str:
+    """``rate``, but fading to zero within 1e-5 beyond the bound that it would carry ``x`` out of.
+
+    A hard stop has no solution for an implicit integrator that steps across it. The law's current must clip ``x``.
+    """
+    up = "1" if high is None else f"min(max(({number(high + _SOFT)}-({x}))*{number(1 / _SOFT)},0),1)"
+    down = "1" if low is None else f"min(max((({x})-{number(low - _SOFT)})*{number(1 / _SOFT)},0),1)"
+    return f"({rate})*(({rate})>0 ? {up} : {down})"
+
+
+def choose(v: str, knots: Sequence[float], pieces: Sequence[str]) -> str:
+    """A balanced tree of conditions: piece k applies between knots k - 1 and k."""
+    if not knots:
+        return f"({pieces[0]})"
+    middle = len(knots) // 2
+    below = choose(v, knots[:middle], pieces[: middle + 1])
+    above = choose(v, knots[middle + 1 :], pieces[middle + 1 :])
+    return f"({v}<{number(knots[middle])} ? {below} : {above})"
 
 
 def _whole_power(base: str, exponent: int) -> str:

@@ -9,7 +9,7 @@ from hil.core.types import FloatArray
 from simulated_backend.devices import flux_controlled as flux
 from simulated_backend.devices.base import Device, EdgeDrive, Parameter, Parameters, StateKind
 from simulated_backend.devices.bounded import held_at_bounds, started
-from simulated_backend.spice_form import SpiceDrive, SpiceModel, SpiceState, number
+from simulated_backend.spice_form import SpiceDrive, SpiceModel, SpiceState, held, number
 
 
 @final
@@ -68,6 +68,6 @@ class FluxNonvolatile(Device):
         push = f"({number(parameters['flux_gain'] / scale)}*({drive.voltage}))"
         level = f"max({nodes[0]},0)"
         pull = f"({number(parameters['flux_decay'])}*{level})"
-        rate = f"(({push}>=0 && {push}<={pull}) || ({nodes[0]}<=0 && {push}<0) ? 0 : {push}-{pull})"
+        rate = held(f"({push}>=0 && {push}<={pull} ? 0 : {push}-{pull})", nodes[0], 0.0, None)
         current = f"({drive.voltage})/{flux.spice_memristance(parameters, f'({number(scale)}*{level})')}"
-        return SpiceModel(current, (SpiceState(rate, parameters["flux_initial"], scale),))
+        return SpiceModel(current, (SpiceState(rate, scale),))

@@ -57,5 +57,5 @@ class FluxVolatile(Device):
         gain, decay = parameters["flux_gain"] / scale, parameters["flux_decay"]
         return SpiceModel(
             f"({drive.voltage})/{flux.spice_memristance(parameters, f'({number(scale)}*{nodes[0]})')}",
-            (SpiceState(f"{number(gain)}*({drive.voltage})-{number(decay)}*{nodes[0]}", parameters["flux_initial"], scale),),
+            (SpiceState(f"{number(gain)}*({drive.voltage})-{number(decay)}*{nodes[0]}", scale),),
         )

@@ -102,4 +102,4 @@ class HPLinearDrift(Device):
         i = f"(({drive.voltage})/({number(parameters['R_on'])}*{x}+{number(parameters['R_off'])}*(1-{x})))"
         factor = number(parameters["mobility"] * parameters["R_on"] / parameters["thickness"] ** 2)
         rate = f"{factor}*{i}*{windows.spice_window(self.window, parameters, x, i)}"
-        return SpiceModel(i, (SpiceState(held(rate, nodes[0]), parameters["x_initial"]),))
+        return SpiceModel(i, (SpiceState(held(rate, nodes[0])),))

@@ -108,7 +108,7 @@ class Stochastic(Device):
     def spice(self, parameters: Mapping[str, float], drive: SpiceDrive, nodes: Sequence[str]) -> SpiceModel:
         """The device in its present state: SPICE draws no random numbers, so it does not switch there."""
         on = f"({nodes[0]}>0.5 ? {number(parameters['R_on'])} : {number(parameters['R_off'])})"
-        still = (SpiceState("0", parameters["on_initial"]), SpiceState("0", 0.0), SpiceState("0", 0.0, float(_STREAMS)))
+        still = (SpiceState("0"), SpiceState("0"), SpiceState("0", float(_STREAMS)))
         return SpiceModel(f"({drive.voltage})/{on}", still)
 
     def _is_on(self, state: FloatArray) -> BoolArray:

@@ -11,7 +11,7 @@ from hil.core.errors import ConfigError
 from hil.core.types import FloatArray
 from simulated_backend.devices.base import Device, EdgeDrive, Parameter, Parameters
 from simulated_backend.devices.bounded import named_edges
-from simulated_backend.spice_form import SpiceDrive, SpiceModel, number
+from simulated_backend.spice_form import SpiceDrive, SpiceModel, choose, number
 
 OUTSIDE: tuple[str, ...] = ("linear", "clip")
 
@@ -102,14 +102,4 @@ class Tabulated(Device):
             u = f"({v}-{number(left)})"
             pieces.append(f"{c0}+{u}*({c1}+{u}*({c2}+{u}*{c3}))")
         pieces.append(f"{number(self.amperes[-1])}+{number(ends[1])}*({v}-{number(last)})")
-        return SpiceModel(f"{number(parameters['scale'])}*{_choose(v, self.volts, pieces)}")
-
-
-def _choose(v: str, knots: Sequence[float], pieces: Sequence[str]) -> str:
-    """A balanced tree of conditions: piece k applies between knots k - 1 and k."""
-    if not knots:
-        return f"({pieces[0]})"
-    middle = len(knots) // 2
-    below = _choose(v, knots[:middle], pieces[: middle + 1])
-    above = _choose(v, knots[middle + 1 :], pieces[middle + 1 :])
-    return f"({v}<{number(knots[middle])} ? {below} : {above})"
+        return SpiceModel(f"{number(parameters['scale'])}*{choose(v, self.volts, pieces)}")

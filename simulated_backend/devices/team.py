@@ -136,4 +136,4 @@ class TEAM(Device):
         speed = f"({speeds[0]}+{speeds[1]})"
         direction = f"({i}*{number(np.sign(parameters['i_off']))})"
         rate = f"{speed}*{windows.spice_window(self.window, parameters, s, direction)}"
-        return SpiceModel(i, (SpiceState(held(rate, nodes[0]), parameters["s_initial"]),))
+        return SpiceModel(i, (SpiceState(held(rate, nodes[0])),))

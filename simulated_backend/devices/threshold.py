@@ -125,4 +125,4 @@ class Threshold(Device):
         branch = f"({v}>{above} ? {up} : ({v}<{below} ? {down} : 0))"
         factor = number(parameters["mobility"] * parameters["R_on"] / parameters["thickness"] ** 2)
         rate = f"{factor}*{branch}*{windows.spice_window('joglekar', parameters, x, i)}"
-        return SpiceModel(i, (SpiceState(held(rate, nodes[0]), parameters["x_initial"]),))
+        return SpiceModel(i, (SpiceState(held(rate, nodes[0])),))

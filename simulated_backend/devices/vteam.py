@@ -142,4 +142,4 @@ class VTEAM(Device):
             speeds.append(f"({ratio}>0 ? {factor}*{power(ratio, parameters[f'alpha_{side}'])} : 0)")
         direction = f"({v}*{number(np.sign(parameters['v_off']))})"
         rate = f"({speeds[0]}+{speeds[1]})*{windows.spice_window(self.window, parameters, s, direction)}"
-        return SpiceModel(f"{v}/{resistance}", (SpiceState(held(rate, nodes[0]), parameters["s_initial"]),))
+        return SpiceModel(f"{v}/{resistance}", (SpiceState(held(rate, nodes[0])),))

@@ -123,4 +123,4 @@ class Yakopcic(Device):
         slow_down = f"exp({n['alpha_n']}*({x}+{n['x_n']}-1))*{x}/{number(wide_n)}"
         f = f"({n['eta']}*{v}>=0 ? ({x}>={n['x_p']} ? {slow_up} : 1) : ({x}<=1-{n['x_n']} ? {slow_down} : 1))"
         rate = f"{n['eta']}*{g}*{f}"
-        return SpiceModel(current, (SpiceState(held(rate, nodes[0]), parameters["x_initial"]),))
+        return SpiceModel(current, (SpiceState(held(rate, nodes[0])),))
