@@ -1,6 +1,7 @@
 """Runs read back: as pandas tables and xarray datasets, and exported to files. The files are plain QCoDeS databases."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
 
     listed = []
     with _connected(folder) as connection:
-        for run_id in get_runs(connection):
+        for run_id in sorted(get_runs(connection)):
             dataset = load_by_id(run_id, connection)
             facts = _metadata(dict(dataset.metadata))
             summary = facts.get("summary", {})
@@ -134,19 +135,14 @@ def load(run_id: int, folder: Path) -> Run:
     from qcodes.dataset.sqlite.queries import get_runs
 
     with _connected(folder) as connection:
-        known = [int(number) for number in get_runs(connection)]
+        known = sorted(int(number) for number in get_runs(connection))
         if run_id not in known:
             shown = f"runs {known[0]} … {known[-1]}" if known else "no runs"
             raise ConfigError(f"there is no run {run_id} in {folder}; it holds {shown}")
         dataset: Any = load_by_id(run_id, connection)
         facts = _metadata(dict(dataset.metadata))
-        tables: dict[str, dict[str, Any]] = {"reading": {}, "step": {}, "row": {}, "event": {}}
-        for name, columns in dataset.get_parameter_data().items():
-            for index in tables:
-                if index in columns and len(columns[name]):
-                    tables[index][name] = pd.Series(columns[name], index=pd.Index(columns[index].astype(int), name=index))
+        frames = _tables(folder, dataset.table_name)
         raw_time = dataset.run_timestamp_raw
-        frames = {index: pd.DataFrame(series) for index, series in tables.items()}
         readings, history = frames["reading"], frames["step"]
         order = [name for name in ("time", *_column_order(facts)) if name in readings]
         readings = readings[[*order, *(name for name in readings.columns if name not in order)]]
@@ -166,6 +162,30 @@ def load(run_id: int, folder: Path) -> Run:
             {name: pd.DataFrame(records) for name, records in rows.items()},
             [json.loads(text) for text in frames["event"].get("event_record", ())],
         )
+
+
+def _tables(folder: Path, table: str) -> "dict[str, pd.DataFrame]":
+    """The four groups of rows, by index. Read past QCoDeS, whose converters keep 15 of the 17 digits that are stored."""
+    import pandas as pd
+
+    connection = sqlite3.connect(f"{database(folder).resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        cursor = connection.execute(f'SELECT * FROM "{table}" ORDER BY id')
+        names = [column[0] for column in cursor.description]
+        everything = pd.DataFrame(cursor.fetchall(), columns=names)
+    finally:
+        connection.close()
+    found = {}
+    for index in ("reading", "step", "row", "event"):
+        rows = everything[everything[index].notna()]
+        # An unused column (a weight that was not trained) is no column.
+        rows = rows.set_index(rows[index].astype(int).rename(index)).drop(columns=["id", "reading", "step", "row", "event"])
+        rows = rows.dropna(axis="columns", how="all")
+        for name in rows.columns:
+            if not name.endswith("_record"):
+                rows[name] = rows[name].astype(float)
+        found[index] = rows
+    return found
 
 
 def _column_order(facts: dict[str, Any]) -> list[str]:

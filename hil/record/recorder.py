@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from qcodes.parameters import ParamSpecBase
 
 DATABASE = "runs.db"
+_ERRORS = (OSError, sqlite3.Error, RuntimeError)
+"""What a write can raise; QCoDeS wraps errors of the database into RuntimeError."""
+
+
+def _why(error: BaseException) -> str:
+    """The sentence of the error that began it all."""
+    return _why(error.__cause__) if error.__cause__ is not None else str(error)
 
 
 def plain(value: object) -> Any:
@@ -68,8 +75,10 @@ def open_database(folder: Path) -> Any:
         connection.execute("PRAGMA user_version")
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-    except (OSError, sqlite3.Error, RuntimeError) as error:
-        raise ConfigError(f"the run cannot be recorded in {path}: {error}; choose another folder with --data DIR") from error
+    except _ERRORS as error:
+        raise ConfigError(
+            f"the run cannot be recorded in {path}: {_why(error)}; choose another folder with --data DIR"
+        ) from error
     return connection
 
 
@@ -101,10 +110,10 @@ class RunRecorder:
         self._counts = {"reading": 0, "row": 0, "event": 0}
         try:
             self._dataset = self._start(protocol, sample, controls, outputs, snapshot, description)
-        except (OSError, sqlite3.Error) as error:
+        except _ERRORS as error:
             self._connection.close()
             raise ConfigError(
-                f"the run cannot be recorded in {self.path}: {error}; choose another folder with --data DIR"
+                f"the run cannot be recorded in {self.path}: {_why(error)}; choose another folder with --data DIR"
             ) from error
         self.run_id: int = self._dataset.run_id
 
@@ -181,9 +190,9 @@ class RunRecorder:
     def _add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         try:
             self._dataset.add_results(rows)
-        except (OSError, sqlite3.Error) as error:
+        except _ERRORS as error:
             raise RecordError(
-                f"a measurement could not be written to {self.path}: {error}; free space or unlock the file"
+                f"a measurement could not be written to {self.path}: {_why(error)}; free space or unlock the file"
             ) from error
 
     def _reading_rows(self, event: Measured) -> list[dict[str, Any]]:
@@ -230,22 +239,22 @@ class RunRecorder:
         try:
             self._dataset.add_metadata("hil_outcome", str(summary.get("outcome", "")))
             self._dataset.add_metadata("hil_summary", json.dumps(plain(summary)))
-        except (OSError, sqlite3.Error) as error:
-            raise RecordError(f"the summary could not be written to {self.path}: {error}") from error
+        except _ERRORS as error:
+            raise RecordError(f"the summary could not be written to {self.path}: {_why(error)}") from error
 
     def snapshot_end(self, snapshot: Mapping[str, object]) -> None:
         """Store what the bench was set to at the end, beside the snapshot of the beginning. Raises RecordError."""
         try:
             self._dataset.add_metadata("hil_snapshot_end", json.dumps(plain(snapshot)))
-        except (OSError, sqlite3.Error) as error:
-            raise RecordError(f"the snapshot could not be written to {self.path}: {error}") from error
+        except _ERRORS as error:
+            raise RecordError(f"the snapshot could not be written to {self.path}: {_why(error)}") from error
 
     def close(self) -> None:
         """End the dataset and close the file; a dataset without a summary reads as unfinished."""
         try:
             self._dataset.mark_completed()
-        except (OSError, sqlite3.Error) as error:
-            raise RecordError(f"the run could not be closed in {self.path}: {error}") from error
+        except _ERRORS as error:
+            raise RecordError(f"the run could not be closed in {self.path}: {_why(error)}") from error
         finally:
             self._connection.close()
 
