@@ -168,9 +168,7 @@ class InstrumentBackend(Backend):
             ]
             self._move(moving, columns, ramps, now)
 
-    def _move(
-        self, moving: Sequence[Drive], columns: Sequence[tuple[int, int]], ramps: Sequence[FloatArray], now: float
-    ) -> None:
+    def _move(self, moving: Sequence[Drive], columns: Sequence[tuple[int, int]], ramps: Sequence[FloatArray], now: float) -> None:
         early = max(0.0, self._ramp_period - (now - self._moved_at))
         if early > 0:
             self._clock.sleep(early)
@@ -247,6 +245,17 @@ class InstrumentBackend(Backend):
                 steady &= condition.in_limits
         return steady
 
+    def terminals(self) -> dict[str, float | None]:
+        """What the instruments themselves say of every control now: its level, or None where the output is off.
+
+        Of the first replica. A closed backend knows nothing and says None.
+        """
+        found: dict[str, float | None] = dict.fromkeys(self.capabilities.controls.names)
+        for drive in self._drives[0] if self._drives else ():
+            state = drive.port.source_state()
+            found[drive.channel.name] = state.level if state.on else None
+        return found
+
     # -- settle and read ----------------------------------------------------------------------------------------
 
     def _settle(self, policy: SettlePolicy) -> SettleReport:
@@ -261,7 +270,9 @@ class InstrumentBackend(Backend):
         while not self._look(drives):
             elapsed = self._clock.now() - begin
             if elapsed >= policy.timeout:
-                late = ", ".join(repr(drive.channel.name) for drive in drives if drive.output is Output.ON and not drive.on_course)
+                late = ", ".join(
+                    repr(drive.channel.name) for drive in drives if drive.output is Output.ON and not drive.on_course
+                )
                 self._warn(f"not in limits, or at compliance, after {elapsed:g} s: {late or 'a source'}")
                 return SettleReport(False, elapsed, np.inf)
             self._clock.sleep(policy.window)

@@ -181,7 +181,7 @@ class KeithleyDAQ6510(ScpiInstrument):
         def take(samples: int, timeout: float | None) -> str:
             prefix = ""
             if self._scan != tuple(ports):
-                prefix += f":ROUT:SCAN:CRE {channels};"
+                prefix += f":COUN 1;:ROUT:SCAN:CRE {channels};"
             if self._scan != tuple(ports) or self._count != samples:
                 prefix += f":ROUT:SCAN:COUN:SCAN {samples};"
             text = self.converse(

@@ -122,7 +122,11 @@ class BackendContract:
             for position, channel in enumerate(backend.capabilities.controls):
                 values = list(world.stimuli[1])
                 span = channel.maximum - channel.minimum
-                values[position] = {"above": channel.maximum + 0.01 * span, "below": channel.minimum - 0.01 * span, "nan": np.nan}[bad]
+                values[position] = {
+                    "above": channel.maximum + 0.01 * span,
+                    "below": channel.minimum - 0.01 * span,
+                    "nan": np.nan,
+                }[bad]
                 with pytest.raises(LimitExceededError, match=channel.name):
                     backend.apply(Stimulus.of(values))
             after = world.controls()

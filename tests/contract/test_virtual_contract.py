@@ -20,9 +20,7 @@ DRIVERS = {
     "daq": "instruments.keithley_daq6510.KeithleyDAQ6510",
     "pace": "instruments.druck_pace.DruckPACE6000",
 }
-P2 = Channel(
-    "P2", Quantity.PRESSURE, Kind.DRIVE, 0.9e5, 1.1e5, max_slew=2e4, node="2", safe=SafeState(SafeAction.VENT)
-)
+P2 = Channel("P2", Quantity.PRESSURE, Kind.DRIVE, 0.9e5, 1.1e5, max_slew=2e4, node="2", safe=SafeState(SafeAction.VENT))
 
 
 def bench(names: tuple[str, ...], wires: tuple[Wire, ...]) -> VirtualBench:
@@ -52,16 +50,24 @@ def smu_levels(running: VirtualBench) -> Mapping[str, float | None]:
     }
 
 
+@pytest.fixture(scope="module")
+def lone_smu() -> Iterator[VirtualBench]:
+    with bench(("smu",), SMU_WIRES) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def three_instruments() -> Iterator[VirtualBench]:
+    with bench(("smu", "meter", "pace"), (*SMU_WIRES, Wire("meter", "", "2"), Wire("pace", "b", "2"))) as running:
+        yield running
+
+
 class TestSourceMeasureUnitAlone(BackendContract):
     """One 2602B drives both ends and measures its own current."""
 
-    @pytest.fixture(scope="class")
-    def running(self) -> Iterator[VirtualBench]:
-        with bench(("smu",), SMU_WIRES) as running:
-            yield running
-
     @pytest.fixture
-    def world(self, running: VirtualBench) -> Iterator[World]:
+    def world(self, lone_smu: VirtualBench) -> Iterator[World]:
+        running = lone_smu
         backend = InstrumentBackend(
             "virtual",
             specs(running),
@@ -86,17 +92,12 @@ class TestSourceMeasureUnitAlone(BackendContract):
         assert running.side_door.troubles() == []
 
 
-class TestFourInstruments(BackendContract):
+class TestThreeInstruments(BackendContract):
     """A 2602B drives, a 6517B on a serial line reads, a PACE holds a pressure: three links, two transports."""
 
-    @pytest.fixture(scope="class")
-    def running(self) -> Iterator[VirtualBench]:
-        wires = (*SMU_WIRES, Wire("meter", "", "2"), Wire("pace", "b", "2"))
-        with bench(("smu", "meter", "pace"), wires) as running:
-            yield running
-
     @pytest.fixture
-    def world(self, running: VirtualBench) -> Iterator[World]:
+    def world(self, three_instruments: VirtualBench) -> Iterator[World]:
+        running = three_instruments
         layout = Layout((*CONTROLS, P2))
         backend = InstrumentBackend(
             "virtual",
@@ -129,5 +130,3 @@ class TestFourInstruments(BackendContract):
         )
         backend.close()
         assert running.side_door.troubles() == []
-
-

@@ -1,0 +1,36 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.instruments.scripted import Exchange, ScriptedResource, scripted
+
+IDENTITIES = {
+    "Keithley2602B": ("Keithley Instruments Inc., Model 2602B, 1234567, 3.3.5", (("print(localnode.model)", "2602B"),)),
+    "Keithley2636B": ("Keithley Instruments Inc., Model 2636B, 1234567, 3.3.5", (("print(localnode.model)", "2636B"),)),
+    "Keithley6517B": ("KEITHLEY INSTRUMENTS INC.,MODEL 6517B,1234567,A13/700x", ()),
+    "KeithleyDAQ6510": ("KEITHLEY INSTRUMENTS,MODEL DAQ6510,04340543,1.7.12b", ()),
+    "DruckPACE6000": ("*IDN GE Druck,PACE6000 User Interface,10388796,02.02.14", ()),
+    "DruckPACE5000": ("*IDN GE Druck,PACE5000 User Interface,10388797,02.02.14", ()),
+}
+
+Build = Callable[..., tuple[Any, ScriptedResource]]
+
+
+@pytest.fixture
+def build() -> Iterator[Build]:
+    """Build a driver on a scripted resource: ``build(cls, *exchanges)``; every exchange must have been used at the end."""
+    made: list[tuple[Any, ScriptedResource]] = []
+
+    def make(driver: type[Any], *exchanges: Exchange, name: str = "unit") -> tuple[Any, ScriptedResource]:
+        identity, greeting = IDENTITIES[driver.__name__]
+        session, resource = scripted(name, driver.link, identity, *greeting, *exchanges)
+        instrument = driver(name, session=session)
+        made.append((instrument, resource))
+        return instrument, resource
+
+    yield make
+    for instrument, resource in made:
+        instrument.close()
+        assert resource.script == [], "part of the conversation was never held"
+        assert resource.closed
