@@ -63,11 +63,24 @@ class SimulatedBackend(Backend):
         warn: Callable[[str], None] | None = None,
         imperfections: Imperfections | None = None,
         loads: Loads | None = None,
+        replicas: Mapping[str, Network] | None = None,
+        simultaneous: Sequence[tuple[str, str]] = (),
         name: str = "simulated",
     ) -> None:
         self.imperfections = imperfections or Imperfections()
         exact = Determinism.EXACT if self.imperfections.none else Determinism.SEEDED
-        super().__init__(name, Capabilities(controls, outputs, exact, can_reset=True, can_capture=True), envelope)
+        others = dict(replicas or {})
+        # What several replicas remember is not captured: a resume would bring one of them back and not the others.
+        capabilities = Capabilities(
+            controls,
+            outputs,
+            exact,
+            can_reset=True,
+            can_capture=not others,
+            replicas=tuple(others),
+            simultaneous=tuple(simultaneous),
+        )
+        super().__init__(name, capabilities, envelope)
         self.network = network
         self.map = ControlMap(network, controls, outputs, loads)
         self.clock: Clock = clock or SteppedClock()
@@ -81,6 +94,11 @@ class SimulatedBackend(Backend):
         self._values: FloatArray | None = None
         self._clamped: tuple[str, ...] = ()
         self._searched = False
+        self._mounted_at = self.clock.now()
+        self._others = [
+            SimulatedBackend(other, controls, outputs, envelope, warn=warn, loads=loads, name=f"{name} {label}")
+            for label, other in list(others.items())[1:]
+        ]
 
     # -- life cycle -----------------------------------------------------------------------------------------------
 
@@ -104,6 +122,20 @@ class SimulatedBackend(Backend):
     def _reset(self) -> None:
         self._state = None
         self._values = None
+        for other in self._others:
+            other._reset()
+
+    def mount(self, networks: Mapping[str, Network]) -> None:
+        """Exchange the devices for others, all at rest; drift starts anew. One network per replica (or a single one)."""
+        if list(networks) != list(self.capabilities.replicas or networks) or not networks:
+            raise ConfigError(f"one network for each of {self.capabilities.replicas} is needed, not for {list(networks)}")
+        for backend, network in zip([self, *self._others], networks.values(), strict=True):
+            backend.network = network
+            backend.map = ControlMap(network, self.capabilities.controls, self.capabilities.outputs, self._loads)
+            backend._stimulus = backend._state = backend._values = None
+            backend._searched = False
+        self._applied = None
+        self._mounted_at = self.clock.now()
 
     # -- one stimulus ---------------------------------------------------------------------------------------------
 
@@ -139,12 +171,54 @@ class SimulatedBackend(Backend):
         if self._values is None:
             (applied,) = self.map.applied([self._current()])
             self._values = self._now(applied)
-        values, std = self._noisy(self._values[np.newaxis], samples)
+        if self.imperfections.aperture:
+            self.clock.sleep(samples * self.imperfections.aperture)
+        values, std = self._noisy(self._values[np.newaxis], samples, [self.clock.now()])
         return Reading(values[0], std[0], np.zeros(values.shape[-1], dtype=np.bool_), self.clock.now())
 
     # -- many stimuli ---------------------------------------------------------------------------------------------
 
     def _measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:
+        values, elapsed, failure = self._relaxed(stimuli, policy)
+        times = self._pass(elapsed, samples)
+        done = len(values)
+        noisy, std = self._noisy(values, samples, times)
+        readings = Readings(noisy, std, np.zeros(noisy.shape, dtype=np.bool_), times)
+        if done:
+            self._notify(stimuli[:done], readings)
+        if failure is not None:
+            raise failure
+        return readings
+
+    def _measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int) -> FloatArray:
+        if not stimuli:
+            return np.empty((0, len(self.capabilities.replicas), len(self.capabilities.outputs)))
+        parts = [
+            backend._relaxed([row[position] for row in stimuli], policy) for position, backend in enumerate((self, *self._others))
+        ]
+        for _, _, failure in parts:
+            if failure is not None:
+                raise failure
+        times = self._pass(np.max([elapsed for _, elapsed, _ in parts], axis=0), samples)
+        values = np.stack([values for values, _, _ in parts], axis=1)
+        noisy, _ = self._noisy(values, samples, times)
+        return noisy
+
+    def _pass(self, elapsed: FloatArray, samples: int) -> FloatArray:
+        """Let the time of every stimulus and of its readings pass; the moments at which it was read, (n,)."""
+        times = np.empty(len(elapsed))
+        for number, seconds in enumerate(elapsed):
+            self.clock.sleep(float(seconds) + samples * self.imperfections.aperture)
+            times[number] = self.clock.now()
+        return times
+
+    def _relaxed(
+        self, stimuli: Sequence[Stimulus], policy: SettlePolicy
+    ) -> tuple[FloatArray, FloatArray, NotSettledError | None]:
+        """Exact outputs (m, n_outputs) and seconds (m,) of the stimuli up to the first that does not settle; that one's error.
+
+        No time passes; devices, stimulus and values are left as after the last of them.
+        """
         shape = (len(stimuli), len(self.capabilities.outputs))
         values, before, tau = np.empty(shape), np.empty(shape), np.empty(len(stimuli))
         parts = self.map.applied(stimuli)
@@ -168,34 +242,23 @@ class SimulatedBackend(Backend):
                 for first, whole in zip(state, after, strict=True)
             )
             before[applied.rows] = self._instant(applied, held)
-        times = np.empty(len(stimuli))
-        failure, done = None, len(stimuli)
+        seconds = np.empty(len(stimuli))
         for number, stimulus in enumerate(stimuli):
             change = float(np.max(np.abs(values[number] - before[number]), initial=0.0))
             elapsed, residual = _settling(change, float(tau[number]), policy)
-            source = self._source_time(stimulus)
+            seconds[number] = self._source_time(stimulus) + min(elapsed, policy.timeout)
             self._stimulus = stimulus
             self.relaxations += 1
-            if source > 0.0:
-                self.clock.sleep(source)
-            self.clock.sleep(min(elapsed, policy.timeout))
-            times[number] = self.clock.now()
             if elapsed > policy.timeout or residual > policy.tolerance:
-                done = number
                 failure = NotSettledError(
                     f"stimulus {number + 1} of {len(stimuli)}: outputs would still move by {residual:g} in {policy.window:g} s "
                     f"after {min(elapsed, policy.timeout):g} s (tolerance {policy.tolerance:g}); allow a longer "
                     "`settle.timeout` or a wider tolerance"
                 )
-                break
-        noisy, std = self._noisy(values[:done], samples)
-        readings = Readings(noisy, std, np.zeros(noisy.shape, dtype=np.bool_), times[:done])
-        if done:
-            self._notify(stimuli[:done], readings)
-        if failure is not None:
-            raise failure
+                self.clock.sleep(float(seconds[number]))
+                return values[:number], seconds[:number], failure
         self._state, self._values = tuple(one[:, -1:] for one in after), values[-1]
-        return readings
+        return values, seconds, None
 
     # -- physics --------------------------------------------------------------------------------------------------
 
@@ -291,13 +354,22 @@ class SimulatedBackend(Backend):
 
     # -- noise, warnings, state -----------------------------------------------------------------------------------
 
-    def _noisy(self, values: FloatArray, samples: int) -> tuple[FloatArray, FloatArray]:
-        """Means of ``samples`` readings of (n, n_outputs) and their standard error."""
-        noise = self.imperfections.read_noise
-        if noise == 0.0:
+    def _noisy(self, values: FloatArray, samples: int, times: Sequence[float] | FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Means of ``samples`` readings of (n, ..., n_outputs) taken at ``times`` (n,), and their standard error."""
+        flaws = self.imperfections
+        if flaws.none:
             return values.copy(), np.zeros_like(values)
-        drawn = self._rng.standard_normal((len(values), samples, values.shape[-1])).mean(axis=1)
-        return values + noise * drawn, np.full_like(values, noise / np.sqrt(samples))
+        std = np.full_like(values, flaws.read_noise)
+        if flaws.drift or flaws.common_noise:
+            shape = (len(values), *[1] * (values.ndim - 1))
+            since = np.repeat(np.asarray(times)[:, np.newaxis] - self._mounted_at, samples, axis=1)
+            gain = flaws.gain(since, self._rng).mean(axis=1).reshape(shape)
+            values = np.where(self.map.reads_current, values * gain, values)
+            std = np.hypot(std, np.where(self.map.reads_current, flaws.common_noise * np.abs(values), 0.0))
+        if flaws.read_noise:
+            drawn = self._rng.standard_normal((len(values), samples, *values.shape[1:])).mean(axis=1)
+            values = values + flaws.read_noise * drawn
+        return values, std / np.sqrt(samples)
 
     def _say(self, text: str) -> None:
         if text not in self._said:
