@@ -12,6 +12,7 @@ from hil.core.types import Determinism, FloatArray, SettlePolicy
 from hil.learn.feasible import FeasibleSet
 from hil.learn.gradients.base import Evaluations, GradientEstimate, GradientEstimator, Probes
 from hil.learn.loss import Loss, SummedSquaredError
+from hil.learn.noise import ReadingNoise
 from hil.learn.optimise import Optimiser
 from hil.learn.scale import Scale
 from hil.learn.tasks import Bindings, Task, outputs_of
@@ -75,7 +76,7 @@ class Trainer:
         self.best: Point | None = None
         self.ending: Ending | None = None
         self.reason = ""
-        self._noise: FloatArray | None = None
+        self.noise = ReadingNoise()
         self._plan: list[list[dict[str, Any]]] = []
         self._plan_rng: object = None
         self._gradient: GradientEstimate | None = None
@@ -103,8 +104,14 @@ class Trainer:
         return {f"{name}[{row}]": float(point.outputs[row, k]) for row in range(len(self.task)) for k, name in enumerate(names)}
 
     def threshold(self, point: Point) -> float:
-        """The loss at which training stops: max(requested, 4 · std of the cost). Below it readings cannot tell."""
-        return max(self.stop.loss_below or 0.0, 4.0 * point.loss_std)
+        """The loss at which training stops: max(requested, what noise alone would give on the target).
+
+        That is the mean plus 4 standard deviations of the cost of outputs that are right but for their noise; readings
+        cannot tell a smaller cost from none.
+        """
+        targets = self.task.targets
+        mean = float(self.loss.value(targets + point.noise, targets))  # the mean of e² over noise σ is σ²
+        return max(self.stop.loss_below or 0.0, mean + 4.0 * float(self.loss.std(targets, point.noise, targets)))
 
     def steps(self) -> Iterator[StepDone]:
         """Train. Stop by ceasing to iterate; iterate again to go on. Raises what ``Backend.measure`` raises."""
@@ -157,29 +164,29 @@ class Trainer:
         return [{"outputs": outputs[k].tolist(), "noise": noise[k].tolist(), "time": float(times[k])} for k in range(len(points))]
 
     def _measure_base(self, theta: FloatArray, samples: int) -> Point:
-        row = self._measure(theta[None, :], samples)[0]
+        return self._point(theta, self._measure(theta[None, :], samples)[0], remeasured=samples != self.samples or self._exact)
+
+    def _point(self, theta: FloatArray, row: Mapping[str, Any], *, remeasured: bool) -> Point:
+        """The evaluated point on which the backend now stands."""
         self._stands = True
         outputs, own = np.array(row["outputs"]), np.array(row["noise"])
-        # Noise of a few readings is itself uncertain; that of the last plan's many points at nearly the same place is not.
-        noise = own if self._noise is None or samples != self.samples else self._noise
-        return Point(
-            theta,
-            outputs,
-            noise,
-            float(self.loss.value(outputs, self.task.targets)),
-            float(self.loss.std(outputs, noise, self.task.targets)),
-            row["time"],
-            remeasured=samples != self.samples or self._exact,
-        )
+        noise = self.noise.total(own if remeasured else self.noise.within(own))
+        loss, loss_std = self.loss.value(outputs, self.task.targets), self.loss.std(outputs, noise, self.task.targets)
+        return Point(theta, outputs, noise, own, float(loss), float(loss_std), row["time"], remeasured)
 
     def _settled_base(self) -> Point:
-        """The base point, measured once; measured again with many readings before it may count as converged."""
+        """The base point, measured once; again, with many readings, before it may count as converged.
+
+        So is a point that did not improve: noise may be why, and two visits to one point show how large it is.
+        """
         if self.base is None:
             self.base = self._measure_base(self.theta, self.samples)
             self._checkpoint()
-        if not self.base.remeasured and self._below(self.base):
-            again = self._measure_base(self.theta, self.final_samples)
-            self.base = Point(again.theta, again.outputs, again.noise, again.loss, again.loss_std, again.time, remeasured=True)
+        worse = self.best is not None and self.base.loss >= self.best.loss and not self._announced
+        if not self.base.remeasured and (worse or self._below(self.base)):
+            first, again = self.base, self._measure(self.theta[None, :], self.final_samples)[0]
+            self.noise.repeated(first.outputs, first.own, np.array(again["outputs"]), np.array(again["noise"]))
+            self.base = self._point(self.theta, again, remeasured=True)
             self._checkpoint()
         return self.base
 
@@ -200,7 +207,8 @@ class Trainer:
                 answers.append(self._answer(len(answers), probes, base))
                 probes = plan.send(answers[-1])
         except StopIteration as done:
-            self._pool()
+            self.noise.pool([np.array(row["noise"]) for round_ in self._plan for row in round_])
+            self._plan, self._plan_rng = [], None
             return cast(GradientEstimate, done.value)
 
     def _answer(self, number: int, probes: Probes, base: Point) -> Evaluations:
@@ -216,10 +224,10 @@ class Trainer:
             rows += self._measure(wanted[len(rows) : len(rows) + size], self.samples)
             self._checkpoint()
         fresh = iter(rows)
-        known = {"outputs": base.outputs, "noise": base.noise, "time": base.time}
+        known = {"outputs": base.outputs, "noise": base.own, "time": base.time}
         chosen = [known if same else next(fresh) for same in at_base]
         outputs = np.array([row["outputs"] for row in chosen])
-        noise = np.array([row["noise"] for row in chosen])
+        noise = self.noise.total(np.array([row["noise"] for row in chosen]))
         targets = self.task.targets
         return Evaluations(
             self.loss.value(outputs, targets),
@@ -227,13 +235,6 @@ class Trainer:
             outputs,
             np.array([row["time"] for row in chosen]),
         )
-
-    def _pool(self) -> None:
-        """Standard error of one base reading, pooled over all points of the plan just measured."""
-        rows = [np.array(row["noise"]) for round_ in self._plan for row in round_]
-        if rows:
-            self._noise = np.sqrt(np.mean(np.square(rows), axis=0))
-        self._plan, self._plan_rng = [], None
 
     # -- deciding -----------------------------------------------------------------------------------------------
 
@@ -313,7 +314,7 @@ class Trainer:
             "best_steps": list(self._best_steps),
             "base": None if self.base is None else self.base.packed(),
             "best": None if self.best is None else self.best.packed(),
-            "noise": None if self._noise is None else self._noise.tolist(),
+            "noise": self.noise.state_dict(),
             "plan": [list(rows) for rows in self._plan],
             "plan_rng": self._plan_rng,
             "rng": self.rng.bit_generator.state,
@@ -335,7 +336,7 @@ class Trainer:
         self.history = list(state["history"])
         self._best_steps = list(state["best_steps"])
         self.base, self.best = (None if state[part] is None else Point.unpacked(state[part]) for part in ("base", "best"))
-        self._noise = None if state["noise"] is None else np.array(state["noise"])
+        self.noise.load_state_dict(state["noise"])
         self._plan = [list(rows) for rows in state["plan"]]
         self._plan_rng = state["plan_rng"]
         self.rng.bit_generator.state = state["rng"]

@@ -33,11 +33,15 @@ class StopRule:
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluated set of weights: coordinates (n,), outputs and their noise (n_inputs, n_outputs), the loss."""
+    """One evaluated set of weights: coordinates (n,), outputs (n_inputs, n_outputs), the loss.
+
+    ``noise``: standard error of the outputs as far as it is known; ``own``: what these very readings showed of it.
+    """
 
     theta: FloatArray
     outputs: FloatArray
     noise: FloatArray
+    own: FloatArray
     loss: float
     loss_std: float
     time: float
@@ -50,5 +54,5 @@ class Point:
     @classmethod
     def unpacked(cls, packed: Mapping[str, Any]) -> "Point":
         """From ``packed``."""
-        theta, outputs, noise = (np.array(packed[name], dtype=np.float64) for name in ("theta", "outputs", "noise"))
-        return cls(theta, outputs, noise, packed["loss"], packed["loss_std"], packed["time"], packed["remeasured"])
+        theta, outputs, noise, own = (np.array(packed[name], dtype=np.float64) for name in ("theta", "outputs", "noise", "own"))
+        return cls(theta, outputs, noise, own, packed["loss"], packed["loss_std"], packed["time"], packed["remeasured"])

@@ -10,7 +10,10 @@ from hil.core.types import Capabilities, Channel, Determinism, Layout, Reading, 
 
 
 class FormulaBackend(Backend):
-    """``formula(values by name) -> outputs``; a channel that is not connected reaches the formula as None."""
+    """``formula(values by name) -> outputs``; a channel that is not connected reaches the formula as None.
+
+    ``noise`` is drawn for every reading, ``wander`` once for every stimulus applied.
+    """
 
     def __init__(
         self,
@@ -19,15 +22,18 @@ class FormulaBackend(Backend):
         formula: Callable[[Mapping[str, float | None]], Sequence[float]],
         *,
         noise: float = 0.0,
+        wander: float = 0.0,
         seed: int = 0,
         edges: Sequence[EdgeLimit] = (),
     ) -> None:
         layout = Layout(tuple(controls))
-        kind = Determinism.EXACT if noise == 0.0 else Determinism.SEEDED
+        kind = Determinism.EXACT if noise == wander == 0.0 else Determinism.SEEDED
         capabilities = Capabilities(layout, Layout(tuple(outputs)), kind, can_capture=True)
         super().__init__("formula", capabilities, SafetyEnvelope.of(layout, edges))
         self.formula = formula
         self.noise = noise
+        self.wander = wander
+        self.offset = 0.0
         self.rng = np.random.default_rng(seed)
         self.applied: list[Stimulus] = []
         self.samples_read: list[int] = []
@@ -43,6 +49,8 @@ class FormulaBackend(Backend):
 
     def _apply(self, stimulus: Stimulus) -> None:
         self.applied.append(stimulus)
+        if self.wander:
+            self.offset = self.wander * self.rng.standard_normal()
 
     def _settle(self, policy: SettlePolicy) -> SettleReport:
         return SettleReport(True, 0.0, 0.0)
@@ -54,7 +62,7 @@ class FormulaBackend(Backend):
         by_name = {
             name: float(value) if on else None for name, value, on in zip(names, stimulus.values, stimulus.connected, strict=True)
         }
-        exact = np.array(self.formula(by_name), dtype=np.float64)
+        exact = np.array(self.formula(by_name), dtype=np.float64) + self.offset
         drawn = exact + self.noise * self.rng.standard_normal((samples, len(exact)))
         std = drawn.std(axis=0, ddof=1) / np.sqrt(samples) if samples > 1 and self.noise else np.full(len(exact), self.noise)
         return Reading(drawn.mean(axis=0), std, np.zeros(len(exact), dtype=np.bool_), float(len(self.applied)))
