@@ -14,7 +14,7 @@ GROUP = "memristor_hil.gradients"
 @lru_cache(maxsize=1)
 def _classes() -> dict[str, type[GradientEstimator]]:
     found: dict[str, type[GradientEstimator]] = {}
-    for thing in offered(__package__, GROUP).values():
+    for thing in offered("hil.learn.gradients", GROUP).values():
         candidates = vars(thing).values() if isinstance(thing, ModuleType) else [thing]
         for candidate in candidates:
             name = getattr(candidate, "name", None)
