@@ -1,13 +1,10 @@
 """The one place that joins a protocol, a lab and a recorder, and that makes sure a run ends safely and on record."""
 
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from hil.bench import Assembled, Target, assemble, shipped_protocols
@@ -21,6 +18,7 @@ from hil.experiment.fields import FieldError
 from hil.experiment.loader import Document, apply_overrides, find, read
 from hil.experiment.protocol import Protocol
 from hil.procedures.registry import Procedure, procedure
+from hil.stopping import Stopper, stoppable
 
 EXIT_CODES = {Outcome.CONVERGED: 0, Outcome.DONE: 0, Outcome.NOT_CONVERGED: 1, Outcome.STOPPED: 5}
 BAD_INPUT, INSTRUMENT_FAULT, SAFETY_REFUSAL, STOPPED = 2, 3, 4, 5
@@ -165,8 +163,8 @@ def run(request: Request, listeners: Sequence[Listener] = ()) -> Result:
     try:
         prepared = prepare(request)
         _require_writable(request.data)
-        with stoppable(), prepared.assembled() as assembled:
-            return _run(prepared, assembled, listeners)
+        with stoppable() as stopper, prepared.assembled() as assembled:
+            return _run(prepared, assembled, listeners, stopper)
     except HilError as error:
         return Result(refusal(request, str(error)), exit_code_of(error), str(error))
     except KeyboardInterrupt:
@@ -174,7 +172,7 @@ def run(request: Request, listeners: Sequence[Listener] = ()) -> Result:
         return Result(refusal(request, reason, Outcome.STOPPED), STOPPED, reason)
 
 
-def _run(prepared: Prepared, assembled: Assembled, listeners: Sequence[Listener]) -> Result:
+def _run(prepared: Prepared, assembled: Assembled, listeners: Sequence[Listener], stopper: Stopper) -> Result:
     backend = assembled.backend
     notes = prepared.bench.notebook.model_dump()
 
@@ -187,11 +185,12 @@ def _run(prepared: Prepared, assembled: Assembled, listeners: Sequence[Listener]
     recorder = None
     try:
         with backend:
-            recorder = _recorder(prepared, assembled)
-            events = EventStream(recorder, [history, *listeners])
-            assembled.warnings.listen(events.warn)
-            backend.observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
             try:
+                with stopper.held():
+                    recorder = _recorder(prepared, assembled)
+                    events = EventStream(recorder, [history, *listeners])
+                    assembled.warnings.listen(events.warn)
+                    backend.observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
                 with prepared.located():
                     summary = prepared.procedure.run(prepared.settings, lab(events))
             except KeyboardInterrupt:
@@ -201,7 +200,10 @@ def _run(prepared: Prepared, assembled: Assembled, listeners: Sequence[Listener]
             except HilError as problem:
                 error = problem
                 summary = history.summary(Outcome.FAILED, str(problem))
-            recorder.snapshot_end(backend.snapshot())
+            if recorder is None:
+                raise error or KeyboardInterrupt
+            with stopper.held():
+                recorder.snapshot_end(backend.snapshot())
     except (HilError, KeyboardInterrupt) as problem:
         # Opening or closing went wrong; what was measured until then stays on record.
         if recorder is None:
@@ -210,11 +212,15 @@ def _run(prepared: Prepared, assembled: Assembled, listeners: Sequence[Listener]
         summary = history.summary(Outcome.FAILED, str(error))
     result = _summary(prepared, recorder.run_id, summary, backend.relaxations, events.warnings)
     try:
-        recorder.emit(Finished(summary.outcome.value, summary.reason, summary.results))
-        recorder.finish(result)
-        recorder.close()
+        with stopper.held():
+            recorder.emit(Finished(summary.outcome.value, summary.reason, summary.results))
+            recorder.finish(result)
+            recorder.close()
     except RecordError as problem:
         error = error or problem
+    except KeyboardInterrupt:
+        # It came after the end: the run is complete and on record as what it is.
+        pass
     exit_code = exit_code_of(error) if error is not None else EXIT_CODES[summary.outcome]
     return Result(result, exit_code, "" if error is None else str(error))
 
@@ -305,25 +311,3 @@ def _require_writable(folder: Path) -> None:
     from hil.record.recorder import open_database
 
     open_database(folder).close()
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM acts like Ctrl-C, once: a second signal must not interrupt the way to the safe state."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if not asked:
-            asked = True
-            raise KeyboardInterrupt
-
-    kept = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)

@@ -10,7 +10,7 @@ from hil.bench_station import check_packages, start_virtual
 from hil.core.errors import ConfigError
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import Document, apply_overrides, find, read
-from hil.run import stoppable
+from hil.stopping import stoppable
 
 
 def serve(bench: str, sets: tuple[str, ...], seed: int | None, write: Path | None, say: Callable[[str], Any]) -> None:

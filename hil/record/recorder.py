@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from qcodes.parameters import ParamSpecBase
 
 DATABASE = "runs.db"
+BUSY_TIMEOUT = 5.0
+"""Seconds that a write waits for another program to let go of the file."""
 _ERRORS = (OSError, sqlite3.Error, RuntimeError)
 """What a write can raise; QCoDeS wraps errors of the database into RuntimeError."""
 
@@ -72,7 +74,7 @@ def open_database(folder: Path) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         connection: Any = connect(path)
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA user_version")
+        connection.execute(f"PRAGMA busy_timeout={round(1000 * BUSY_TIMEOUT)}")
         with connection:
             connection.execute("BEGIN IMMEDIATE")
     except _ERRORS as error:
