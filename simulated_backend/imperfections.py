@@ -18,7 +18,17 @@ from simulated_backend.network import Group, Network
 
 _OPEN, _SHORTED = 1e-9, 1e6
 """By how much the conductance of an opened and of a shorted device changes."""
-_NUMBERS = ("read_noise", "read_noise_relative", "offset", "offset_drift", "device_variation", "pair_mismatch", "cycle_variation")
+_NUMBERS = (
+    "read_noise",
+    "read_noise_relative",
+    "offset",
+    "offset_drift",
+    "device_variation",
+    "pair_mismatch",
+    "cycle_variation",
+    "common_noise",
+    "aperture",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +37,14 @@ class Imperfections:
 
     Readings, in the unit of the output (V or A): ``read_noise`` of one reading, ``read_noise_relative`` the same as a
     fraction of the value, ``offset`` constant for every output, ``offset_drift`` its change per second;
-    ``quantise_readings`` rounds each reading to the output channel's resolution.
+    ``quantise_readings`` rounds each reading to the output channel's resolution; ``aperture`` seconds one reading takes.
+    Gain of all currents, the same for every device and replica at one moment: ``drift`` per second (relative, not random)
+    since the devices were mounted, ``common_noise`` of every reading (relative).
     Sources: ``quantise_sources`` rounds every driven control to its channel's resolution.
     Devices: ``device_variation`` of the conductance from device to device (log-normal), ``parameter_variation`` the same
     for named parameters, ``pairs`` of edges that share one such draw and differ by ``pair_mismatch`` each,
-    ``cycle_variation`` of the conductance, drawn anew for every stimulus, ``drift`` of all conductances per second
-    (relative, common, not random), ``slow_factor`` how many times slower devices settle than their parameters say.
+    ``cycle_variation`` of the conductance, drawn anew for every stimulus, ``slow_factor`` how many times slower devices
+    settle than their parameters say.
     Faults: ``open_edges`` (1e9 times less conductance), ``shorted_edges`` (1e6 times more), ``stuck_edges`` edge -> the
     conductance in S that nothing changes.
     """
@@ -49,6 +61,8 @@ class Imperfections:
     pair_mismatch: float = 0.0
     cycle_variation: float = 0.0
     drift: float = 0.0
+    common_noise: float = 0.0
+    aperture: float = 0.0
     slow_factor: float = 1.0
     open_edges: Sequence[str] = ()
     shorted_edges: Sequence[str] = ()
@@ -76,7 +90,12 @@ class Imperfections:
     @property
     def moves(self) -> bool:
         """True when the devices differ from one stimulus to the next."""
-        return self.drift != 0.0 or self.cycle_variation > 0.0
+        return self.cycle_variation > 0.0
+
+    def gain(self, since: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Gain of all currents ``since`` seconds (any shape) after mounting: 1 + drift · t, and the common noise."""
+        common = self.common_noise * rng.standard_normal(np.shape(since)) if self.common_noise else 0.0
+        return np.asarray(1.0 + self.drift * np.asarray(since) + common)
 
 
 def perturbed(network: Network, imperfections: Imperfections, seed: int) -> Network:
