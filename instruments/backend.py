@@ -241,7 +241,9 @@ class InstrumentBackend(Backend):
                         f"control {drive.channel.name!r}: the output of {drive.path} went off by itself; look at the instrument"
                     )
                 drive.level = condition.level
-                drive.on_course = condition.in_limits or drive.commanded == condition.level
+                # A pressure is where it was measured; a voltage source tells its programmed level, which nobody may change.
+                moved = abs(condition.level - drive.commanded) > 1e-9 + 1e-6 * abs(drive.commanded)
+                drive.on_course = condition.in_limits if isinstance(drive.port, PressurePort) else not moved
                 steady &= condition.in_limits
         return steady
 

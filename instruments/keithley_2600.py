@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qcodes.instrument_drivers.Keithley._Keithley_2600 import Keithley2600 as StockKeithley2600
 from qcodes.instrument_drivers.Keithley._Keithley_2600 import Keithley2600Channel as StockChannel
 from qcodes.parameters import Parameter
-from qcodes.validators import Enum, Numbers
+from qcodes.validators import Enum, Ints, Numbers
 
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Quantity, SafeAction
@@ -82,6 +82,8 @@ class Keithley2600BChannel(StockChannel):
             )
             setattr(self, parameter, replacement)
         self.nplc.unit = "PLC"
+        self.timetrace_npts.add_validator(Ints(1, 100_000))
+        self.timetrace_dt.add_validator(Numbers(1e-6, 3600.0))
         self.off_mode: Parameter[str, Any] = self.add_parameter(
             "off_mode",
             label="Output-off mode",
@@ -244,10 +246,11 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         super().__init__(name, address, **options)  # type: ignore[arg-type] # the stock class hands both on unread
         self._prepared = False
         self._routines: dict[str, str] = {}
-        if f"Keithley{self.model}" != type(self).__name__:
+        model = self.model  # closing forgets it
+        if f"Keithley{model}" != type(self).__name__:
             self.close()
             raise InstrumentError(
-                f"instrument {name!r} is a {self.model}, but its type in the station is {type(self).__name__}; correct the type"
+                f"instrument {name!r} is a {model}, but its type in the station is {type(self).__name__}; correct the type"
             )
         self.channels.clear()
         for channel in ("smua", "smub"):

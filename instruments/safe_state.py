@@ -59,12 +59,12 @@ class WayHome:
         start = np.array([drive.level for drive in level])
         alive = dict(self._per_instrument(level))
         for step in range(1, count + 1):
+            if count > 1 and alive:
+                self._clock.sleep(self._period)  # first, because the last write may have been a moment ago
             points = start + change * (step / count)
             for key, (write, positions) in tuple(alive.items()):
                 if attempt(partial(write, [float(points[k]) for k in positions]), problems) is None:
                     del alive[key]
-            if step < count and alive:
-                self._clock.sleep(self._period)
 
     def _per_instrument(self, drives: Sequence[Drive]) -> list[tuple[int, tuple[Callable[[Sequence[float]], None], list[int]]]]:
         return list(enumerate(self._movers.writers(drives)))

@@ -1,4 +1,4 @@
-"""The contract on real drivers over real VISA links to emulated instruments: volts by an electrometer on a pty, amperes by an SMU."""
+"""The contract on real drivers over real VISA links, TCP and serial, to emulated instruments."""
 
 from collections.abc import Iterator, Mapping
 

@@ -94,7 +94,7 @@ def test_a_closed_port_is_one_error_that_names_instrument_and_address() -> None:
 
 
 def test_somebody_else_on_the_port_is_refused_in_words() -> None:
-    with serving() as server, pytest.raises(InstrumentError, match="answers as 'ACME,1'.*KEITHLEY.*check the address"):
+    with serving() as server, pytest.raises(InstrumentError, match=r"answers as 'ACME,1'.*KEITHLEY.*check the address"):
         open_session("unit", server.address, Link(identity="KEITHLEY", first_timeout=0.3), visalib="@py")
 
 
@@ -171,7 +171,7 @@ def test_an_interrupted_query_is_cleaned_up_before_the_next() -> None:
 def test_garbage_is_an_instrument_error() -> None:
     session, resource = scripted("unit", LINK, "ACME,1", ("A?", "x"))
     resource.read = lambda: b"\xff\xfe".decode("ascii")  # type: ignore[method-assign]
-    with pytest.raises(InstrumentError, match="'unit'.*A\\?"):
+    with pytest.raises(InstrumentError, match=r"'unit'.*A\?"):
         session.query("A?")
 
 

@@ -1,0 +1,247 @@
+import struct
+
+import numpy as np
+import pytest
+from qcodes.instrument_drivers.Keithley._Keithley_2600 import Keithley2600Channel as StockChannel
+
+from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import Quantity, SafeAction
+from instruments.keithley_2600 import Keithley2602B, Keithley2636B
+from instruments.roles import SourcePlan
+from tests.unit.instruments.conftest import Build
+
+FORMAT = ("format.asciiprecision=10 format.byteorder=format.LITTLEENDIAN", None)
+CONFIGURE = (
+    "smua.source.output=0 smua.source.func=1 smua.source.levelv=0 smua.source.autorangev=0 smua.source.rangev=6 "
+    "smua.source.limiti=1e-05 smua.source.offmode=0 "
+    "print(smua.source.rangev,smua.source.limiti,smua.source.offmode,errorqueue.count)"
+)
+READ_BOTH = """loadandrunscript
+function hil_routine_1(count)
+smua.nvbuffer1.clear() smua.nvbuffer2.clear() smua.measure.count = count
+smub.nvbuffer1.clear() smub.nvbuffer2.clear() smub.measure.count = count
+smua.measure.overlappedi(smua.nvbuffer1)
+smub.measure.overlappediv(smub.nvbuffer1, smub.nvbuffer2)
+waitcomplete()
+smua.measure.count = 1
+smub.measure.count = 1
+format.data = format.REAL64
+printbuffer(1, count, smua.nvbuffer1.readings, smub.nvbuffer1.readings, smub.nvbuffer2.readings, smua.nvbuffer1.statuses, \
+smub.nvbuffer1.statuses, smub.nvbuffer2.statuses)
+end
+endscript"""
+
+
+def plan(**changes: object) -> SourcePlan:
+    settings = {"quantity": Quantity.VOLTAGE, "minimum": 0.0, "maximum": 5.0, "compliance": 1e-5, "slew": 10.0, **changes}
+    return SourcePlan(**settings)  # type: ignore[arg-type]
+
+
+def block(*rows: tuple[float, ...]) -> bytes:
+    flat = [value for row in rows for value in row]
+    return b"#0" + struct.pack(f"<{len(flat)}d", *flat) + b"\n"
+
+
+def test_configuring_locks_the_range_and_reads_the_compliance_back(build: Build) -> None:
+    smu, _ = build(Keithley2602B, FORMAT, (CONFIGURE, "6.000000000e+00\t1.000000000e-05\t0.0\t0.000000000e+00"))
+    assert list(smu.smua.configure_source(plan())) == []
+    assert smu.settings()["smua.compliance_A"] == 1e-5
+
+
+def test_a_compliance_that_was_silently_ignored_is_an_error(build: Build) -> None:
+    smu, _ = build(Keithley2602B, FORMAT, (CONFIGURE, "6\t1.000000000e-01\t0\t0"))
+    with pytest.raises(InstrumentError, match=r"'unit'.*limiti = 0\.1.*1e-05 was sent"):
+        smu.smua.configure_source(plan())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"maximum": 41.0}, "more than the 2602B sources"),
+        ({"compliance": 1e-9}, "outside 1e-08"),
+        ({"compliance": None}, "needs a compliance"),
+        ({"settings": {"colour": 1}}, "no setting 'colour'"),
+        ({"settings": {"off_mode": "maybe"}}, "zero or high_impedance"),
+    ],
+)
+def test_a_plan_the_instrument_cannot_keep_is_refused_before_anything_is_sent(
+    build: Build, changes: dict[str, object], sentence: str
+) -> None:
+    smu, _ = build(Keithley2602B)
+    with pytest.raises(ConfigError, match=sentence):
+        smu.smua.configure_source(plan(**changes))
+
+
+def test_measuring_settings_of_a_source(build: Build) -> None:
+    smu, _ = build(
+        Keithley2602B,
+        FORMAT,
+        (CONFIGURE.replace("offmode=0", "offmode=2"), "6\t1e-05\t2\t0"),
+        (
+            "smua.measure.nplc=2 smua.measure.autorangei=0 smua.measure.rangei=1e-05 smua.sense=1 "
+            "print(smua.measure.nplc,smua.measure.rangei,errorqueue.count)",
+            "2\t1e-05\t0",
+        ),
+    )
+    smu.smua.configure_source(
+        plan(settings={"nplc": 2.0, "current_range": 5e-6, "four_wire": True, "off_mode": "high_impedance"})
+    )
+
+
+def test_two_levels_and_their_check_are_one_message(build: Build) -> None:
+    message = (
+        "smua.source.levelv=1.5 smub.source.levelv=-0.25 "
+        "print(smua.source.levelv,smub.source.levelv,smua.source.output,smub.source.output,errorqueue.count)"
+    )
+    smu, _ = build(Keithley2602B, FORMAT, (message, "1.5\t-0.25\t1\t1\t0"))
+    smu.level_writer(["smua", "smub"])([1.5, -0.25])
+
+
+@pytest.mark.parametrize(
+    ("reply", "rest", "sentence"),
+    [
+        ("1.2\t1\t0", (), "is at 1.2 V, although 1.5 V was sent"),
+        ("1.5\t0\t0", (), "output off"),
+        (
+            "1.5\t1\t1.00000e+00",
+            (
+                ("print(errorqueue.count)", "1.00000e+00"),
+                ("print(errorqueue.next())", "1.10200e+03\tParameter too big\t2.00000e+01\t1.00000e+00"),
+                ("print(errorqueue.count)", "0.00000e+00"),
+            ),
+            "1102 Parameter too big.*setting levels",
+        ),
+    ],
+)
+def test_a_write_that_did_not_do_what_was_asked_is_found_at_once(
+    build: Build, reply: str, rest: tuple[tuple[str, str], ...], sentence: str
+) -> None:
+    message = "smua.source.levelv=1.5 print(smua.source.levelv,smua.source.output,errorqueue.count)"
+    smu, _ = build(Keithley2602B, FORMAT, (message, reply), *rest)
+    with pytest.raises(InstrumentError, match=sentence):
+        smu.level_writer(["smua"])([1.5])
+
+
+def test_a_run_time_error_is_told_in_the_queues_own_words(build: Build) -> None:
+    message = "smua.source.levelv=1.5 print(smua.source.levelv,smua.source.output,errorqueue.count)"
+    smu, _ = build(
+        Keithley2602B,
+        FORMAT,
+        (message, None),
+        ("*IDN?", "Keithley Instruments Inc., Model 2602B, 1234567, 3.3.5"),
+        ("print(errorqueue.count)", "1"),
+        ("print(errorqueue.next())", "-286\tTSP Runtime error at line 1\t20\t1"),
+        ("print(errorqueue.count)", "0"),
+    )
+    with pytest.raises(InstrumentError, match="-286 TSP Runtime error"):
+        smu.level_writer(["smua"])([1.5])
+
+
+def test_switching_on_and_off_is_verified(build: Build) -> None:
+    on = "smub.source.levelv=0 smub.source.output=1 print(smub.source.output,errorqueue.count)"
+    off = "smub.source.offmode={0} smub.source.output=0 smub.source.levelv=0 print(smub.source.output,smub.source.offmode,errorqueue.count)"
+    smu, _ = build(
+        Keithley2602B, FORMAT, (on, "1\t0"), (off.format(2), "0\t2\t0"), (off.format(0), "0\t0\t0"), (off.format(0), "1\t0\t0")
+    )
+    smu.smub.enable(0.0)
+    smu.smub.disable(SafeAction.HIGH_IMPEDANCE)
+    smu.smub.disable(SafeAction.LEVEL)
+    with pytest.raises(InstrumentError, match="output"):
+        smu.smub.disable(SafeAction.LEVEL)
+
+
+def test_a_source_that_is_off_is_not_measured(build: Build) -> None:
+    ask = "print(smua.source.levelv, smua.source.output)"
+    smu, _ = build(Keithley2602B, (ask, "3.0\t0"), (ask, "3.0\t1"), ("print(smua.measure.v())", "2.9995"))
+    off = smu.smua.source_state()
+    assert (off.level, off.on, np.isnan(off.actual)) == (3.0, False, True)
+    assert smu.smua.source_state() == (3.0, 2.9995, True)
+
+
+def test_condition_of_both_channels_in_one_query(build: Build) -> None:
+    message = "print(smua.source.levelv,smua.source.output,smua.source.compliance,smub.source.levelv,smub.source.output,smub.source.compliance)"
+    smu, _ = build(Keithley2602B, (message, "1.5\t1.0\tfalse\t0.5\t0.0\ttrue"))
+    assert smu.condition_reader(["smua", "smub"])() == [(1.5, True, True), (0.5, False, False)]
+
+
+def test_both_channels_are_measured_overlapped_and_read_as_doubles(build: Build) -> None:
+    rows = (
+        (1.1e-7, 2.2e-7, 0.5, 0.0, 0.0, 0.0),
+        (1.0e-7, 2.0e-7, 9.91e37, 64.0, 2.0, 0.0),
+    )
+    smu, _ = build(Keithley2602B, FORMAT, (READ_BOTH, None), ("print(errorqueue.count)", "0"), ("hil_routine_1(2)", block(*rows)))
+    read = smu.acquisition([("smua", "curr"), ("smub", "curr"), ("smub", "volt")])
+    values, overload = read(2)
+    assert np.array_equal(values, [[1.1e-7, 2.2e-7, 0.5], [1.0e-7, 2.0e-7, np.nan]], equal_nan=True)
+    # bit 6 is compliance, bit 1 over-temperature, 9.91e37 no number at all
+    assert overload.tolist() == [[False, False, False], [True, True, True]]
+
+
+def test_a_damaged_block_is_an_error_and_not_data(build: Build) -> None:
+    smu, _ = build(
+        Keithley2602B,
+        FORMAT,
+        (READ_BOTH, None),
+        ("print(errorqueue.count)", "0"),
+        ("hil_routine_1(1)", b"X0" + bytes(48) + b"\n"),
+        ("*IDN?", "Keithley Instruments Inc., Model 2602B, 1234567, 3.3.5"),
+    )
+    with pytest.raises(InstrumentError, match="damaged block"):
+        smu.acquisition([("smua", "curr"), ("smub", "curr"), ("smub", "volt")])(1)
+
+
+def test_a_pulse_is_one_function_that_ends_at_zero(build: Build) -> None:
+    routine = (
+        "loadandrunscript\nfunction hil_routine_1(level, width, period, count)\nfor index = 1, count do\n"
+        "smua.source.levelv = level delay(width)\nsmua.source.levelv = 0 delay(period - width)\nend\nsmua.source.levelv = 0\n"
+        "print(smua.source.levelv, errorqueue.count)\nend\nendscript"
+    )
+    smu, _ = build(
+        Keithley2602B,
+        FORMAT,
+        (routine, None),
+        ("print(errorqueue.count)", "0"),
+        ("hil_routine_1(2,0.01,0.05,3)", "0\t0"),
+    )
+    smu.pulse("smua", 2.0, 0.01, period=0.05, count=3)
+    with pytest.raises(ValueError, match="40.4"):
+        smu.pulse("smua", 50.0, 0.01, period=0.05)
+    with pytest.raises(ConfigError, match="does not fit"):
+        smu.pulse("smua", 2.0, 0.05, period=0.05)
+
+
+def test_source_levels_have_limits_and_all_their_digits(build: Build) -> None:
+    sent = ("smua.source.leveli=1.2345678e-11 print(errorqueue.count)", "0")
+    smu, _ = build(Keithley2636B, FORMAT, sent)
+    smu.smua.curr(1.2345678e-11)
+    with pytest.raises(ValueError, match="1.515"):
+        smu.smua.curr(2.0)
+    with pytest.raises(ValueError, match="202"):
+        smu.smua.volt(1e6)
+
+
+def test_overflow_is_no_voltage_and_compliance_is_seen(build: Build) -> None:
+    ask = "print(smua.measure.v(), smua.source.compliance)"
+    smu, _ = build(Keithley2602B, (ask, "9.910000e+37\tfalse"), (ask, "1.5\ttrue"))
+    assert np.isnan(smu.smua.volt())
+    assert smu.smua.volt.limited is False
+    assert smu.smua.volt() == 1.5
+    assert smu.smua.volt.limited is True
+
+
+def test_the_missing_range_of_the_2636b_is_there(build: Build) -> None:
+    smu, _ = build(Keithley2636B)
+    assert isinstance(smu.smua, StockChannel)
+    assert 10e-3 in smu.current_ranges
+    assert list(smu.current_ranges) == sorted(smu.current_ranges)
+
+
+def test_another_model_than_the_station_says_is_refused(build: Build) -> None:
+    from tests.unit.instruments.scripted import scripted
+
+    session, resource = scripted(
+        "other", Keithley2602B.link, "Keithley Instruments Inc., Model 2636B, 1, 3", ("print(localnode.model)", "2636B")
+    )
+    with pytest.raises(InstrumentError, match="'other' is a 2636B.*Keithley2602B"):
+        Keithley2602B("other", session=session)
+    assert resource.closed

@@ -1,0 +1,112 @@
+import sys
+
+import pytest
+
+import instruments
+from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import Channel, Kind, Quantity
+from instruments.station import build_station, check_station, driver_class
+from instruments.wiring import ControlWire, InstrumentSpec, OutputWire, ParameterPath
+
+SMU = "instruments.keithley_2600.Keithley2602B"
+ADDRESS = "TCPIP0::192.0.2.11::5025::SOCKET"
+
+
+def spec(**changes: object) -> InstrumentSpec:
+    return InstrumentSpec(**{"name": "smu", "type": SMU, "address": ADDRESS, **changes})  # type: ignore[arg-type]
+
+
+def control(name: str, parameter: str) -> ControlWire:
+    return ControlWire(Channel(name, Quantity.VOLTAGE, Kind.DRIVE, 0.0, 5.0, node="1"), parameter, 1e-5)
+
+
+def test_the_marker_is_there_without_heavy_imports() -> None:
+    assert instruments.MEMRISTOR_HIL is True
+
+
+def test_our_drivers_and_the_named_stock_drivers_are_allowed() -> None:
+    assert driver_class(spec()).__name__ == "Keithley2602B"
+    assert driver_class(spec(type="qcodes.instrument_drivers.Keithley.Keithley2450")).__name__ == "Keithley2450"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "this.s",
+        "instruments.visa.Session",
+        "instruments.base.BenchInstrument",
+        "instruments.keithley_2600.Keithley2600B",
+        "instruments.keithley_2600.StockKeithley2600",
+        "qcodes.instrument_drivers.mock_instruments.DummyInstrument",
+        "Keithley2602B",
+        "",
+    ],
+)
+def test_anything_else_is_refused_and_the_list_is_told(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"'smu'.*not on the list.*Keithley2602B"):
+        driver_class(spec(type=name))
+
+
+def test_a_refused_class_was_not_imported() -> None:
+    sys.modules.pop("antigravity", None)
+    with pytest.raises(ConfigError):
+        driver_class(spec(type="antigravity.fly"))
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"initial_value": 1}, "write to the hardware"),
+        ({"parameters": 1}, "limits belong to `controls`"),
+        ({"tiemout": 1}, r"unknown option 'tiemout'; options: .*timeout"),
+        ({"session": 1}, "unknown option 'session'"),
+        ({"name": "x"}, "unknown option 'name'"),
+    ],
+)
+def test_options_are_checked(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        check_station([spec(options=options)], [], [])
+
+
+def test_known_options_pass() -> None:
+    check_station([spec(options={"timeout": 2.0, "visalib": "@py"})], [], [])
+
+
+def test_one_address_is_for_one_instrument() -> None:
+    with pytest.raises(ConfigError, match="'smu' and 'other' have the same address"):
+        check_station([spec(), spec(name="other", address=ADDRESS.lower())], [], [])
+    with pytest.raises(ConfigError, match="'smu' stands twice"):
+        check_station([spec(), spec(address="ASRL1::INSTR")], [], [])
+
+
+def test_one_output_is_for_one_control() -> None:
+    with pytest.raises(ConfigError, match=r"'V1' and 'V2' both drive smu\.smua\.volt"):
+        check_station([spec()], [control("V1", "smu.smua.volt"), control("V2", "smu.smua.volt")], [])
+
+
+def test_a_control_and_an_output_may_share_a_parameter() -> None:
+    reading = OutputWire(Channel("U1", Quantity.VOLTAGE, Kind.SENSE, node="1"), "smu.smua.volt")
+    check_station([spec()], [control("V1", "smu.smua.volt")], [reading])
+
+
+@pytest.mark.parametrize("path", ["meter.volt", "smu", "smu..volt", "."])
+def test_paths_that_lead_nowhere(path: str) -> None:
+    with pytest.raises(ConfigError, match="'V1'"):
+        check_station([spec()], [control("V1", path)], [])
+
+
+def test_paths_are_read_from_both_ends() -> None:
+    assert ParameterPath.parse("smu.smua.volt") == ParameterPath("smu", "smua", "volt")
+    assert ParameterPath.parse("meter.volt") == ParameterPath("meter", "", "volt")
+    assert str(ParameterPath.parse("meter.ch101.volt")) == "meter.ch101.volt"
+
+
+def test_a_station_that_cannot_be_opened_leaves_nothing_open() -> None:
+    specs = [spec(address="TCPIP0::127.0.0.1::9::SOCKET", options={"visalib": "@py", "timeout": 0.2})]
+    for _ in range(2):
+        # The second time would fail differently if the first had left an instrument of that name behind.
+        with pytest.raises(InstrumentError, match="'smu'"):
+            build_station(specs, check_station(specs, [], []))
