@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hil.core.errors import HilError
+from simulated_backend.description import rebuild
 from simulated_backend.virtual_bench.bench import Bench
 from simulated_backend.virtual_bench.plan import BenchPlan
 
@@ -27,10 +28,14 @@ def answer(bench: Bench, question: Mapping[str, Any]) -> object:
         "extremes": plant.extremes,
         "troubles": lambda: plant.troubles,
     }
+    bench.traffic.stand_back()
     with plant.lock:
         if verb == "advance":
             plant.clock.advance(float(question["seconds"]))
             return plant.clock.now()
+        if verb == "mount":
+            plant.mount(rebuild(question["network"]))
+            return None
         if verb in plain:
             return plain[verb]()
     raise ValueError(f"the virtual bench does not know the question {verb!r}")

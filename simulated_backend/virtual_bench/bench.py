@@ -10,6 +10,7 @@ from simulated_backend.virtual_bench.emulator import create, transport_of
 from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.server import Line, Listener, SerialListener, SocketListener
+from simulated_backend.virtual_bench.traffic import Traffic
 
 
 class Bench:
@@ -17,6 +18,7 @@ class Bench:
 
     def __init__(self, plan: BenchPlan) -> None:
         self.plant = Plant(plan)
+        self.traffic = Traffic(ordered=not plan.real_time)
         self.lines: dict[str, Line] = {}
         self.listeners: dict[str, Listener] = {}
         emulators = {}
@@ -26,10 +28,14 @@ class Bench:
                 emulators[instrument.name] = create(instrument, self.plant, rng)
             self.plant.check_wires()
             self.plant.node_voltages()  # finds out now whether the network can be solved
-        for instrument in plan.instruments:
-            line = Line(emulators[instrument.name], self.plant.lock)
-            self.lines[instrument.name] = line
-            self.listeners[instrument.name] = _listener(instrument, line)
+        try:
+            for instrument in plan.instruments:
+                line = Line(emulators[instrument.name], self.plant.lock, self.traffic)
+                self.lines[instrument.name] = line
+                self.listeners[instrument.name] = _listener(instrument, line)
+        except ConfigError:
+            self.stop()
+            raise
 
     @property
     def addresses(self) -> Mapping[str, str]:

@@ -42,6 +42,10 @@ class Emulator(ABC):
     def receive(self, message: bytes) -> bytes | None:
         """Obey one complete message (terminator removed); the whole reply with its terminator, or None."""
 
+    def asks(self, message: bytes) -> bool:
+        """Whether the message may be a question. On a stepped bench it then waits for earlier messages to others."""
+        return b"?" in message or b"(" in message
+
     def frames(self, buffer: bytearray) -> list[bytes]:
         """Take the complete messages off the front of ``buffer``. Default: lines ended by LF, CR or CRLF; blanks dropped."""
         if not buffer.endswith((b"\n", b"\r")):

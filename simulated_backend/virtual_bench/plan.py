@@ -39,7 +39,8 @@ class BenchPlan:
     ``network``: what ``simulated_backend.description.describe`` returns. ``ideal``: instruments without imperfections.
     ``real_time``: time is the wall clock. ``frozen``: the plant answers its first operating point for ever (for timing
     the program itself). ``atmosphere``: absolute pressure of the laboratory and of vents, Pa.
-    ``pressure_time_constant``: of the pneumatics between a controller and its node, s.
+    ``pressure_time_constant``: of the pneumatics between a controller and its node, s. ``imperfections``: of the devices
+    themselves, by the names of ``simulated_backend.imperfections.Imperfections`` (``read_noise`` in A).
     """
 
     instruments: tuple[InstrumentPlan, ...]
@@ -51,6 +52,7 @@ class BenchPlan:
     frozen: bool = False
     atmosphere: float = 101_325.0
     pressure_time_constant: float = 0.3
+    imperfections: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [instrument.name for instrument in self.instruments]

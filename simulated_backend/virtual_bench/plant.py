@@ -13,6 +13,7 @@ import numpy as np
 from hil.core.errors import ConfigError, NotConvergedError
 from hil.core.types import FloatArray
 from simulated_backend.description import rebuild
+from simulated_backend.imperfections import Imperfections
 from simulated_backend.network import Network
 from simulated_backend.virtual_bench.circuit import SHORTEST, Circuit
 from simulated_backend.virtual_bench.clock import RealTime, SteppedTime
@@ -68,6 +69,9 @@ class Plant:
         self._lowest: FloatArray = np.full(2 * n + 2 * m, inf)
         self._highest: FloatArray = np.full(2 * n + 2 * m, -inf)
         self._seeds = np.random.SeedSequence([plan.seed, 0x70])
+        self._flaws = Imperfections(**plan.imperfections)
+        self._flaw_rng = np.random.default_rng([plan.seed, 0x66])
+        self._mounted_at = 0.0
 
     def _position(self, instrument: str, port: str, node: str) -> int:
         try:
@@ -125,8 +129,28 @@ class Plant:
             circuit = self._ready()
             voltage = circuit.voltage if window.voltage is None else window.voltage
             current = circuit.clamp_current if window.current is None else window.current
-            rows.append(tuple([self._sample(circuit, terminal, voltage, current) for terminal in terminals]))
+            row = [self._sample(circuit, terminal, voltage, current) for terminal in terminals]
+            rows.append(tuple(row if self._flaws.none else self._flawed(row)))
         return rows
+
+    def _flawed(self, row: Sequence[Sample]) -> list[Sample]:
+        """One moment's samples as the devices' own drift and noise make them; a source at its limit decides its current itself."""
+        (gain,) = self._flaws.gain([self.clock.now() - self._mounted_at], self._flaw_rng)
+        noise = self._flaws.read_noise * self._flaw_rng.standard_normal(len(row))
+        return [
+            sample if sample.limited else Sample(sample.voltage, sample.current * float(gain) + float(extra), False)
+            for sample, extra in zip(row, noise, strict=True)
+        ]
+
+    def mount(self, network: Network) -> None:
+        """Exchange the devices for others, at rest, on the same nodes and edges; their drift starts anew. ConfigError otherwise."""
+        if list(network.node_index) != list(self.network.node_index) or network.edge_names != self.network.edge_names:
+            raise ConfigError("devices can only be exchanged for others on the same nodes and edges")
+        self.clock.catch_up()
+        self.network = network
+        self._circuit = None
+        self._dirty = True
+        self._mounted_at = self.clock.now()
 
     @staticmethod
     def _sample(circuit: Circuit, terminal: Terminal, voltage: FloatArray, clamp_current: FloatArray) -> Sample:

@@ -71,6 +71,10 @@ class SideDoor:
         """Sentences about what the physics could not follow."""
         return list(self._bench.ask("troubles"))
 
+    def mount(self, network: Mapping[str, object]) -> None:
+        """Exchange the devices for those of ``network`` (a description) on the same nodes and edges; ValueError if they differ."""
+        self._bench.ask("mount", network=network)
+
     def inject(self, instrument: str, fault: str, amount: float = 1.0) -> None:
         """Put a fault on an instrument: ``drop`` its links, ``restart`` it, ``delay`` its next reply by ``amount`` s, or
         replace its next ``amount`` replies by ``silence`` or ``garbage``."""

@@ -177,6 +177,7 @@ class ScpiEmulator(Emulator):
         self.event_register = POWER_ON
         self.event_enable = 0
         self.service_enable = 0
+        self._path = ""
         self._common: dict[str, Handler] = {
             "*IDN?": lambda _s, _p: str(self.options["identity"] or self.identity),
             "*RST": lambda _s, _p: self.reset(),
@@ -222,13 +223,13 @@ class ScpiEmulator(Emulator):
         """Obey one message of one or several commands; the replies stand in one line, separated by semicolons."""
         text = message.decode("latin-1").strip()
         replies: list[str] = []
-        path = ""
+        self._path = ""
         for unit in split(text, ";") if ";" in text else (text,):
             if not unit:
                 continue
             header, _, rest = unit.partition(" ") if "\t" not in unit else unit.replace("\t", " ").partition(" ")
             try:
-                reply, path = self._obey(header, rest.strip(), path)
+                reply = self._obey(header, rest.strip())
             except ScpiError as error:
                 self.report(error.code, str(error))
                 continue
@@ -236,23 +237,23 @@ class ScpiEmulator(Emulator):
                 replies.append(reply)
         return ";".join(replies).encode("latin-1") + self.terminator if replies else None
 
-    def _obey(self, header: str, rest: str, path: str) -> tuple[str | None, str]:
+    def _obey(self, header: str, rest: str) -> str | None:
         parameters = split(rest, ",") if rest else []
         if header.startswith("*"):
             common = self._common.get(header.upper())
             if common is None:
                 raise ScpiError(-113)
             reply = common((), parameters)
-            return (self.decorate(header.upper()[:-1], reply) if reply is not None else None), path
+            return None if reply is None else self.decorate(header.upper()[:-1], reply)
         is_query = header.endswith("?")
-        found = self.tree.find(header[:-1] if is_query else header, path)
+        found = self.tree.find(header[:-1] if is_query else header, self._path)
         if found is None:
             raise ScpiError(-113)
-        node, suffixes, path = found
+        node, suffixes, self._path = found
         handler = node.query if is_query else node.command
         if handler is None:
             raise ScpiError(*self.wrong_direction)
-        return handler(suffixes, parameters), path
+        return handler(suffixes, parameters)
 
     def decorate(self, header: str, reply: str) -> str:
         """The reply to a common query ``header``; instruments that echo headers override it."""

@@ -6,6 +6,7 @@ command took no time but the time it asks for.
 
 import contextlib
 import os
+import select
 import socket
 import threading
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 from hil.core.errors import ConfigError
 from simulated_backend.virtual_bench.emulator import Emulator
+from simulated_backend.virtual_bench.traffic import Link, Traffic
 
 HOST = "127.0.0.1"
 _CHUNK = 65_536
@@ -21,8 +23,9 @@ _CHUNK = 65_536
 class Line:
     """What travels between clients and one emulator, with the faults that were put on it. All use of it is under a lock."""
 
-    def __init__(self, emulator: Emulator, plant_lock: threading.Lock) -> None:
+    def __init__(self, emulator: Emulator, plant_lock: threading.Lock, traffic: Traffic) -> None:
         self.emulator = emulator
+        self.traffic = traffic
         self._plant_lock = plant_lock
         self._own_lock = threading.Lock()
         self._faults: dict[str, float] = {}
@@ -41,17 +44,22 @@ class Line:
         else:
             raise ValueError(f"there is no fault {fault!r}; faults: silence, garbage, delay, restart, drop")
 
-    def obey(self, buffer: bytearray, send: Callable[[bytes], None], wait: Callable[[float], None]) -> None:
+    def obey(self, link: Link, buffer: bytearray, send: Callable[[bytes], None], wait: Callable[[float], None]) -> None:
         """Take the complete messages off ``buffer``, obey them in order and send the replies."""
         for message in self.emulator.frames(buffer):
+            if self.emulator.asks(message):
+                self.traffic.stand_back(link)
             with self._own_lock, self._plant_lock:
                 reply = self.emulator.receive(message)
             if reply is None:
                 continue
+            link.busy = False
             if self._faults:
                 reply = self._spoil(reply, wait)
             if reply:
                 send(reply)
+            link.busy = True
+        link.busy = False
 
     def _spoil(self, reply: bytes, wait: Callable[[float], None]) -> bytes:
         if "delay" in self._faults:
@@ -114,28 +122,43 @@ class SocketListener(Listener):
         threading.Thread(target=self._accept, name=f"{self._line.emulator.name} accept", daemon=True).start()
 
     def _accept(self) -> None:
+        traffic = self._line.traffic
+        door = traffic.join(self._socket.fileno())  # someone at the door counts as a message that has arrived
         while True:
             try:
+                select.select([door.fd], [], [])
+                door.busy = True
                 link, _ = self._socket.accept()
-            except OSError:
-                return
+            except (OSError, ValueError):
+                break
             with self._lock:
-                if len(self._open) >= self._clients:
-                    link.close()
-                    continue
-                self._open.add(link)
-            threading.Thread(target=self._serve, args=(link,), name=self._line.emulator.name, daemon=True).start()
+                welcome = len(self._open) < self._clients
+                if welcome:
+                    self._open.add(link)
+            if welcome:
+                state = traffic.join(link.fileno())
+                threading.Thread(target=self._serve, args=(link, state), name=self._line.emulator.name, daemon=True).start()
+            else:
+                link.close()
+            door.busy = False
+        traffic.leave(door)
 
-    def _serve(self, link: socket.socket) -> None:
+    def _serve(self, link: socket.socket, state: Link) -> None:
         buffer = bytearray()
         try:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while chunk := link.recv(_CHUNK):
+            while True:
+                select.select([state.fd], [], [])
+                state.busy = True
+                chunk = link.recv(_CHUNK)
+                if not chunk:
+                    break
                 buffer += chunk
-                self._line.obey(buffer, link.sendall, self._wait)
-        except OSError:
+                self._line.obey(state, buffer, link.sendall, self._wait)
+        except (OSError, ValueError):
             pass  # the client is gone, or the link was dropped on purpose
         finally:
+            self._line.traffic.leave(state)
             with self._lock:
                 self._open.discard(link)
             link.close()
@@ -184,12 +207,16 @@ class SerialListener(Listener):
 
     def _serve(self) -> None:
         buffer = bytearray()
+        state = self._line.traffic.join(self._host, lazy=True)
         while not self._leave.is_set():
             try:
+                select.select([self._host], [], [])
+                state.busy = True
                 buffer += os.read(self._host, _CHUNK)
-            except OSError:
-                return
-            self._line.obey(buffer, self._send, self._wait)
+            except (OSError, ValueError):
+                break
+            self._line.obey(state, buffer, self._send, self._wait)
+        self._line.traffic.leave(state)
 
     def _send(self, reply: bytes) -> None:
         sent = 0

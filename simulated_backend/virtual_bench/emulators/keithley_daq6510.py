@@ -235,7 +235,7 @@ class KeithleyDAQ6510(ScpiEmulator):
             self._load(port, self._settings[channel] if rear and channel == self._closed else None)
 
     def _load(self, port: ElectricalPort, settings: _Settings | None) -> None:
-        if settings is None or (self.plant.ideal and settings.high_impedance):
+        if settings is None or self.plant.ideal:
             port.set_load(inf, 0.0)
             return
         high = settings.high_impedance and RANGES[settings.position].full_scale <= HIGH_RESISTANCE_UP_TO
@@ -256,7 +256,11 @@ class KeithleyDAQ6510(ScpiEmulator):
             settings = self._autorange(where, port)
         started = self.plant.clock.now()
         aperture = settings.nplc / self.number("line_frequency")
-        true = 0.0 if self._rear and not where else self.plant.observe([port], aperture)[0][0].voltage
+        if self._rear and not where:  # nothing is connected: the input rests at what its bias current makes of it
+            self.plant.clock.advance(aperture)
+            true = self._bias * (HIGH_RESISTANCE if settings.high_impedance else LOW_RESISTANCE)
+        else:
+            true = self.plant.observe([port], aperture)[0][0].voltage
         if settings.autozero:
             self.plant.clock.advance((AUTOZERO_FACTOR - 1.0) * aperture)
         value = self._converter.read(true, settings.position, _noise(settings.nplc))
