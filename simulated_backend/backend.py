@@ -1,7 +1,7 @@
 """The network as a backend: everything simulated, nothing measured."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from hil.core.types import (
 from simulated_backend import description, states
 from simulated_backend.controls import Applied, ControlMap, Loads
 from simulated_backend.devices.base import StateKind
-from simulated_backend.imperfections import Imperfections
+from simulated_backend.imperfections import Imperfections, World
 from simulated_backend.network import Network
 from simulated_backend.solve.kirchhoff import State
 from simulated_backend.solve.operating_point import OperatingPoint, Status
@@ -81,8 +81,9 @@ class SimulatedBackend(Backend):
             simultaneous=tuple(simultaneous),
         )
         super().__init__(name, capabilities, envelope)
-        self.network = network
-        self.map = ControlMap(network, controls, outputs, loads)
+        self._world = World(self.imperfections, network, controls, outputs, seed)
+        self.network = self._world.network
+        self.map = ControlMap(self.network, controls, outputs, loads)
         self.clock: Clock = clock or SteppedClock()
         self.seed = seed
         self._loads = dict(loads or {})
@@ -140,7 +141,8 @@ class SimulatedBackend(Backend):
     # -- one stimulus ---------------------------------------------------------------------------------------------
 
     def _apply(self, stimulus: Stimulus) -> None:
-        (applied,) = self.map.applied([stimulus])  # refuses what cannot be before anything changes
+        self._world.renew(self._rng)
+        (applied,) = self._acting([stimulus])  # refuses what cannot be before anything changes
         duration = self._source_time(stimulus)
         if self._state is None:
             self._state = states.at_rest(self.map.problem(applied))
@@ -150,12 +152,12 @@ class SimulatedBackend(Backend):
             self.clock.sleep(duration)
 
     def _settle(self, policy: SettlePolicy) -> SettleReport:
-        (applied,) = self.map.applied([self._current()])
+        (applied,) = self._acting([self._current()])
         before = self._now(applied)
         point = self._steady(applied)
         after = self.map.read(point.voltage, point.terminal_current)[0]
         change = float(np.max(np.abs(after - before), initial=0.0))
-        tau = float(states.slowest(self.map.problem(applied), point.voltage)[0])
+        tau = float(states.slowest(self.map.problem(applied), point.voltage)[0]) * self._world.slow_factor
         elapsed, residual = _settling(change, tau, policy)
         settled = elapsed <= policy.timeout and residual <= policy.tolerance
         elapsed = min(elapsed, policy.timeout)
@@ -169,7 +171,7 @@ class SimulatedBackend(Backend):
 
     def _read(self, samples: int) -> Reading:
         if self._values is None:
-            (applied,) = self.map.applied([self._current()])
+            (applied,) = self._acting([self._current()])
             self._values = self._now(applied)
         if self.imperfections.aperture:
             self.clock.sleep(samples * self.imperfections.aperture)
@@ -179,6 +181,8 @@ class SimulatedBackend(Backend):
     # -- many stimuli ---------------------------------------------------------------------------------------------
 
     def _measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:
+        if self._world.imperfections.moves:  # every stimulus meets other devices
+            return super()._measure(stimuli, policy, samples)
         values, elapsed, failure = self._relaxed(stimuli, policy)
         times = self._pass(elapsed, samples)
         done = len(values)
@@ -221,10 +225,10 @@ class SimulatedBackend(Backend):
         """
         shape = (len(stimuli), len(self.capabilities.outputs))
         values, before, tau = np.empty(shape), np.empty(shape), np.empty(len(stimuli))
-        parts = self.map.applied(stimuli)
+        parts = self._acting(stimuli)
         state = self._state
         if state is None:
-            state = states.at_rest(self.map.problem(self.map.applied(stimuli[:1])[0]))
+            state = states.at_rest(self.map.problem(self._acting(stimuli[:1])[0]))
         after = tuple(np.empty((len(one), len(stimuli), one.shape[-1])) for one in state)
         clamped: set[str] = set()
         for applied in parts:
@@ -232,7 +236,7 @@ class SimulatedBackend(Backend):
             clamped.update(self._clamped)
             problem = self.map.problem(applied)
             values[applied.rows] = self.map.read(point.voltage, point.terminal_current)
-            tau[applied.rows] = states.slowest(problem, point.voltage)
+            tau[applied.rows] = states.slowest(problem, point.voltage) * self._world.slow_factor
             for whole, one in zip(after, states.relaxed(problem, point.voltage), strict=True):
                 whole[:, applied.rows] = one
         self._clamped = tuple(name for name in self.network.edge_names if name in clamped)
@@ -261,6 +265,13 @@ class SimulatedBackend(Backend):
         return values, seconds, None
 
     # -- physics --------------------------------------------------------------------------------------------------
+
+    def _acting(self, stimuli: Sequence[Stimulus]) -> list[Applied]:
+        """What the stimuli do to the devices of the present cycle, through sources as they are."""
+        world = self._world
+        if self.imperfections.quantise_sources:
+            stimuli = [Stimulus(world.sourced(stimulus.values), stimulus.connected) for stimulus in stimuli]
+        return [replace(applied, network=world.present(applied.network)) for applied in self.map.applied(stimuli)]
 
     def _current(self) -> Stimulus:
         if self._stimulus is None:
@@ -329,7 +340,7 @@ class SimulatedBackend(Backend):
             applied.network,
             applied.voltage,
             applied.clamped,
-            np.sort(np.append(times, max(0.0, duration - window))),
+            np.sort(np.append(times, max(0.0, duration - window))) / self._world.slow_factor,
             pressure=applied.pressure,
             concentration=applied.concentration,
             injected=self.map.injected,
@@ -338,7 +349,7 @@ class SimulatedBackend(Backend):
         )
         outputs = self.map.read(run.voltage, run.terminal_current)[:, 0]
         self._state, self._values = run.state, outputs[-1]
-        recent = outputs[run.times >= duration - window]
+        recent = outputs[run.times * self._world.slow_factor >= (duration - window) * (1.0 - 1e-12)]
         return float(np.max(np.ptp(recent, axis=0), initial=0.0))
 
     def _source_time(self, stimulus: Stimulus) -> float:
@@ -356,20 +367,8 @@ class SimulatedBackend(Backend):
 
     def _noisy(self, values: FloatArray, samples: int, times: Sequence[float] | FloatArray) -> tuple[FloatArray, FloatArray]:
         """Means of ``samples`` readings of (n, ..., n_outputs) taken at ``times`` (n,), and their standard error."""
-        flaws = self.imperfections
-        if flaws.none:
-            return values.copy(), np.zeros_like(values)
-        std = np.full_like(values, flaws.read_noise)
-        if flaws.drift or flaws.common_noise:
-            shape = (len(values), *[1] * (values.ndim - 1))
-            since = np.repeat(np.asarray(times)[:, np.newaxis] - self._mounted_at, samples, axis=1)
-            gain = flaws.gain(since, self._rng).mean(axis=1).reshape(shape)
-            values = np.where(self.map.reads_current, values * gain, values)
-            std = np.hypot(std, np.where(self.map.reads_current, flaws.common_noise * np.abs(values), 0.0))
-        if flaws.read_noise:
-            drawn = self._rng.standard_normal((len(values), samples, *values.shape[1:])).mean(axis=1)
-            values = values + flaws.read_noise * drawn
-        return values, std / np.sqrt(samples)
+        at = np.asarray(times, dtype=np.float64)
+        return self._world.read(values, samples, at, at - self._mounted_at, self.map.reads_current, self._rng)
 
     def _say(self, text: str) -> None:
         if text not in self._said:
@@ -399,6 +398,7 @@ class SimulatedBackend(Backend):
             else [{"shape": list(one.shape), "values": one.ravel().tolist()} for one in self._state],
             "values": None if self._values is None else self._values.tolist(),
             "generator": self._rng.bit_generator.state,
+            "world": self._world.capture(),
             "clock": self.clock.now(),
             "relaxations": self.relaxations,
             "clamped": list(self._clamped),
@@ -420,6 +420,7 @@ class SimulatedBackend(Backend):
             )
             self._values = None if kept["values"] is None else np.array(kept["values"], dtype=np.float64)
             self._rng.bit_generator.state = kept["generator"]
+            self._world.restore(kept["world"])
             self.relaxations = int(kept["relaxations"])
             self._clamped = tuple(kept["clamped"])
             self._searched = bool(kept["searched"])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hil.core.errors import ConfigError
-from hil.core.types import FloatArray, Kind, Layout
+from hil.core.types import BoolArray, FloatArray, Kind, Layout
 from simulated_backend.devices import registry
 from simulated_backend.network import Group, Network
 
@@ -142,48 +142,56 @@ class World:
         """How many times slower devices settle than their parameters say."""
         return self.imperfections.slow_factor
 
-    def renew(self, rng: np.random.Generator, time: float) -> None:
-        """A new stimulus at ``time`` (s): draws the cycle's variation and takes the drift up to now."""
-        if not self.imperfections.moves:
-            return
-        drawn = rng.standard_normal(self.network.n_edges) if self.imperfections.cycle_variation > 0.0 else 0.0
-        drifted = max(1.0 + self.imperfections.drift * time, 1e-3)
-        self._gain = drifted * np.exp(self.imperfections.cycle_variation * drawn) * np.ones(self.network.n_edges)
+    def renew(self, rng: np.random.Generator) -> None:
+        """A new stimulus: draws the cycle's variation of every device."""
+        if self.imperfections.moves:
+            self._gain = np.exp(self.imperfections.cycle_variation * rng.standard_normal(self.network.n_edges))
 
     def present(self, network: Network) -> Network:
         """``network`` (this one, tuned) as its devices are in the present cycle."""
-        return replace(network, parallel=self.network.parallel * self._gain) if self.imperfections.moves else network
+        return replace(network, parallel=network.parallel * self._gain) if self.imperfections.moves else network
 
     def sourced(self, values: FloatArray) -> FloatArray:
         """What sources put out when asked for ``values`` (..., n_controls)."""
         return quantised(values, self._source_step) if self.imperfections.quantise_sources else values
 
     def read(
-        self, values: FloatArray, samples: int, times: FloatArray, rng: np.random.Generator
+        self,
+        values: FloatArray,
+        samples: int,
+        times: FloatArray,
+        since: FloatArray,
+        currents: BoolArray,
+        rng: np.random.Generator,
     ) -> tuple[FloatArray, FloatArray]:
-        """Means of ``samples`` readings of true ``values`` (n, n_outputs) at ``times`` (n,), and their standard error.
+        """Means of ``samples`` readings of true ``values`` (n, ..., n_outputs), and their standard error.
 
-        The standard error is that of the noise: offsets, drifts and rounding are what a user cannot see in it.
+        ``times`` (n,) of the clock, ``since`` (n,) after mounting, s; ``currents`` (n_outputs,): which outputs are. The
+        standard error is that of the noise: offsets, drifts and rounding are what a user cannot see in it.
         """
         wrong = self.imperfections
+        if wrong.none:
+            return values.copy(), np.zeros_like(values)
+        shape = (len(values), samples, *[1] * (values.ndim - 1))
+        gain = wrong.gain(np.repeat(since[:, np.newaxis], samples, axis=1), rng).reshape(shape)
+        single = values[:, np.newaxis] * np.where(currents, gain, 1.0)
         noise = np.hypot(wrong.read_noise, wrong.read_noise_relative * np.abs(values))
-        shifted = values + self._offset + self._creep * times[:, np.newaxis]
-        if not noise.any():
-            found = quantised(shifted, self._reading_step) if wrong.quantise_readings else shifted
-            return found.copy(), np.zeros_like(values)
-        drawn = rng.standard_normal((len(values), samples, values.shape[-1]))
-        if not wrong.quantise_readings:
-            return shifted + noise * drawn.mean(axis=1), noise / np.sqrt(samples)
-        single = quantised(shifted[:, np.newaxis] + noise[:, np.newaxis] * drawn, self._reading_step)
-        return single.mean(axis=1), noise / np.sqrt(samples)
+        single = single + self._offset + self._creep * times.reshape(-1, *[1] * values.ndim)
+        if noise.any():
+            single = single + noise[:, np.newaxis] * rng.standard_normal((len(values), samples, *values.shape[1:]))
+        if wrong.quantise_readings:
+            single = quantised(single, self._reading_step)
+        std = np.hypot(noise, np.where(currents, wrong.common_noise * np.abs(values), 0.0))
+        return single.mean(axis=1), std / np.sqrt(samples)
 
     def capture(self) -> list[float]:
         """What ``restore`` needs to go on exactly."""
-        return [float(gain) for gain in self._gain]
+        return [float(gain) for gain in self._gain] if self.imperfections.moves else []
 
     def restore(self, kept: Sequence[float]) -> None:
         """Back to a captured cycle."""
-        self._gain = np.array(kept, dtype=np.float64)
+        if self.imperfections.moves:
+            self._gain = np.array(kept, dtype=np.float64)
 
 
 def quantised(values: FloatArray, step: FloatArray) -> FloatArray:

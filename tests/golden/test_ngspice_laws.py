@@ -11,7 +11,7 @@ from simulated_backend.devices.base import EdgeDrive, StateKind
 from simulated_backend.solve.operating_point import solve_operating_point
 
 sys.path.insert(0, str(Path(__file__).parent))
-import ngspice_cases as cases  # noqa: E402  (a neighbour: test folders are no packages)
+import ngspice_cases as cases  # a neighbour: test folders are no packages
 
 pytestmark = pytest.mark.golden
 LIVE = netlist_run.find() is not None
