@@ -12,8 +12,10 @@ from simulated_backend.devices.base import EdgeDrive
 from simulated_backend.network import Network
 from simulated_backend.solve import newton, sparse
 from simulated_backend.solve.assembly import drops, gather
+from simulated_backend.solve.factor import Index
 from simulated_backend.solve.kernels import steady_edges
 from simulated_backend.solve.linear import LinearCore, SingularMatrixError, budget, first_method
+from simulated_backend.solve.operating_point import require_tied
 from simulated_backend.solve.rows import drive_without_voltage, edge_drive_of, kernel_rows
 
 EdgeLaw = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
@@ -66,13 +68,16 @@ class PreparedNetwork:
         self.pattern = sparse.analyse(network.base, network.tip, self.clamped) if pattern is None else pattern
         self.free = self.pattern.free
         self.shunt = np.zeros(network.n_nodes) if shunt is None else np.asarray(shunt, dtype=np.float64)
+        require_tied(network, self.clamped, self.shunt)
         self.drive = drive_without_voltage(network, pressure, concentration)
         self.base = network.base.astype(np.int32)
         self.tip = network.tip.astype(np.int32)
         self.edge_law = edge_law
         self.kernels = kernel_rows(network, self.drive) if edge_law is None else None
+        if self.kernels is not None and self.kernels[1].ndim != 2:
+            raise ConfigError("a prepared network takes one set of parameters; `copies.Copies` takes many")
         self.core = LinearCore(self.pattern, method)
-        self._inner = budget(self.pattern)
+        self.inner_limit = budget(self.pattern)
         self._packed = False
         begin = first_method(self.pattern) if method == "auto" else method
         if self.kernels is not None and begin in ("replay", "conjugate"):
@@ -91,7 +96,7 @@ class PreparedNetwork:
         """
         if self._packed:
             code: int = newton.newton(
-                self._integers, self._numbers, self._work, voltage, cold, self.tolerance, _LIMIT, self._inner
+                self._integers, self._numbers, self._work, voltage, cold, self.tolerance, _LIMIT, self.inner_limit
             )
             if code & 15 == newton.CONVERGED:
                 return code >> 4
@@ -109,7 +114,7 @@ class PreparedNetwork:
         if self._packed:
             self._numbers[self._numbers.size - source.size :] = source
             code = newton.newton(
-                self._integers, self._numbers, self._work, start, guess is None, self.tolerance, _LIMIT, self._inner
+                self._integers, self._numbers, self._work, start, guess is None, self.tolerance, _LIMIT, self.inner_limit
             )
             self._numbers[self._numbers.size - source.size :] = 0.0
             if code & 15 == newton.CONVERGED:
@@ -128,7 +133,7 @@ class PreparedNetwork:
             status = np.empty(k, dtype=np.int32)
             original = filled.copy()
             newton.newton_many(
-                self._integers, self._numbers, self._work, filled, source, status, self.tolerance, _LIMIT, self._inner
+                self._integers, self._numbers, self._work, filled, source, status, self.tolerance, _LIMIT, self.inner_limit
             )
             self._numbers[self._numbers.size - n :] = 0.0
             good = (status & 15) == newton.CONVERGED
@@ -137,6 +142,11 @@ class PreparedNetwork:
             solved = self._recover(filled[row], source[row])
             filled[row], good[row] = solved.voltage, solved.converged
         return filled, good
+
+    @property
+    def packed(self) -> "tuple[Index, FloatArray] | None":
+        """The integers and the work space of the compiled solver (layout: ``newton.pack``), where there is one."""
+        return (self._integers, self._work) if self._packed else None
 
     # -- laws over edges ------------------------------------------------------------------------------------------
 
@@ -194,7 +204,8 @@ class PreparedNetwork:
         lost[self.free] = np.nan
         return Solved(lost, False, message, total, first.residual)
 
-    def _imbalance(self, current: FloatArray, voltage: FloatArray, source: FloatArray) -> FloatArray:
+    def imbalance(self, current: FloatArray, voltage: FloatArray, source: FloatArray) -> FloatArray:
+        """Net current into every unknown, (n_free,) A: zero in balance."""
         out = source - self.shunt[self.free] * voltage[self.free]
         gather(self.pattern.base, self.pattern.tip, current, out)
         return out
@@ -209,11 +220,11 @@ class PreparedNetwork:
             drops(self.base, self.tip, voltage, v)
             self.core.refresh(slope, ground)
             try:
-                voltage[free] += self.core.solve(self._imbalance(current + slope * v, voltage, source), 1e-3)
+                voltage[free] += self.core.solve(self.imbalance(current + slope * v, voltage, source), 1e-3)
             except SingularMatrixError as error:
                 return Solved(voltage, False, str(error), 0, np.inf)
         current, slope = self.edge_steady(voltage)
-        residual = self._imbalance(current, voltage, source)
+        residual = self.imbalance(current, voltage, source)
         norm, before = float(np.linalg.norm(residual)), np.inf
         last = np.inf
         for iteration in range(_LIMIT + 1):
@@ -238,7 +249,7 @@ class PreparedNetwork:
                 trial = voltage.copy()
                 trial[free] += fraction * step
                 current, slope = self.edge_steady(trial)
-                residual = self._imbalance(current, trial, source)
+                residual = self.imbalance(current, trial, source)
                 norm = float(np.linalg.norm(residual))
                 if norm < before or np.all(np.abs(residual) <= allowed):
                     break

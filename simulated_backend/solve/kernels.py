@@ -44,16 +44,17 @@ def tanh(x: float) -> float:
 
 
 @compiled
-def conical_level(rows: FloatArray, e: int, v: float) -> tuple[float, float]:
+def conical_ratio(
+    per_volt: float, by_pressure: float, charge: float, r: float, drop: float, floor: float, v: float
+) -> tuple[float, float]:
     """g∞/g0 of the conical channel and its slope in 1/V: 1 − (Δρ/ρ_b)<I> + κh, averaged over x by 64 nodes.
 
-    p = p_V·V + p_P is the Péclet number of the flow, I(F,p) = (e^{pF} − 1)/(e^p − 1), φ = (F − I)/p, h = <φ>.
+    p = p_V·V + p_P is the Péclet number of the flow, I(F,p) = (e^{pF} − 1)/(e^p − 1), φ = (F − I)/p, h = <φ>. The
+    arguments are columns 1 to 6 of the row.
     """
-    row = rows[e]
-    p = row[1] * v + row[2]
+    p = per_volt * v + by_pressure
     p = min(max(p, -700.0), 700.0)
-    kappa = row[3] * v
-    r = row[4]
+    kappa = charge * v
     mean_i = mean_di = h = dh = 0.0
     small = abs(p) < 1e-3
     tail = math.exp(-abs(p))
@@ -83,11 +84,17 @@ def conical_level(rows: FloatArray, e: int, v: float) -> tuple[float, float]:
         mean_di += weight * di
         h += weight * phi
         dh += weight * dphi
-    level = 1.0 - row[5] * mean_i + kappa * h
-    slope = row[3] * h + (kappa * dh - row[5] * mean_di) * row[1]
-    if level < row[6]:
-        return row[6], 0.0
-    return level, slope
+    ratio = 1.0 - drop * mean_i + kappa * h
+    slope = charge * h + (kappa * dh - drop * mean_di) * per_volt
+    if ratio < floor:
+        return floor, 0.0
+    return ratio, slope
+
+
+@compiled
+def conical_level(rows: FloatArray, e: int, v: float) -> tuple[float, float]:
+    """``conical_ratio`` of the row of edge ``e``."""
+    return conical_ratio(rows[e, 1], rows[e, 2], rows[e, 3], rows[e, 4], rows[e, 5], rows[e, 6], v)
 
 
 @compiled

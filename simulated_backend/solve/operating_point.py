@@ -11,10 +11,12 @@ from hil.core.errors import ConfigError
 from hil.core.types import BoolArray, FloatArray
 from simulated_backend.devices.base import StateKind
 from simulated_backend.network import Network
-from simulated_backend.solve import newton_dense
+from simulated_backend.solve import dispatch, newton_dense
 from simulated_backend.solve.kirchhoff import Problem, State, flattened, parameters_batch, structure
 from simulated_backend.solve.newton_dense import Solution
 
+_RESCUED = 5000
+"""Free nodes up to which a row that failed is tried again in dense or LU arithmetic."""
 _BLOCK = 20000
 """Edges times rows that are solved at once; keeps the arrays of the profile integrals inside the cache."""
 
@@ -112,7 +114,7 @@ def make_problem(
         where = network.nodes[int(np.argwhere(given["shunt"] < 0.0)[0][-1])].name
         raise ConfigError(f"node {where!r}: the shunt conductance is negative")
     _require_salt(network, given["concentration"])
-    _require_tied(network, fixed, given["shunt"])
+    require_tied(network, fixed, given["shunt"])
     held = None if state is None else tuple(np.asarray(one, dtype=np.float64) for one in state)
     shapes = [array.shape[:-1] for array in given.values()] + [parameters_batch(network)]
     shapes += [] if held is None else [one.shape[1:-1] for one in held if one.size]
@@ -166,8 +168,8 @@ def _require_salt(network: Network, concentration: FloatArray) -> None:
                 raise ConfigError(f"node {node!r} has no salt, which law {group.law.name!r} needs; give its concentration")
 
 
-def _require_tied(network: Network, clamped: BoolArray, shunt: FloatArray) -> None:
-    """Every node must reach, through edges, one that is clamped or has a shunt to ground."""
+def require_tied(network: Network, clamped: BoolArray, shunt: FloatArray) -> None:
+    """Every node must reach, through edges, one that is clamped or has a shunt to ground; raises ConfigError."""
     anchored = clamped | np.all(np.atleast_2d(shunt.reshape(-1, shunt.shape[-1])) > 0.0, axis=0)
     labels = structure(network, clamped).parts
     tied = np.zeros(labels.max() + 1, dtype=np.bool_)
@@ -187,7 +189,11 @@ def _solved(problem: Problem, guess: FloatArray | None) -> tuple[Solution, BoolA
     for first in range(0, problem.size, block):
         rows = slice(first, first + block)
         part = problem if problem.size <= block else problem.take(rows)
-        parts.append(newton_dense.newton(part, newton_dense.cold_start(part) if guess is None else guess[rows]))
+        start = None if guess is None else guess[rows]
+        if dispatch.is_large(part):
+            parts.append(dispatch.solve_large(part, start))
+        else:
+            parts.append(newton_dense.newton(part, newton_dense.cold_start(part) if start is None else start))
     solution = Solution(
         np.concatenate([part.voltage for part in parts]),
         np.concatenate([part.converged for part in parts]),
@@ -195,7 +201,8 @@ def _solved(problem: Problem, guess: FloatArray | None) -> tuple[Solution, BoolA
         np.concatenate([part.residual for part in parts]),
     )
     negative = negative_conductance(problem, solution.voltage)
-    for row in np.flatnonzero(~solution.converged | negative.any(axis=-1)):
+    hopeless = problem.structure.free.size > _RESCUED  # there the sparse path has already tried continuation
+    for row in np.flatnonzero(~solution.converged | negative.any(axis=-1)) if not hopeless else ():
         _rescue(problem.take([int(row)]), solution, int(row), negative)
     return solution, np.asarray(negative.any(axis=-1) & solution.converged)
 

@@ -48,23 +48,27 @@ def _conical(law: Device, group: Group, drive: EdgeDrive) -> tuple[int, Sequence
 
 
 def kernel_rows(network: Network, drive: EdgeDrive) -> tuple[Index, FloatArray] | None:
-    """Kernel number (n_edges,) and row (n_edges, 8) of every edge, or None when some law has no kernel.
+    """Kernel number (n_edges,) and row (..., n_edges, 8) of every edge, or None when some law has no kernel.
+
+    Leading axes are those of the parameters and of the drive.
 
     ``drive``: pressures and concentrations over all edges; its voltage is not used. ``parallel`` is already in the rows.
     """
     codes = np.zeros(network.n_edges, dtype=np.int32)
-    rows = np.zeros((network.n_edges, kernels.ROW))
+    parameters = [np.shape(values)[:-1] for group in network.groups for values in group.parameters.values()]
+    batch = np.broadcast_shapes(*parameters, drive.voltage.shape[:-1])
+    rows = np.zeros((*batch, network.n_edges, kernels.ROW))
     for group in network.groups:
         packer = _packers.get(group.law.name)
-        if packer is None or any(np.ndim(values) != 1 for values in group.parameters.values()):
+        if packer is None:
             return None
         packed = packer(group.law, group, edge_drive_of(drive, group))
         if packed is None:
             return None
         codes[group.edges] = packed[0]
         for column, values in enumerate(packed[1]):
-            rows[group.edges, column] = values
-    rows[:, 0] *= network.parallel
+            rows[..., group.edges, column] = values
+    rows[..., 0] *= network.parallel
     return codes, rows
 
 
@@ -84,5 +88,6 @@ def drive_without_voltage(
     """Pressures (Pa) and concentrations (mol/m³) over edges from node arrays, which default to the nodes' own values."""
     p = network.node_array("pressure") if pressure is None else np.asarray(pressure, dtype=np.float64)
     c = network.node_array("concentration") if concentration is None else np.asarray(concentration, dtype=np.float64)
-    zero = np.zeros(network.n_edges)
-    return EdgeDrive(zero, p[network.base] - p[network.tip], c[network.base], c[network.tip])
+    difference, base, tip = (p[..., network.base] - p[..., network.tip], c[..., network.base], c[..., network.tip])
+    zero = np.zeros(np.broadcast_shapes(difference.shape, base.shape))
+    return EdgeDrive(zero, difference + zero, base + zero, tip + zero)
