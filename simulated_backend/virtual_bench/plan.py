@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from hil.core.errors import ConfigError
 
@@ -52,7 +53,7 @@ class BenchPlan:
     frozen: bool = False
     atmosphere: float = 101_325.0
     pressure_time_constant: float = 0.3
-    imperfections: Mapping[str, float] = field(default_factory=dict)
+    imperfections: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [instrument.name for instrument in self.instruments]

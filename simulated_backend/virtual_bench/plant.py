@@ -69,7 +69,10 @@ class Plant:
         self._lowest: FloatArray = np.full(2 * n + 2 * m, inf)
         self._highest: FloatArray = np.full(2 * n + 2 * m, -inf)
         self._seeds = np.random.SeedSequence([plan.seed, 0x70])
-        self._flaws = Imperfections(**plan.imperfections)
+        try:
+            self._flaws = Imperfections(**plan.imperfections)
+        except TypeError as error:
+            raise ConfigError(f"the plant's imperfections are not understood: {error}") from error
         self._flaw_rng = np.random.default_rng([plan.seed, 0x66])
         self._mounted_at = 0.0
 
@@ -135,7 +138,7 @@ class Plant:
 
     def _flawed(self, row: Sequence[Sample]) -> list[Sample]:
         """One moment's samples as the devices' own drift and noise make them; a source at its limit decides its current itself."""
-        (gain,) = self._flaws.gain([self.clock.now() - self._mounted_at], self._flaw_rng)
+        (gain,) = self._flaws.gain(np.array([self.clock.now() - self._mounted_at]), self._flaw_rng)
         noise = self._flaws.read_noise * self._flaw_rng.standard_normal(len(row))
         return [
             sample if sample.limited else Sample(sample.voltage, sample.current * float(gain) + float(extra), False)
