@@ -137,7 +137,7 @@ class Plant:
         return rows
 
     def _flawed(self, row: Sequence[Sample]) -> list[Sample]:
-        """One moment's samples as the devices' own drift and noise make them; a source at its limit decides its current itself."""
+        """One moment's samples as the devices' own drift and noise make them; a source at its limit sets its own current."""
         (gain,) = self._flaws.gain(np.array([self.clock.now() - self._mounted_at]), self._flaw_rng)
         noise = self._flaws.read_noise * self._flaw_rng.standard_normal(len(row))
         return [
@@ -146,7 +146,7 @@ class Plant:
         ]
 
     def mount(self, network: Network) -> None:
-        """Exchange the devices for others, at rest, on the same nodes and edges; their drift starts anew. ConfigError otherwise."""
+        """Exchange the devices for others on the same nodes and edges, at rest; their drift starts anew. Else ConfigError."""
         if list(network.node_index) != list(self.network.node_index) or network.edge_names != self.network.edge_names:
             raise ConfigError("devices can only be exchanged for others on the same nodes and edges")
         self.clock.catch_up()

@@ -72,7 +72,7 @@ class SideDoor:
         return list(self._bench.ask("troubles"))
 
     def mount(self, network: Mapping[str, object]) -> None:
-        """Exchange the devices for those of ``network`` (a description) on the same nodes and edges; ValueError if they differ."""
+        """Exchange the devices for those of ``network`` (a description); ValueError unless nodes and edges are the same."""
         self._bench.ask("mount", network=network)
 
     def inject(self, instrument: str, fault: str, amount: float = 1.0) -> None:
