@@ -1,7 +1,7 @@
 """Controls and outputs tied to the ports of open drivers, and grouped so that each instrument is spoken to once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
@@ -17,6 +17,7 @@ from instruments.roles import (
     Identified,
     Meter,
     MeterInstrument,
+    PressurePort,
     Source,
     SourceInstrument,
     SourcePlan,
@@ -48,6 +49,12 @@ class Drive:
     level: float = 0.0
     commanded: float = float("nan")
     on_course: bool = False
+    in_limits: bool = False
+    is_pressure: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Asked for in every turn of the loop, and a check against a protocol is slow.
+        self.is_pressure = isinstance(self.port, PressurePort)
 
     @property
     def touched(self) -> bool:

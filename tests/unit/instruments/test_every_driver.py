@@ -103,7 +103,7 @@ def test_unknown_settings_are_refused(driver: Any) -> None:
     for port in ports(driver):
         if isinstance(port, Meter):
             for name in port.meter_quantities():
-                with pytest.raises(ValueError, match="no setting 'colour'"):
+                with pytest.raises(ValueError, match=r"no setting 'colour'"):
                     port.configure_meter(name, {"colour": 1})
 
 

@@ -1,7 +1,7 @@
 """The backend's own rules, on instruments made of Python: order, ramps, failures. The wire is tested elsewhere."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -139,7 +139,7 @@ class FakeController(FakeInstrument):
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench()
     kinds = {"smu": FakeInstrument, "other": FakeInstrument, "pace": FakeController}
     instruments = {name: kind(made, name) for name, kind in kinds.items()}
@@ -147,7 +147,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(backend_module, "check_station", lambda *_: kinds)
     monkeypatch.setattr(backend_module, "build_station", lambda *_: SimpleNamespace(components=instruments))
     monkeypatch.setattr(backend_module, "close_station", lambda _: made.note("station", "closed"))
-    yield made
+    return made
 
 
 def volt(name: str, **changes: Any) -> Channel:
@@ -243,7 +243,7 @@ def test_an_output_that_went_off_by_itself_is_an_error_and_everything_goes_home(
     with two_volts(bench) as backend:
         backend.apply(Stimulus.of([2.0, 1.0]))
         bench.instruments["smu"].ports["a"].on = False  # type: ignore[attr-defined] # it restarted
-        with pytest.raises(InstrumentError, match="'V1'.*went off by itself"):
+        with pytest.raises(InstrumentError, match=r"'V1'.*went off by itself"):
             backend.settle(POLICY)
         assert not bench.instruments["other"].ports["a"].on  # type: ignore[attr-defined]
 
@@ -279,7 +279,7 @@ def test_a_failed_write_leads_everybody_home_and_both_errors_are_told(bench: Ben
     with two_volts(bench) as backend:
         backend.apply(Stimulus.of([1.0, 1.0]))
         bench.broken.add("smu")
-        with pytest.raises(BackendError, match="'smu' is dead.*safe state was not reached"):
+        with pytest.raises(BackendError, match=r"'smu' is dead.*safe state was not reached"):
             backend.apply(Stimulus.of([1.1, 1.0]))
         other = bench.instruments["other"].ports["a"]  # type: ignore[attr-defined]
         assert (other.level, other.on) == (0.0, False)
@@ -295,7 +295,7 @@ def test_the_safe_state_is_tried_on_every_channel_and_all_problems_are_reported(
     with make(bench, wires) as backend:
         backend.apply(Stimulus.of([1.0, 1.0, 1e5]))
         bench.broken.update({"smu", "pace"})
-        with pytest.raises(InstrumentError, match="'smu' is dead.*'pace' is dead"):
+        with pytest.raises(InstrumentError, match=r"'smu' is dead.*'pace' is dead"):
             backend.make_safe()
         assert not bench.instruments["other"].ports["a"].on  # type: ignore[attr-defined]
         bench.broken.clear()
@@ -308,7 +308,7 @@ def test_linked_pressures_meet_before_they_vent_and_their_difference_stays_in_it
     wires = [ControlWire(pascal("P1"), "pace.a.pressure"), ControlWire(pascal("P2"), "pace.b.pressure")]
     with make(bench, wires, edges=[EdgeLimit("e", "P1", "P2", 1e4)]) as backend:
         backend.apply(Stimulus.of([9.6e4, 1.05e5]))
-        with pytest.raises(LimitExceededError, match="'e'"):
+        with pytest.raises(LimitExceededError, match=r"'e'"):
             backend.apply(Stimulus.of([9.2e4, 1.05e5]))
         bench.log.clear()
     pressures = {"a": 9.6e4, "b": 1.05e5}
@@ -329,7 +329,7 @@ def test_beside_a_silent_controller_nobody_vents_past_the_limit(bench: Bench) ->
         backend.apply(Stimulus.of([9.2e4, 9.3e4]))
         pace.ports["b"].pressure_now = lambda: (_ for _ in ()).throw(InstrumentError("module b is silent"))
         bench.log.clear()
-        with pytest.raises(InstrumentError, match="module b is silent.*'P1' was not vented"):
+        with pytest.raises(InstrumentError, match=r"module b is silent.*'P1' was not vented"):
             backend.make_safe()
         assert not [entry for entry in bench.log if entry[2].endswith("vent")]
         del pace.ports["b"].pressure_now

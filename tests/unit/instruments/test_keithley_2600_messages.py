@@ -133,20 +133,23 @@ def test_a_run_time_error_is_told_in_the_queues_own_words(build: Build) -> None:
         ("print(errorqueue.next())", "-286\tTSP Runtime error at line 1\t20\t1"),
         ("print(errorqueue.count)", "0"),
     )
-    with pytest.raises(InstrumentError, match="-286 TSP Runtime error"):
+    with pytest.raises(InstrumentError, match=r"-286 TSP Runtime error"):
         smu.level_writer(["smua"])([1.5])
 
 
 def test_switching_on_and_off_is_verified(build: Build) -> None:
     on = "smub.source.levelv=0 smub.source.output=1 print(smub.source.output,errorqueue.count)"
-    off = "smub.source.offmode={0} smub.source.output=0 smub.source.levelv=0 print(smub.source.output,smub.source.offmode,errorqueue.count)"
+    off = (
+        "smub.source.offmode={0} smub.source.output=0 smub.source.levelv=0 "
+        "print(smub.source.output,smub.source.offmode,errorqueue.count)"
+    )
     smu, _ = build(
         Keithley2602B, FORMAT, (on, "1\t0"), (off.format(2), "0\t2\t0"), (off.format(0), "0\t0\t0"), (off.format(0), "1\t0\t0")
     )
     smu.smub.enable(0.0)
     smu.smub.disable(SafeAction.HIGH_IMPEDANCE)
     smu.smub.disable(SafeAction.LEVEL)
-    with pytest.raises(InstrumentError, match="output"):
+    with pytest.raises(InstrumentError, match=r"output"):
         smu.smub.disable(SafeAction.LEVEL)
 
 
@@ -159,7 +162,10 @@ def test_a_source_that_is_off_is_not_measured(build: Build) -> None:
 
 
 def test_condition_of_both_channels_in_one_query(build: Build) -> None:
-    message = "print(smua.source.levelv,smua.source.output,smua.source.compliance,smub.source.levelv,smub.source.output,smub.source.compliance)"
+    message = (
+        "print(smua.source.levelv,smua.source.output,smua.source.compliance,"
+        "smub.source.levelv,smub.source.output,smub.source.compliance)"
+    )
     smu, _ = build(Keithley2602B, (message, "1.5\t1.0\tfalse\t0.5\t0.0\ttrue"))
     assert smu.condition_reader(["smua", "smub"])() == [(1.5, True, True), (0.5, False, False)]
 
@@ -186,7 +192,7 @@ def test_a_damaged_block_is_an_error_and_not_data(build: Build) -> None:
         ("hil_routine_1(1)", b"X0" + bytes(48) + b"\n"),
         ("*IDN?", "Keithley Instruments Inc., Model 2602B, 1234567, 3.3.5"),
     )
-    with pytest.raises(InstrumentError, match="damaged block"):
+    with pytest.raises(InstrumentError, match=r"damaged block"):
         smu.acquisition([("smua", "curr"), ("smub", "curr"), ("smub", "volt")])(1)
 
 
@@ -204,9 +210,9 @@ def test_a_pulse_is_one_function_that_ends_at_zero(build: Build) -> None:
         ("hil_routine_1(2,0.01,0.05,3)", "0\t0"),
     )
     smu.pulse("smua", 2.0, 0.01, period=0.05, count=3)
-    with pytest.raises(ValueError, match="40.4"):
+    with pytest.raises(ValueError, match=r"40.4"):
         smu.pulse("smua", 50.0, 0.01, period=0.05)
-    with pytest.raises(ConfigError, match="does not fit"):
+    with pytest.raises(ConfigError, match=r"does not fit"):
         smu.pulse("smua", 2.0, 0.05, period=0.05)
 
 
@@ -214,9 +220,9 @@ def test_source_levels_have_limits_and_all_their_digits(build: Build) -> None:
     sent = ("smua.source.leveli=1.2345678e-11 print(errorqueue.count)", "0")
     smu, _ = build(Keithley2636B, FORMAT, sent)
     smu.smua.curr(1.2345678e-11)
-    with pytest.raises(ValueError, match="1.515"):
+    with pytest.raises(ValueError, match=r"1.515"):
         smu.smua.curr(2.0)
-    with pytest.raises(ValueError, match="202"):
+    with pytest.raises(ValueError, match=r"202"):
         smu.smua.volt(1e6)
 
 
@@ -242,6 +248,6 @@ def test_another_model_than_the_station_says_is_refused(build: Build) -> None:
     session, resource = scripted(
         "other", Keithley2602B.link, "Keithley Instruments Inc., Model 2636B, 1, 3", ("print(localnode.model)", "2636B")
     )
-    with pytest.raises(InstrumentError, match="'other' is a 2636B.*Keithley2602B"):
+    with pytest.raises(InstrumentError, match=r"'other' is a 2636B.*Keithley2602B"):
         Keithley2602B("other", session=session)
     assert resource.closed

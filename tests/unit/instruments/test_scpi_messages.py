@@ -89,7 +89,7 @@ def test_both_set_points_and_their_check_are_one_message_of_at_most_128_characte
     reply = f":SOUR:PRES:LEV:IMM:AMPL 100100.0000000;:SOUR2:PRES:LEV:IMM:AMPL 99900.5000000;{FINE}"
     pace, _ = build(DruckPACE6000, (message, reply), (message, reply.replace("99900.5", "0.0")))
     pace.level_writer(["a", "b"])([100100.0, 99900.5])
-    with pytest.raises(InstrumentError, match="module 2 has the set-point 0 Pa"):
+    with pytest.raises(InstrumentError, match=r"module 2 has the set-point 0 Pa"):
         pace.level_writer(["a", "b"])([100100.0, 99900.5])
 
 
@@ -100,7 +100,7 @@ def test_an_error_in_the_queue_is_told_with_all_that_follows_it(build: Build) ->
         (":SYST:ERR?", ':SYST:ERR -113,"Undefined header"'),
         (":SYST:ERR?", FINE),
     )
-    with pytest.raises(InstrumentError, match="-200,Execution error;Query or command violation; -113,Undefined header"):
+    with pytest.raises(InstrumentError, match=r"-200,Execution error;Query or command violation; -113,Undefined header"):
         pace.b.disable(SafeAction.HIGH_IMPEDANCE)
 
 
@@ -123,7 +123,7 @@ def test_venting_is_confirmed_and_a_vent_is_ended_before_control_begins(build: B
     )
     pace.a.disable(SafeAction.VENT)
     pace.a.enable(101000.0)
-    with pytest.raises(InstrumentError, match="does not vent"):
+    with pytest.raises(InstrumentError, match=r"does not vent"):
         pace.a.disable(SafeAction.VENT)
 
 
@@ -189,17 +189,17 @@ def test_fewer_readings_than_asked_for_is_an_error(build: Build) -> None:
         (":TRIG:COUN 1;:READ?", "+4.0E+00,+4.1E+00"),
         ("*IDN?", "KEITHLEY INSTRUMENTS INC.,MODEL 6517B,1234567,A13/700x"),
     )
-    with pytest.raises(InstrumentError, match="where 1 readings were expected"):
+    with pytest.raises(InstrumentError, match=r"where 1 readings were expected"):
         meter.acquisition([("", "volt")])(1)
 
 
 def test_what_an_electrometer_cannot_do_is_refused(build: Build) -> None:
     meter, _ = build(Keithley6517B, *ELECTROMETER[:3])
-    with pytest.raises(ConfigError, match="one quantity at a time"):
+    with pytest.raises(ConfigError, match=r"one quantity at a time"):
         meter.acquisition([("", "volt"), ("", "curr")])
-    with pytest.raises(ConfigError, match="above the largest, 200"):
+    with pytest.raises(ConfigError, match=r"above the largest, 200"):
         meter.configure_meter("volt", {"range": 500.0})
-    with pytest.raises(ConfigError, match="no setting 'input_impedance'"):
+    with pytest.raises(ConfigError, match=r"no setting 'input_impedance'"):
         meter.configure_meter("volt", {"input_impedance": "auto"})
 
 
@@ -224,9 +224,9 @@ def test_front_terminals_choose_high_impedance_unless_told_otherwise(build: Buil
 
 def test_the_terminals_switch_is_looked_at(build: Build) -> None:
     daq, _ = build(KeithleyDAQ6510, (":ROUT:TERM?", "REAR"), (":ROUT:TERM?", "FRON"))
-    with pytest.raises(InstrumentError, match="switch at rear.*front terminals; press TERMINALS"):
+    with pytest.raises(InstrumentError, match=r"switch at rear.*front terminals; press TERMINALS"):
         daq.configure_meter("volt", {})
-    with pytest.raises(InstrumentError, match="switch at front.*ch101"):
+    with pytest.raises(InstrumentError, match=r"switch at front.*ch101"):
         daq.port("ch101").configure_meter("volt", {})
 
 
@@ -276,11 +276,11 @@ def test_channels_are_read_in_one_scan_in_the_order_asked_for(build: Build) -> N
 
 def test_ports_that_cannot_be_read_together_are_refused(build: Build) -> None:
     daq, _ = build(KeithleyDAQ6510)
-    with pytest.raises(ConfigError, match="never read together"):
+    with pytest.raises(ConfigError, match=r"never read together"):
         daq.acquisition([("", "volt"), ("ch101", "volt")])
-    with pytest.raises(ConfigError, match="one quantity at a time"):
+    with pytest.raises(ConfigError, match=r"one quantity at a time"):
         daq.acquisition([("ch101", "volt"), ("ch101", "curr")])
-    with pytest.raises(ConfigError, match="has no port 'ch999'"):
+    with pytest.raises(ConfigError, match=r"has no port 'ch999'"):
         daq.port("ch999")
 
 

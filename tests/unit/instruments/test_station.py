@@ -76,9 +76,9 @@ def test_known_options_pass() -> None:
 
 
 def test_one_address_is_for_one_instrument() -> None:
-    with pytest.raises(ConfigError, match="'smu' and 'other' have the same address"):
+    with pytest.raises(ConfigError, match=r"'smu' and 'other' have the same address"):
         check_station([spec(), spec(name="other", address=ADDRESS.lower())], [], [])
-    with pytest.raises(ConfigError, match="'smu' stands twice"):
+    with pytest.raises(ConfigError, match=r"'smu' stands twice"):
         check_station([spec(), spec(address="ASRL1::INSTR")], [], [])
 
 
@@ -94,7 +94,7 @@ def test_a_control_and_an_output_may_share_a_parameter() -> None:
 
 @pytest.mark.parametrize("path", ["meter.volt", "smu", "smu..volt", "."])
 def test_paths_that_lead_nowhere(path: str) -> None:
-    with pytest.raises(ConfigError, match="'V1'"):
+    with pytest.raises(ConfigError, match=r"'V1'"):
         check_station([spec()], [control("V1", path)], [])
 
 
@@ -108,5 +108,5 @@ def test_a_station_that_cannot_be_opened_leaves_nothing_open() -> None:
     specs = [spec(address="TCPIP0::127.0.0.1::9::SOCKET", options={"visalib": "@py", "timeout": 0.2})]
     for _ in range(2):
         # The second time would fail differently if the first had left an instrument of that name behind.
-        with pytest.raises(InstrumentError, match="'smu'"):
+        with pytest.raises(InstrumentError, match=r"'smu'"):
             build_station(specs, check_station(specs, [], []))

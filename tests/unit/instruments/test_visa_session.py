@@ -110,7 +110,7 @@ def test_a_peer_that_accepts_and_hangs_up_does_not_hang_us() -> None:
 def test_a_late_reply_never_answers_the_next_question() -> None:
     with serving(slow=0.8) as server:
         session = open_session("unit", server.address, LINK, visalib="@py")
-        with pytest.raises(InstrumentError, match="SLOW"):
+        with pytest.raises(InstrumentError, match=r"SLOW"):
             session.query("SLOW?")
         time.sleep(0.5)
         assert session.query("FAST?") == "re FAST?"
@@ -178,9 +178,9 @@ def test_garbage_is_an_instrument_error() -> None:
 def test_an_instrument_that_stays_silent_is_reported_with_a_remedy() -> None:
     resource = ScriptedResource([("A?", None), ("*IDN?", None), ("*IDN?", None)])
     session = Session("unit", "TCPIP0::192.0.2.1::5025::SOCKET", resource, LINK)
-    with pytest.raises(InstrumentError, match="check power"):
+    with pytest.raises(InstrumentError, match=r"check power"):
         session.query("A?")
-    with pytest.raises(InstrumentError, match="does not answer any more; check power and cable"):
+    with pytest.raises(InstrumentError, match=r"does not answer any more; check power and cable"):
         session.query("B?")
 
 
