@@ -11,8 +11,9 @@ from typing import Self, TypeVar, final
 
 import numpy as np
 
+from hil.core.clock import Clock
 from hil.core.errors import BackendClosedError, BackendError, CapabilityError, ConfigError, NotSettledError
-from hil.core.safety import SafetyEnvelope
+from hil.core.safety import DwellWatch, SafetyEnvelope
 from hil.core.types import Capabilities, FloatArray, Reading, Readings, SettlePolicy, SettleReport, Stimulus, Trace, Waveform
 
 T = TypeVar("T")
@@ -26,16 +27,25 @@ class Backend(ABC):
     ``relaxations`` counts the stimuli for which the network was left to settle since construction.
     """
 
-    def __init__(self, name: str, capabilities: Capabilities, envelope: SafetyEnvelope) -> None:
+    def __init__(self, name: str, capabilities: Capabilities, envelope: SafetyEnvelope, clock: Clock | None = None) -> None:
         if envelope.layout.names != capabilities.controls.names:
             raise ConfigError("the envelope must list the same controls, in the same order, as the capabilities")
+        if clock is None and envelope.max_dwell is not None and np.isfinite(envelope.max_dwell).any():
+            raise ConfigError(f"backend {name!r} has no clock, so it cannot keep the dwell limits of the bench file")
         self.name = name
         self.capabilities = capabilities
-        self.envelope = envelope
+        self._envelope = envelope
+        self._dwell = DwellWatch(envelope, clock.now if clock is not None else float)
         self.observers: list[Observer] = []
         self.relaxations = 0
         self._is_open = False
         self._applied: Stimulus | None = None
+
+    @final
+    @property
+    def envelope(self) -> SafetyEnvelope:
+        """What every write is checked against; fixed when the backend is made."""
+        return self._envelope
 
     # -- life cycle ---------------------------------------------------------------------------------------------
 
@@ -52,6 +62,7 @@ class Backend(ABC):
         if self._is_open:
             try:
                 self._make_safe()
+                self._dwell.rest()
             finally:
                 self._is_open = False
                 self._applied = None
@@ -72,6 +83,7 @@ class Backend(ABC):
         self._require_open()
         self._applied = None
         self._make_safe()
+        self._dwell.rest()
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -83,7 +95,7 @@ class Backend(ABC):
         """
         self._require_open()
         self._check([stimulus])
-        self._guarded(lambda: self._apply(stimulus))
+        self._guarded(lambda: self._drive(stimulus))
         self._applied = stimulus
 
     @final
@@ -91,16 +103,14 @@ class Backend(ABC):
         """Wait until sources are in limits, dead times have passed and outputs are flat; a time-out is reported, not raised."""
         self._require_applied()
         self.relaxations += 1
-        return self._guarded(lambda: self._settle(policy))
+        return self._guarded(lambda: self._settled(policy))
 
     @final
     def read(self, samples: int = 1) -> Reading:
         """Mean of ``samples`` readings of every output, with the standard error of that mean."""
         stimulus = self._require_applied()
         _require_samples(samples)
-        reading = self._guarded(lambda: self._read(samples))
-        self._notify([stimulus], Readings.stack([reading]))
-        return reading
+        return self._guarded(lambda: self._recorded(stimulus, samples))
 
     @final
     def measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int = 1) -> Readings:
@@ -160,6 +170,7 @@ class Backend(ABC):
         if len(sample_times) and (np.any(np.diff(sample_times) < 0) or sample_times[0] < 0 or sample_times[-1] > waveform.end):
             raise ConfigError("sample times must rise and lie inside the waveform")
         self._check([Stimulus(v, c) for v, c in zip(waveform.values, waveform.connected, strict=True)])
+        self._dwell.check_plan(waveform)
         return self._guarded(lambda: self._play(waveform, sample_times))
 
     # -- state --------------------------------------------------------------------------------------------------
@@ -179,6 +190,9 @@ class Backend(ABC):
         if not self.capabilities.can_capture:
             raise CapabilityError(f"backend {self.name!r} cannot restore a state")
         self._restore(state)
+        if self._applied is not None:
+            # A state from elsewhere may hold what this bench forbids.
+            self._guarded(lambda: self._check([self._require_applied()]))
 
     @final
     def reset(self) -> None:
@@ -217,19 +231,17 @@ class Backend(ABC):
         """One by one; override to vectorise or to use a list sweep (and then call ``_notify`` a block at a time)."""
         rows: list[Reading] = []
         for number, stimulus in enumerate(stimuli):
-            self._apply(stimulus)
+            self._drive(stimulus)
             self._applied = stimulus
             self.relaxations += 1
-            report = self._settle(policy)
+            report = self._settled(policy)
             if not report.settled:
                 raise NotSettledError(
                     f"stimulus {number + 1} of {len(stimuli)}: outputs still moved by {report.residual:g} in "
                     f"{policy.window:g} s after {report.elapsed:g} s (tolerance {policy.tolerance:g}); "
                     "allow a longer `settle.timeout` or a wider tolerance"
                 )
-            reading = self._read(samples)
-            self._notify([stimulus], Readings.stack([reading]))
-            rows.append(reading)
+            rows.append(self._recorded(stimulus, samples))
         return Readings.stack(rows)
 
     def _measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int) -> FloatArray:
@@ -248,9 +260,31 @@ class Backend(ABC):
         raise CapabilityError(f"backend {self.name!r} declares a reset it cannot do")
 
     @final
+    def _drive(self, stimulus: Stimulus) -> None:
+        """Apply one stimulus, and count from when its channels are away from their safe states."""
+        self._apply(stimulus)
+        self._dwell.note(stimulus)
+
+    @final
+    def _settled(self, policy: SettlePolicy) -> SettleReport:
+        report = self._settle(policy)
+        self._dwell.check()
+        return report
+
+    @final
+    def _recorded(self, stimulus: Stimulus, samples: int) -> Reading:
+        reading = self._read(samples)
+        self._notify([stimulus], Readings.stack([reading]))
+        return reading
+
+    @final
     def _notify(self, stimuli: Sequence[Stimulus], readings: Readings) -> None:
+        """Hand a block of readings on, then judge how long the channels have been away from their safe states."""
         for observer in self.observers:
             observer(stimuli, readings)
+        for stimulus, time in zip(stimuli, readings.time, strict=True):
+            self._dwell.note(stimulus, float(time))
+            self._dwell.check(float(time))
 
     @final
     def _guarded(self, action: Callable[[], T]) -> T:

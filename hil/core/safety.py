@@ -1,20 +1,23 @@
 """What a bench allows, as data, and the one check every write passes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hil.core.errors import ConfigError, LimitExceededError
-from hil.core.types import BoolArray, FloatArray, Layout
+from hil.core.types import BoolArray, Channel, FloatArray, Layout, SafeAction, Stimulus, Waveform
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeLimit:
     """Largest |value at ``plus`` - value at ``minus``| (SI) allowed across one edge, e.g. of pressure.
 
-    ``plus`` and ``minus`` name controls of one quantity; ``minus`` None means the common reference (0).
+    ``plus`` and ``minus`` name controls of one quantity; ``minus`` None means the common reference (0). A ``maximum`` of
+    inf only says that the two belong together: on the way to the safe state they move together.
     """
 
     edge: str
@@ -44,7 +47,14 @@ class SafetyEnvelope:
     def of(cls, layout: Layout, edges: Sequence[EdgeLimit] = (), source: str = "") -> "SafetyEnvelope":
         """The envelope that the channels of ``layout`` declare themselves."""
         return cls(
-            layout, layout.array("minimum"), layout.array("maximum"), layout.array("max_slew"), tuple(edges), None, None, source
+            layout,
+            layout.array("minimum"),
+            layout.array("maximum"),
+            layout.array("max_slew"),
+            tuple(edges),
+            layout.array("max_power"),
+            layout.array("max_dwell"),
+            source,
         )
 
     def check(self, values: FloatArray, connected: BoolArray | None = None) -> None:
@@ -67,23 +77,48 @@ class SafetyEnvelope:
                 f"{self.minimum[column]:g} … {self.maximum[column]:g} {channel.quantity.value}"
                 f"{self._where}; nothing was applied"
             )
-        for limit in self.edges:
-            self._check_edge(limit, rows, connected)
+        self._check_edges(rows, connected, self._edges.limit)
 
-    def _check_edge(self, limit: EdgeLimit, rows: FloatArray, connected: BoolArray | None) -> None:
-        plus = self.layout.index(limit.plus)
-        minus = None if limit.minus is None else self.layout.index(limit.minus)
-        difference = rows[:, plus] - (0.0 if minus is None else rows[:, minus])
+    def check_power(self, power: FloatArray) -> None:
+        """Raise LimitExceededError where ``power`` (W, (n_controls,) or (n, n_controls), NaN: not known) exceeds its limit."""
+        if self.max_power is None:
+            return
+        rows = np.atleast_2d(power)
+        over = rows > self.max_power
+        if over.any():
+            row, column = np.argwhere(over)[0]
+            raise LimitExceededError(
+                f"channel {self.layout.channels[column].name!r}: {rows[row, column]:g} W flow into the network, more than its "
+                f"limit of {self.max_power[column]:g} W{self._where}; lower the value, or look for a short circuit"
+            )
+
+    @cached_property
+    def limits_power(self) -> BoolArray:
+        """(n_controls,): whether the channel has a power limit."""
+        return np.zeros(len(self.layout), dtype=np.bool_) if self.max_power is None else np.isfinite(self.max_power)
+
+    @cached_property
+    def _edges(self) -> "_Edges":
+        return _Edges.of(self)
+
+    def _check_edges(self, rows: FloatArray, connected: BoolArray | None, allowed: FloatArray) -> None:
+        edges = self._edges
+        if not edges.finite:
+            return
+        difference = np.abs(edges.difference(rows))
         if connected is not None:
-            both = np.atleast_2d(connected)
-            difference = np.where(both[:, plus] & (True if minus is None else both[:, minus]), difference, 0.0)
-        worst = float(np.max(np.abs(difference), initial=0.0))
+            mask = np.atleast_2d(connected)
+            difference = np.where(mask[:, edges.plus] & (mask[:, edges.minus] | edges.grounded), difference, 0.0)
         # One rounding of the difference is no reason to refuse a value that stands exactly on the limit.
-        if worst > limit.maximum * (1 + 1e-12):
+        over = ~(difference <= allowed * (1 + 1e-12))
+        if over.any():
+            row, column = np.argwhere(over)[0]
+            limit = self.edges[column]
             unit = self.layout[limit.plus].quantity.value
             raise LimitExceededError(
-                f"edge {limit.edge!r}: {worst:g} {unit} between {limit.plus!r} and {limit.minus or 'the reference'!r} exceeds "
-                f"its limit of {limit.maximum:g} {unit}{self._where}; nothing was applied"
+                f"edge {limit.edge!r}: {difference[row, column]:g} {unit} between {limit.plus!r} and "
+                f"{limit.minus or 'the reference'!r} exceeds its limit of {limit.maximum:g} {unit}{self._where}; "
+                "nothing was applied"
             )
 
     @property
@@ -106,11 +141,8 @@ class SafetyEnvelope:
         fractions = np.arange(1, count + 1) / count
         points: FloatArray = np.asarray(start) + fractions[:, None] * (np.asarray(stop) - np.asarray(start))
         points[-1] = stop
-        for limit in self.edges:
-            before = abs(
-                start[self.layout.index(limit.plus)] - (0.0 if limit.minus is None else start[self.layout.index(limit.minus)])
-            )
-            self._check_edge(replace(limit, maximum=max(limit.maximum, before)), points, None)
+        before = np.abs(self._edges.difference(np.atleast_2d(start)))[0]
+        self._check_edges(points, None, np.fmax(self._edges.limit, before))
         return points
 
     def narrowed(self, other: "SafetyEnvelope") -> "SafetyEnvelope":
@@ -136,6 +168,92 @@ class SafetyEnvelope:
             max_power=_tighter(self.max_power, other.max_power),
             max_dwell=_tighter(self.max_dwell, other.max_dwell),
         )
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """The edge limits as arrays (n_edges,); ``grounded``: no control at the minus end."""
+
+    plus: NDArray[np.intp]
+    minus: NDArray[np.intp]
+    grounded: BoolArray
+    limit: FloatArray
+    finite: bool
+
+    @classmethod
+    def of(cls, envelope: SafetyEnvelope) -> "_Edges":
+        layout, edges = envelope.layout, envelope.edges
+        plus = layout.indices([edge.plus for edge in edges])
+        minus = layout.indices([edge.minus or edge.plus for edge in edges])
+        grounded = np.array([edge.minus is None for edge in edges], dtype=np.bool_)
+        limit = np.array([edge.maximum for edge in edges], dtype=np.float64)
+        return cls(plus, minus, grounded, limit, bool(np.isfinite(limit).any()))
+
+    def difference(self, rows: FloatArray) -> FloatArray:
+        """(n, n_edges) of (n, n_controls)."""
+        difference: FloatArray = rows[:, self.plus] - np.where(self.grounded, 0.0, rows[:, self.minus])
+        return difference
+
+
+class DwellWatch:
+    """How long channels have been away from their safe states. ``now``: seconds of the backend's clock.
+
+    A channel is away while it is connected and, where its safe state is a level or the ambient pressure, stands elsewhere.
+    """
+
+    def __init__(self, envelope: SafetyEnvelope, now: Callable[[], float]) -> None:
+        limits = np.full(len(envelope.layout), inf) if envelope.max_dwell is None else envelope.max_dwell
+        self._now = now
+        self._source = envelope.source
+        self._limits = [
+            (position, channel, float(limits[position]))
+            for position, channel in enumerate(envelope.layout)
+            if np.isfinite(limits[position]) and channel.safe.action is not SafeAction.NONE
+        ]
+        self._since: dict[str, float] = {}
+
+    def note(self, stimulus: Stimulus, at: float | None = None) -> None:
+        """``stimulus`` stands at the terminals now, or since ``at``."""
+        for position, channel, _ in self._limits:
+            if _away(channel, float(stimulus.values[position]), bool(stimulus.connected[position])):
+                self._since.setdefault(channel.name, self._now() if at is None else at)
+            else:
+                self._since.pop(channel.name, None)
+
+    def rest(self) -> None:
+        """Every channel is in its safe state."""
+        self._since.clear()
+
+    def check(self, at: float | None = None) -> None:
+        """LimitExceededError for a channel that has been away for too long."""
+        if self._since:
+            time = self._now() if at is None else at
+            for _, channel, limit in self._limits:
+                self._judge(channel, time - self._since.get(channel.name, time), limit)
+
+    def check_plan(self, waveform: Waveform) -> None:
+        """LimitExceededError, before anything is applied, for a waveform that keeps a channel away for too long."""
+        lengths = np.diff(np.append(waveform.times, waveform.end))
+        for position, channel, limit in self._limits:
+            spent = 0.0
+            for values, connected, length in zip(waveform.values, waveform.connected, lengths, strict=True):
+                away = _away(channel, float(values[position]), bool(connected[position]))
+                spent = spent + float(length) if away else 0.0
+                self._judge(channel, spent, limit)
+
+    def _judge(self, channel: Channel, spent: float, limit: float) -> None:
+        if spent > limit:
+            where = f" (set in {self._source})" if self._source else ""
+            raise LimitExceededError(
+                f"channel {channel.name!r}: {spent:g} s away from its safe state is more than its dwell limit of {limit:g} s"
+                f"{where}; shorten the settling, or let it rest in between"
+            )
+
+
+def _away(channel: Channel, value: float, connected: bool) -> bool:
+    if channel.safe.action in (SafeAction.LEVEL, SafeAction.VENT):
+        return connected and abs(value - channel.safe.value) > channel.resolution
+    return connected
 
 
 def _tighter(one: FloatArray | None, other: FloatArray | None) -> FloatArray | None:

@@ -60,6 +60,7 @@ class SafeState:
 class Channel:
     """One control or output. All numbers are SI; slews are per second, ``dead_time`` in seconds.
 
+    ``max_power`` (W) may flow into the network at this channel; ``max_dwell`` (s) it may stay away from its safe state.
     ``node`` or ``edge`` says where it acts; ``parameter`` which property of the edge a TUNE channel sets.
     """
 
@@ -76,6 +77,8 @@ class Channel:
     node: str | None = None
     edge: str | None = None
     parameter: str | None = None
+    max_power: float = inf
+    max_dwell: float = inf
 
 
 @dataclass(frozen=True)
