@@ -367,7 +367,7 @@ class InstrumentBackend(Backend):
                 if samples > 1
                 else np.sqrt(self._pooled_variance) + 0.0 * single[:, 0]
             )
-            overload = acquired.overload.reshape(count, samples, -1).any(axis=1)
+            overload = np.asarray(acquired.overload.reshape(count, samples, -1).any(axis=1), dtype=np.bool_)
             block = Readings(single.mean(axis=1), np.nan_to_num(spread), overload, times)
             self.relaxations += count
             self._applied = stimuli[rows.stop - 1]
@@ -375,7 +375,10 @@ class InstrumentBackend(Backend):
             parts.append(block)
         self._require_settled(self._settle(policy), policy, len(stimuli) - 1, len(stimuli))
         return Readings(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "std", "overload", "time"))
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.std for part in parts]),
+            np.concatenate([part.overload for part in parts]),
+            np.concatenate([part.time for part in parts]),
         )
 
     def _list_sweep(self, replicas: tuple[int, ...], rows: Sequence[Sequence[Stimulus]], dwell: float) -> ListSweep | None:

@@ -390,6 +390,27 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
 
         return step
 
+    def list_acquisition(
+        self, ports: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float
+    ) -> tuple[Callable[[NDArray[np.float64], int, bool], Acquired], Callable[[int], float]]:
+        """Levels of ``ports`` (n, n_ports) from a list, ``dwell`` s and overlapped readings at each: one round trip a list."""
+        lists = [f"list{position}" for position in range(len(ports))]
+        name = self._routine("\n".join(_listing(ports, lists, terminals, dwell)), ", ".join(["count", "home", *lists]))
+        slowest = max(_seconds_per_sample(self, port) for port, _ in terminals)
+        both = 2.0 if len(terminals) > len({port for port, _ in terminals}) else 1.0
+
+        def seconds(samples: int) -> float:
+            return dwell + samples * slowest * both
+
+        def run(levels: NDArray[np.float64], samples: int, home: bool) -> Acquired:
+            columns = [",".join(f"{level:.10g}" for level in column) for column in levels.T]
+            call = f"{name}({samples},{int(home)},{','.join(f'{{{column}}}' for column in columns)})"
+            rows = samples * len(levels)
+            patience = self._session.link.timeout + 2 * len(levels) * seconds(samples)
+            return self._acquired(call, rows, len(terminals), patience)
+
+        return run, seconds
+
     def _reader(
         self, terminals: Sequence[tuple[str, str]], call: Callable[[int], str], extra: float
     ) -> Callable[[int], Acquired]:
@@ -400,15 +421,19 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         def read(samples: int) -> Acquired:
             duration = 2 * samples * slowest + extra
             timeout = None if duration < 0.5 * patience else patience + 2 * duration
-            block = self._session.query_bytes(call(samples), 3 + 16 * columns * samples, timeout=timeout)
-            table = self.unpack(block, samples, 2 * columns)
-            values = table[:, :columns]
-            status = table[:, columns:].astype(np.int64)
-            lost = np.abs(values) >= OVERFLOW
-            overload = lost | ((status & (IN_COMPLIANCE | OVER_TEMPERATURE)) != 0)
-            return Acquired(np.where(lost, np.nan, values), overload)
+            return self._acquired(call(samples), samples, columns, timeout)
 
         return read
+
+    def _acquired(self, call: str, rows: int, columns: int, timeout: float | None) -> Acquired:
+        """Readings and overload flags (rows, columns) that ``call`` prints: readings first, then their statuses."""
+        block = self._session.query_bytes(call, 3 + 16 * columns * rows, timeout=timeout)
+        table = self.unpack(block, rows, 2 * columns)
+        values = table[:, :columns]
+        status = table[:, columns:].astype(np.int64)
+        lost = np.abs(values) >= OVERFLOW
+        overload = lost | ((status & (IN_COMPLIANCE | OVER_TEMPERATURE)) != 0)
+        return Acquired(np.where(lost, np.nan, values), overload)
 
     def pulse(self, port: str, level: float, width: float, *, period: float, count: int = 1) -> None:
         """Voltage pulses from 0 V, run by the instrument itself; ends at 0 V whatever becomes of the host. Seconds, volts."""
@@ -429,23 +454,54 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
 
 
 def _measuring(terminals: Sequence[tuple[str, str]]) -> list[str]:
+    ports, actions, columns = _plan(terminals)
+    return [
+        *(f"{port}.nvbuffer1.clear() {port}.nvbuffer2.clear() {port}.measure.count = count" for port in ports),
+        *actions,
+        "waitcomplete()",
+        *(f"{port}.measure.count = 1" for port in ports),
+        "format.data = format.REAL64",
+        f"printbuffer(1, count, {', '.join(columns)})",
+    ]
+
+
+def _listing(ports: Sequence[str], lists: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float) -> list[str]:
+    """A sweep as one function: readings are appended point by point, and printed when all is done."""
+    readers, actions, columns = _plan(terminals)
+    buffers = [f"{port}.nvbuffer{number}" for port in readers for number in (1, 2)]
+    return [
+        *(f"{buffer}.clear() {buffer}.appendmode = 1" for buffer in buffers),
+        *(f"{port}.measure.count = count" for port in readers),
+        f"local points = table.getn({lists[0]})",
+        "for point = 1, points do",
+        *(f"{port}.source.levelv = {levels}[point]" for port, levels in zip(ports, lists, strict=True)),
+        f"delay({dwell:.9g})",
+        *actions,
+        "waitcomplete()",
+        "end",
+        f"if home == 1 then {' '.join(f'{port}.source.levelv = 0' for port in ports)} end",
+        *(f"{port}.measure.count = 1" for port in readers),
+        "format.data = format.REAL64",
+        f"printbuffer(1, points * count, {', '.join(columns)})",
+        # a buffer takes another append mode only while it is empty
+        *(f"{buffer}.clear() {buffer}.appendmode = 0" for buffer in buffers),
+    ]
+
+
+def _plan(terminals: Sequence[tuple[str, str]]) -> tuple[list[str], list[str], list[str]]:
+    """Ports to read, the overlapped measurement of each, and the columns to print: readings, then statuses."""
     wanted: dict[str, set[str]] = {}
     for port, parameter in terminals:
         wanted.setdefault(port, set()).add(parameter)
-    lines = [f"{port}.nvbuffer1.clear() {port}.nvbuffer2.clear() {port}.measure.count = count" for port in wanted]
+    actions = []
     for port, parameters in wanted.items():
         if len(parameters) == 2:
-            lines.append(f"{port}.measure.overlappediv({port}.nvbuffer1, {port}.nvbuffer2)")
+            actions.append(f"{port}.measure.overlappediv({port}.nvbuffer1, {port}.nvbuffer2)")
         else:
             (parameter,) = parameters
-            lines.append(f"{port}.measure.overlapped{_MEASURE[parameter]}({port}.nvbuffer1)")
+            actions.append(f"{port}.measure.overlapped{_MEASURE[parameter]}({port}.nvbuffer1)")
     buffers = [f"{port}.nvbuffer{2 if parameter == 'volt' and len(wanted[port]) == 2 else 1}" for port, parameter in terminals]
-    lines.append("waitcomplete()")
-    lines.extend(f"{port}.measure.count = 1" for port in wanted)
-    lines.append("format.data = format.REAL64")
-    columns = [f"{buffer}.readings" for buffer in buffers] + [f"{buffer}.statuses" for buffer in buffers]
-    lines.append(f"printbuffer(1, count, {', '.join(columns)})")
-    return lines
+    return list(wanted), actions, [f"{buffer}.readings" for buffer in buffers] + [f"{buffer}.statuses" for buffer in buffers]
 
 
 def _seconds_per_sample(unit: Keithley2600B, port: str) -> float:

@@ -114,6 +114,19 @@ class MeterInstrument(Protocol):
 
 
 @runtime_checkable
+class ListInstrument(Protocol):
+    """An instrument that runs a list of levels by itself and sends all readings in one transfer."""
+
+    def list_acquisition(
+        self, ports: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float
+    ) -> tuple[Callable[[FloatArray, int, bool], Acquired], Callable[[int], float]]:
+        """A function (levels (n, n_ports), samples, home) that sets the levels of ``ports``, waits ``dwell`` s and takes
+        samples of all (port, parameter) at every point, (n * samples, n_terminals); it ends at level 0 if ``home``. And the
+        seconds one point takes, by samples."""
+        ...
+
+
+@runtime_checkable
 class Identified(Protocol):
     """What every driver of this package has."""
 
