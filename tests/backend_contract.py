@@ -202,8 +202,8 @@ class BackendContract:
         with world.backend as backend:
             backend.apply(world.stimulus(1))
             backend.settle(world.policy)
-            few = np.array([backend.read(4).std for _ in range(24)])
-            many = np.array([backend.read(64).std for _ in range(24)])
+            few = np.array([backend.read(4).std for _ in range(16)])
+            many = np.array([backend.read(36).std for _ in range(16)])
         if backend.capabilities.determinism is Determinism.EXACT:
             assert not few.any()
             assert not many.any()
@@ -212,7 +212,7 @@ class BackendContract:
         if not noisy.any():
             pytest.skip("this backend's outputs have no noise at this point")
         ratio = np.sqrt((few**2).mean(axis=0)[noisy] / (many**2).mean(axis=0)[noisy])
-        assert ratio == pytest.approx(np.full(ratio.shape, 4.0), rel=0.35)
+        assert ratio == pytest.approx(np.full(ratio.shape, 3.0), rel=0.4)
 
     def test_the_stated_std_is_the_scatter_of_repeated_readings(self, world: World) -> None:
         with world.backend as backend:
@@ -220,13 +220,13 @@ class BackendContract:
                 pytest.skip("an exact backend has no scatter")
             backend.apply(world.stimulus(1))
             backend.settle(world.policy)
-            readings = [backend.read(8) for _ in range(40)]
+            readings = [backend.read(8) for _ in range(30)]
         values = np.array([reading.values for reading in readings])
         stated = np.sqrt(np.mean([reading.std**2 for reading in readings], axis=0))
         noisy = stated > 0
         if not noisy.any():
             pytest.skip("this backend's outputs have no noise at this point")
-        # 40 readings tell their own scatter to 11 %; the last digits on the wire add to it.
+        # 30 readings tell their own scatter to 13 %; the last digits on the wire add to it.
         assert values.std(axis=0, ddof=1)[noisy] == pytest.approx(stated[noisy], rel=0.6)
 
     def test_no_samples_is_an_error(self, world: World) -> None:

@@ -1,6 +1,6 @@
 """The contract on real drivers over real VISA links, TCP and serial, to emulated instruments."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -21,6 +21,11 @@ DRIVERS = {
     "pace": "instruments.druck_pace.DruckPACE6000",
 }
 P2 = Channel("P2", Quantity.PRESSURE, Kind.DRIVE, 0.9e5, 1.1e5, max_slew=2e4, node="2", safe=SafeState(SafeAction.VENT))
+
+
+def sense(name: str, node: str) -> Channel:
+    """A voltage output."""
+    return Channel(name, Quantity.VOLTAGE, Kind.SENSE, node=node)
 
 
 def bench(names: tuple[str, ...], wires: tuple[Wire, ...]) -> VirtualBench:
@@ -57,8 +62,9 @@ def lone_smu() -> Iterator[VirtualBench]:
 
 
 @pytest.fixture(scope="module")
-def three_instruments() -> Iterator[VirtualBench]:
-    with bench(("smu", "meter", "pace"), (*SMU_WIRES, Wire("meter", "", "2"), Wire("pace", "b", "2"))) as running:
+def four_instruments() -> Iterator[VirtualBench]:
+    wires = (*SMU_WIRES, Wire("meter", "", "2"), Wire("daq", "ch101", "2"), Wire("daq", "ch103", "1"), Wire("pace", "b", "2"))
+    with bench(("smu", "meter", "daq", "pace"), wires) as running:
         yield running
 
 
@@ -92,18 +98,22 @@ class TestSourceMeasureUnitAlone(BackendContract):
         assert running.side_door.troubles() == []
 
 
-class TestThreeInstruments(BackendContract):
-    """A 2602B drives, a 6517B on a serial line reads, a PACE holds a pressure: three links, two transports."""
+class TestFourInstruments(BackendContract):
+    """A 2602B drives, a 6517B on a serial line and a scanning DAQ6510 read, a PACE holds a pressure."""
 
     @pytest.fixture
-    def world(self, three_instruments: VirtualBench) -> Iterator[World]:
-        running = three_instruments
+    def world(self, four_instruments: VirtualBench) -> Iterator[World]:
+        running = four_instruments
         layout = Layout((*CONTROLS, P2))
         backend = InstrumentBackend(
             "virtual",
             specs(running),
             [*SMU_CONTROLS, ControlWire(P2, "pace.b.pressure", setup={"in_limits": 100.0, "reference": "absolute"})],
-            [OutputWire(V2, "meter.volt", {"range": 20.0, "nplc": 1})],
+            [
+                OutputWire(V2, "meter.volt", {"range": 20.0, "nplc": 1}),
+                OutputWire(sense("V2 scanned", "2"), "daq.ch101.volt", {"range": 10.0, "nplc": 1}),
+                OutputWire(sense("V1 scanned", "1"), "daq.ch103.volt", {"range": 10.0, "nplc": 1}),
+            ],
             SafetyEnvelope.of(layout),
             running.clock,
         )
@@ -116,15 +126,19 @@ class TestThreeInstruments(BackendContract):
             true = controls()
             return true["P2"] is None and all(value is None or abs(value) < 1e-3 for value in true.values())
 
+        def scanned(values: Sequence[float]) -> Mapping[str, float]:
+            v2 = truth(["V2"])(values)["V2"]
+            return {"V2": v2, "V2 scanned": v2, "V1 scanned": values[0]}
+
         yield World(
             backend,
             [[*values, pressure] for values, pressure in zip(STIMULI, (1.0e5, 1.02e5, 0.97e5), strict=True)],
             SettlePolicy(tolerance=1e-3, window=0.02, timeout=60.0),
             SettlePolicy(tolerance=1e-9, window=0.02, timeout=0.05),
             controls,
-            truth(["V2"]),
+            scanned,
             at_rest,
-            {"V2": 1e-2},
+            dict.fromkeys(("V2", "V2 scanned", "V1 scanned"), 1e-2),
             {**dict.fromkeys(CONTROLS.names, 3e-3), "P2": 200.0},
             trained="V3",
         )
