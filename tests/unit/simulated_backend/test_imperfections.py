@@ -165,7 +165,7 @@ def test_settling_slower_than_believed():
         made = backend(Imperfections(slow_factor=factor), tune=True)
         made.apply(stimulus)
         times.append(made.settle(policy).elapsed)
-    assert times[1] == pytest.approx(3 * times[0], rel=0.15)
+    assert 2.0 * times[0] < times[1] <= 3.0 * times[0]  # a fixed window sees a slower change as a smaller one
     # given the believed time only, it says that it has not settled
     made = backend(Imperfections(slow_factor=3.0), tune=True)
     made.apply(stimulus)
