@@ -119,7 +119,7 @@ class PreparedNetwork:
             self._numbers[self._numbers.size - source.size :] = 0.0
             if code & 15 == newton.CONVERGED:
                 worst, largest, negative, _ = self._work[: newton.REPORT]
-                return Solved(start, True, "", code >> 4, float(worst / largest) if largest > 0.0 else 0.0, negative > 0)
+                return Solved(start, True, "", code >> 4, float(worst / largest) if largest > 0.0 else 0.0, bool(negative > 0))
             start[self.free] = 0.0
         return self._recover(start, source, None if guess is None else np.asarray(guess, dtype=np.float64))
 

@@ -247,7 +247,7 @@ def _chord_arrays(
         last = np.inf
         for _ in range(_LIMIT):
             now = _currents(prepared, v)
-            for c, e in enumerate(edges):
+            for c, e in enumerate(edges):  # the one edge that differs
                 group, q = groups[member[e]], place[e]
                 one = {key: value[..., q : q + 1] for key, value in group.parameters.items()}
                 d = prepared.drive
@@ -265,7 +265,7 @@ def _chord_arrays(
             step = core.solve(right)
             v[:, p.free] += step.T
             worst = float(np.max(np.abs(step)))
-            if worst <= tolerance * top or worst * worst <= tolerance * top * (last - worst):
+            if worst <= tolerance * top or (last < np.inf and worst * worst <= tolerance * top * (last - worst)):
                 break
             last = worst
         else:
