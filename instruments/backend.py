@@ -8,7 +8,7 @@ import numpy as np
 
 from hil.core.backend import Backend
 from hil.core.clock import Clock
-from hil.core.errors import ConfigError, InstrumentError, NotSettledError
+from hil.core.errors import InstrumentError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import (
     Capabilities,
@@ -22,11 +22,14 @@ from hil.core.types import (
     SettleReport,
     Stimulus,
 )
-from instruments.list_sweep import ListSweep, list_sweep, swept_values
+from instruments.bench_record import bench_record
+from instruments.list_sweep import ListSweep, block_of, joined, list_sweep, swept_values
+from instruments.replica_wiring import check_replicas, paths_of
 from instruments.replicas import measure_list, measure_rows
 from instruments.roles import PressurePort
 from instruments.safe_state import WayHome
-from instruments.station import build_station, check_station, close_station, parse_path
+from instruments.settling import require_settled, until_flat, until_in_limits
+from instruments.station import build_station, check_station, close_station
 from instruments.terminals import Drive, Movers, Output, Reader, Sense, tie_control, tie_output
 from instruments.wiring import ControlWire, InstrumentSpec, OutputWire
 
@@ -65,7 +68,7 @@ class InstrumentBackend(Backend):
         self._replicas = {key: dict(paths) for key, paths in (replicas or {}).items()}
         self._classes = check_station(instruments, controls, outputs)
         pairs = tuple((one, other) for one, other in simultaneous)
-        self._check_replicas(pairs)
+        check_replicas(self._control_wires, self._output_wires, self._replicas, pairs, self._classes)
         capabilities = Capabilities(
             controls=Layout(tuple(wire.channel for wire in controls)),
             outputs=Layout(tuple(wire.channel for wire in outputs)),
@@ -96,11 +99,11 @@ class InstrumentBackend(Backend):
             parts = dict(station.components)
             self._drives = [
                 [tie_control(wire, path, parts) for wire, path in zip(self._control_wires, paths, strict=True)]
-                for paths in self._paths(self._control_wires)
+                for paths in paths_of(self._control_wires, self._replicas)
             ]
             self._senses = [
                 [tie_output(wire, path, parts) for wire, path in zip(self._output_wires, paths, strict=True)]
-                for paths in self._paths(self._output_wires)
+                for paths in paths_of(self._output_wires, self._replicas)
             ]
         except BaseException:
             close_station(station)
@@ -272,33 +275,23 @@ class InstrumentBackend(Backend):
         if dead > 0:
             self._clock.sleep(min(dead, policy.timeout))
         pending = drives
-        while not self._look(pending):
+
+        def look() -> list[str]:
+            nonlocal pending
+            if self._look(pending):
+                return []
             pending = [drive for drive in pending if drive.output is Output.ON and not drive.in_limits]
-            elapsed = self._clock.now() - begin
-            if elapsed >= policy.timeout:
-                late = ", ".join(repr(drive.channel.name) for drive in pending)
-                self._warn(f"not in limits, or at compliance, after {elapsed:g} s: {late}")
-                return SettleReport(False, elapsed, np.inf)
-            # Asking ever less often costs a tenth of the time at the most.
-            self._clock.sleep(max(policy.window, 0.1 * elapsed))
+            return [drive.channel.name for drive in pending]
+
+        failed = until_in_limits(look, self._clock, policy, begin, self._warn)
+        if failed is not None:
+            return failed
         self._looked_at = begin
         reader = self._reader(replicas)
-        history = [reader(1)[0][0]]
-        flat = 0
-        while True:
-            self._clock.sleep(policy.window)
-            history.append(reader(1)[0][0])
-            residual = _change(history[-2], history[-1])
-            flat = flat + 1 if residual < policy.tolerance else 0
-            if len(history) == 2 and policy.timeout > 2 * policy.window:
-                continue  # nothing can be decided yet
-            elapsed = self._clock.now() - begin
-            if flat >= 2:
-                if len(replicas) == 1:
-                    self._learn_noise(history[-3:])
-                return SettleReport(True, elapsed, residual)
-            if elapsed >= policy.timeout:
-                return SettleReport(False, elapsed, residual)
+        report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin)
+        if report.settled and len(replicas) == 1:
+            self._learn_noise(flat)
+        return report
 
     def _learn_noise(self, flat: Sequence[FloatArray]) -> None:
         variance = np.var(flat, axis=0, ddof=1)
@@ -335,25 +328,17 @@ class InstrumentBackend(Backend):
             self.relaxations += 1
             self._clock.sleep(policy.dwell)
             if number in (0, len(stimuli) - 1):
-                self._require_settled(self._settle(policy), policy, number, len(stimuli))
+                require_settled("stimulus", self._settle(policy), policy, number, len(stimuli))
             reading = self._read(samples)
             self._notify([stimulus], Readings.stack([reading]))
             rows.append(reading)
         return Readings.stack(rows)
 
-    @staticmethod
-    def _require_settled(report: SettleReport, policy: SettlePolicy, number: int, total: int) -> None:
-        if not report.settled:
-            raise NotSettledError(
-                f"stimulus {number + 1} of {total}: outputs still moved by {report.residual:g} in {policy.window:g} s after "
-                f"{report.elapsed:g} s (tolerance {policy.tolerance:g}); allow a longer `settle.timeout` or a wider tolerance"
-            )
-
     def _sweep(self, sweep: ListSweep, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:
         """The instrument's own list sweep; the last stimulus stays applied. The first and the last point are judged."""
         self._apply(stimuli[0])
         self._applied = stimuli[0]
-        self._require_settled(self._settle(policy), policy, 0, len(stimuli))
+        require_settled("stimulus", self._settle(policy), policy, 0, len(stimuli))
         values, _ = swept_values([[stimulus] for stimulus in stimuli])
         parts = []
         for rows, run in sweep.chunks(values, samples, home=False):
@@ -361,25 +346,13 @@ class InstrumentBackend(Backend):
             acquired = run()
             count = rows.stop - rows.start
             times = begun + (np.arange(count) + 1.0) * (self._clock.now() - begun) / count
-            single = acquired.values.reshape(count, samples, -1)
-            spread = (
-                single.std(axis=1, ddof=1) / np.sqrt(samples)
-                if samples > 1
-                else np.sqrt(self._pooled_variance) + 0.0 * single[:, 0]
-            )
-            overload = np.asarray(acquired.overload.reshape(count, samples, -1).any(axis=1), dtype=np.bool_)
-            block = Readings(single.mean(axis=1), np.nan_to_num(spread), overload, times)
+            block = block_of(acquired, samples, times, np.sqrt(self._pooled_variance))
             self.relaxations += count
             self._applied = stimuli[rows.stop - 1]
             self._notify(stimuli[rows], block)
             parts.append(block)
-        self._require_settled(self._settle(policy), policy, len(stimuli) - 1, len(stimuli))
-        return Readings(
-            np.concatenate([part.values for part in parts]),
-            np.concatenate([part.std for part in parts]),
-            np.concatenate([part.overload for part in parts]),
-            np.concatenate([part.time for part in parts]),
-        )
+        require_settled("stimulus", self._settle(policy), policy, len(stimuli) - 1, len(stimuli))
+        return joined(parts)
 
     def _list_sweep(self, replicas: tuple[int, ...], rows: Sequence[Sequence[Stimulus]], dwell: float) -> ListSweep | None:
         values, connected = swept_values(rows)
@@ -411,45 +384,7 @@ class InstrumentBackend(Backend):
     def _count(self) -> None:
         self.relaxations += 1
 
-    # -- checks and record --------------------------------------------------------------------------------------
-
-    def _paths(self, wires: Sequence[ControlWire] | Sequence[OutputWire]) -> list[list[str]]:
-        if not self._replicas:
-            return [[wire.parameter for wire in wires]]
-        return [[paths[wire.channel.name] for wire in wires] for paths in self._replicas.values()]
-
-    def _check_replicas(self, pairs: Sequence[tuple[str, str]]) -> None:
-        wires: list[ControlWire | OutputWire] = [*self._control_wires, *self._output_wires]
-        names = [wire.channel.name for wire in wires]
-        driven: dict[str, str] = {}
-        for replica, paths in self._replicas.items():
-            for name in names:
-                if name not in paths:
-                    raise ConfigError(f"replica {replica!r} does not say which parameter {name!r} is")
-            for name, text in paths.items():
-                if name not in names:
-                    raise ConfigError(f"replica {replica!r} names {name!r}, which is no control or output")
-                path = parse_path(text, name)
-                if path.instrument not in self._classes:
-                    raise ConfigError(f"replica {replica!r}: there is no instrument {path.instrument!r} in the station")
-                if name in names[: len(self._control_wires)]:
-                    first = driven.setdefault(str(path), replica)
-                    if first != replica:
-                        raise ConfigError(f"replicas {first!r} and {replica!r} both drive {path}")
-        if not self._replicas:
-            for wire in wires:
-                if not wire.parameter:
-                    raise ConfigError(f"channel {wire.channel.name!r} has no parameter")
-        for pair in pairs:
-            for replica in pair:
-                if replica not in self._replicas:
-                    raise ConfigError(f"simultaneous names {replica!r}, which is no replica")
-            used = {parse_path(text, name).instrument for replica in pair for name, text in self._replicas[replica].items()}
-            if len(used) != 1 or not getattr(self._classes[next(iter(used))], "simultaneous", False):
-                raise ConfigError(
-                    f"replicas {pair[0]!r} and {pair[1]!r} cannot be measured at one moment: that needs two channels of one "
-                    "instrument that measures them together (e.g. a Keithley 2602B); leave the pair out of `simultaneous`"
-                )
+    # -- record -------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Mapping[str, object]:
         """Instruments with identity and settings, wiring, limits; JSON."""
@@ -457,54 +392,7 @@ class InstrumentBackend(Backend):
         return {
             "backend": "instruments",
             "name": self.name,
-            "instruments": {
-                spec.name: {
-                    "type": spec.type,
-                    "address": spec.address,
-                    "options": dict(spec.options),
-                    "idn": components[spec.name].get_idn() if spec.name in components else None,
-                    "settings": _settings_of(components.get(spec.name)),
-                }
-                for spec in self._specs
-            },
-            "controls": {
-                wire.channel.name: {
-                    "parameter": wire.parameter,
-                    "node": wire.channel.node,
-                    "unit": wire.channel.quantity.value,
-                    "limits": [float(self.envelope.minimum[k]), float(self.envelope.maximum[k])],
-                    "slew": _finite(float(self.envelope.max_slew[k])),
-                    "compliance_A": wire.compliance,
-                    "safe": wire.channel.safe.action.value,
-                    "setup": dict(wire.setup),
-                }
-                for k, wire in enumerate(self._control_wires)
-            },
-            "outputs": {
-                wire.channel.name: {
-                    "parameter": wire.parameter,
-                    "node": wire.channel.node,
-                    "unit": wire.channel.quantity.value,
-                    "setup": dict(wire.setup),
-                }
-                for wire in self._output_wires
-            },
+            **bench_record(self._specs, components, self._control_wires, self._output_wires, self.envelope),
             "replicas": {name: dict(paths) for name, paths in self._replicas.items()},
             "ramp_period_s": self._ramp_period,
         }
-
-
-def _settings_of(component: Any) -> Mapping[str, object]:
-    settings = getattr(component, "settings", None)
-    return dict(settings()) if callable(settings) else {}
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
-def _change(before: FloatArray, after: FloatArray) -> float:
-    """Largest change; an output that is in overload both times is steady as far as anybody can tell."""
-    difference = np.abs(after - before)
-    difference[np.isnan(before) & np.isnan(after)] = 0.0
-    return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0))

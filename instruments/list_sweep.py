@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hil.core.types import BoolArray, FloatArray, Quantity, Stimulus
+from hil.core.types import BoolArray, FloatArray, Quantity, Readings, Stimulus
 from instruments.roles import Acquired, ListInstrument
 from instruments.terminals import Drive, Sense
 
@@ -86,3 +86,21 @@ def list_sweep(
         [drive.port_name for drive in swept], [(sense.port_name, sense.parameter) for sense in senses], dwell
     )
     return ListSweep(tuple(drives), tuple(int(column) for column in columns), run, seconds)
+
+
+def block_of(acquired: Acquired, samples: int, times: FloatArray, single_std: FloatArray) -> Readings:
+    """Readings (n, n_outputs) of one chunk. ``single_std``: what a single reading is worth, where there is one only."""
+    each = acquired.values.reshape(len(times), samples, -1)
+    spread = each.std(axis=1, ddof=1) / np.sqrt(samples) if samples > 1 else single_std + 0.0 * each[:, 0]
+    overload = np.asarray(acquired.overload.reshape(each.shape).any(axis=1), dtype=np.bool_)
+    return Readings(each.mean(axis=1), np.nan_to_num(spread), overload, times)
+
+
+def joined(parts: Sequence[Readings]) -> Readings:
+    """Chunks in order, as one."""
+    return Readings(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.std for part in parts]),
+        np.concatenate([part.overload for part in parts]),
+        np.concatenate([part.time for part in parts]),
+    )

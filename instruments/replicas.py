@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hil.core.clock import Clock
-from hil.core.errors import NotSettledError
 from hil.core.types import FloatArray, SettlePolicy, SettleReport, Stimulus
 from instruments.list_sweep import ListSweep, swept_values
+from instruments.settling import require_settled
 from instruments.terminals import Reader
 
 
@@ -35,7 +35,7 @@ def measure_rows(
         if policy.dwell is not None:
             clock.sleep(policy.dwell)
         if policy.dwell is None or number in (0, len(stimuli) - 1):
-            _require_settled(settle(replicas, policy), policy, number, len(stimuli))
+            require_settled("row", settle(replicas, policy), policy, number, len(stimuli))
         values, overload = reader(replicas)(samples)
         mean = np.where(overload.any(axis=0), np.nan, values.mean(axis=0))
         rows.append(mean.reshape(len(replicas), -1))
@@ -58,7 +58,7 @@ def measure_list(
     replicas = tuple(range(len(stimuli[0])))
     for number in (len(stimuli) - 1, 0):
         drive(list(zip(replicas, stimuli[number], strict=True)))
-        _require_settled(settle(replicas, policy), policy, number, len(stimuli))
+        require_settled("row", settle(replicas, policy), policy, number, len(stimuli))
     values, _ = swept_values(stimuli)
     parts = []
     for rows, run in sweep.chunks(values, samples, home=True):
@@ -67,11 +67,3 @@ def measure_list(
         overload = acquired.overload.reshape(shape).any(axis=1)
         parts.append(np.where(overload, np.nan, acquired.values.reshape(shape).mean(axis=1)))
     return np.concatenate(parts)
-
-
-def _require_settled(report: SettleReport, policy: SettlePolicy, number: int, total: int) -> None:
-    if not report.settled:
-        raise NotSettledError(
-            f"row {number + 1} of {total}: outputs still moved by {report.residual:g} in {policy.window:g} s "
-            f"after {report.elapsed:g} s (tolerance {policy.tolerance:g}); allow a longer `settle.timeout`"
-        )

@@ -1,0 +1,223 @@
+"""One channel of a Keithley 2600B: source of voltage, meter of voltage and current. See ``keithley_2600`` for the manual."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qcodes.instrument_drivers.Keithley._Keithley_2600 import Keithley2600Channel as StockChannel
+from qcodes.parameters import Parameter
+from qcodes.validators import Enum, Ints, Numbers
+
+from hil.core.errors import ConfigError
+from hil.core.types import Quantity, SafeAction
+from instruments.base import number_setting, refuse_unknown
+from instruments.keithley_2600_routines import LETTER
+from instruments.roles import OVERFLOW, SourcePlan, SourceState
+from instruments.wiring import Setting
+
+if TYPE_CHECKING:
+    from instruments.keithley_2600 import Keithley2600B
+
+OFF_ZERO, OFF_HIGH_IMPEDANCE = 0, 2  # smuX.OUTPUT_NORMAL, smuX.OUTPUT_HIGH_Z
+SETTINGS = ("range", "current_range", "nplc", "four_wire", "off_mode", "auto_zero")
+_QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
+
+
+class LevelParameter(Parameter[float, Any]):
+    """Set: the programmed level. Get: the measured value (NaN on overflow). ``limited``: was the source at compliance?"""
+
+    limited: bool | None = None
+
+    def set_raw(self, value: float) -> None:
+        """Program the level and poll the error queue."""
+        channel = self.instrument
+        if not isinstance(channel, Keithley2600BChannel):
+            raise TypeError("a level belongs to a channel of a 2600B")
+        self.limited = None
+        letter = LETTER[self.name]
+        channel.unit.transact(
+            f"{channel.channel}.source.level{letter}={value:.10g}", ("errorqueue.count",), "setting a level", errors=0
+        )
+
+    def get_raw(self) -> float:
+        """Measure once."""
+        channel = self.instrument
+        if not isinstance(channel, Keithley2600BChannel):
+            raise TypeError("a level belongs to a channel of a 2600B")
+        smu = channel.channel
+        reply = channel.ask(f"{smu}.measure.{LETTER[self.name]}(), {smu}.source.compliance")
+        value, limited = reply.split("\t")
+        self.limited = limited.strip() == "true"
+        number = float(value)
+        return number if abs(number) < OVERFLOW else float("nan")
+
+
+class Keithley2600BChannel(StockChannel):
+    """One SMU channel: a source of voltage or current and a meter of both."""
+
+    def __init__(self, parent: "Keithley2600B", name: str, channel: str) -> None:
+        super().__init__(parent, name, channel)
+        self.unit = parent
+        self._off_mode = OFF_ZERO
+        volts, amperes = parent.spans
+        for parameter, unit, limit in (("volt", "V", volts), ("curr", "A", amperes)):
+            self.remove_parameter(parameter)
+            replacement = self.add_parameter(
+                parameter,
+                parameter_class=LevelParameter,
+                label="Voltage" if unit == "V" else "Current",
+                unit=unit,
+                vals=Numbers(-limit, limit),
+                snapshot_get=False,
+                docstring="set: source level; get: measured value",
+            )
+            setattr(self, parameter, replacement)
+        self.nplc.unit = "PLC"
+        self.timetrace_npts.add_validator(Ints(1, 100_000))
+        self.timetrace_dt.add_validator(Numbers(1e-6, 3600.0))
+        self.off_mode: Parameter[str, Any] = self.add_parameter(
+            "off_mode",
+            label="Output-off mode",
+            get_cmd=f"{channel}.source.offmode",
+            get_parser=lambda text: int(float(text)),
+            set_cmd=f"{channel}.source.offmode={{}}",
+            val_mapping={"zero": OFF_ZERO, "high_impedance": OFF_HIGH_IMPEDANCE},
+            vals=Enum("zero", "high_impedance"),
+            docstring="what the terminal does while the output is off",
+        )
+
+    # -- source -------------------------------------------------------------------------------------------------
+
+    def source_quantities(self) -> Mapping[str, Quantity]:
+        """Voltage through ``volt``."""
+        return {"volt": Quantity.VOLTAGE}
+
+    def configure_source(self, plan: SourcePlan) -> Sequence[str]:
+        """Fixed range that just holds the span, compliance, integration time, off mode; all read back. Output stays off."""
+        where = f"{self.full_name}"
+        refuse_unknown(plan.settings, SETTINGS, where)
+        if plan.compliance is None:
+            raise ConfigError(f"{where}: a voltage source needs a compliance")
+        largest = max(abs(plan.minimum), abs(plan.maximum))
+        ranges = self.unit.voltage_ranges
+        wanted = max(largest, number_setting(plan.settings, "range", None) or 0.0)
+        fitting = [step for step in ranges if step >= wanted * (1 - 1e-9)]
+        if not fitting:
+            raise ConfigError(f"{where}: {wanted:g} V is more than the {self.unit.model} sources ({ranges[-1]:g} V)")
+        low, high = self.unit.compliance_span
+        if not low <= plan.compliance <= high:
+            raise ConfigError(
+                f"{where}: compliance {plan.compliance:g} A is outside {low:g} … {high:g} A, what the {self.unit.model} takes"
+            )
+        off_mode = plan.settings.get("off_mode", "zero")
+        if off_mode not in ("zero", "high_impedance"):
+            raise ConfigError(f"{where}: off_mode must be zero or high_impedance, not {off_mode!r}")
+        self._off_mode = OFF_HIGH_IMPEDANCE if off_mode == "high_impedance" else OFF_ZERO
+        smu = self.channel
+        self.unit.transact(
+            f"{smu}.source.output=0 {smu}.source.func=1 {smu}.source.levelv=0 {smu}.source.autorangev=0 "
+            f"{smu}.source.rangev={fitting[0]:.6g} {smu}.source.limiti={plan.compliance:.10g} "
+            f"{smu}.source.offmode={self._off_mode}",
+            (f"{smu}.source.rangev", f"{smu}.source.limiti", f"{smu}.source.offmode", "errorqueue.count"),
+            "configuring the source",
+            errors=3,
+            expected=(fitting[0], plan.compliance, float(self._off_mode)),
+            tolerance=1e-3,
+        )
+        self.note(source_range_V=fitting[0], compliance_A=plan.compliance, off_mode=off_mode)
+        measuring = {key: value for key, value in plan.settings.items() if key not in ("range", "off_mode")}
+        return self._configure_measure("curr", measuring)
+
+    def source_state(self) -> SourceState:
+        """Programmed level, voltage measured now (NaN while the output is off), output on."""
+        smu = self.channel
+        level, output = self.unit.numbers((f"{smu}.source.levelv", f"{smu}.source.output"))
+        on = output != 0
+        actual = self.unit.numbers((f"{smu}.measure.v()",))[0] if on else float("nan")
+        return SourceState(level, actual if abs(actual) < OVERFLOW else float("nan"), on)
+
+    def enable(self, level: float) -> None:
+        """Output on at ``level``."""
+        smu = self.channel
+        self.unit.transact(
+            f"{smu}.source.levelv={level:.10g} {smu}.source.output=1",
+            (f"{smu}.source.output", "errorqueue.count"),
+            "switching the output on",
+            errors=1,
+            expected=(1.0,),
+        )
+
+    def disable(self, action: SafeAction) -> None:
+        """Output off: high impedance, or held at 0 V by the off mode the bench file chose."""
+        smu = self.channel
+        mode = OFF_HIGH_IMPEDANCE if action is SafeAction.HIGH_IMPEDANCE else self._off_mode
+        # The level goes to 0 after the output is off, so that a disconnected node is not pulled there first.
+        self.unit.transact(
+            f"{smu}.source.offmode={mode} {smu}.source.output=0 {smu}.source.levelv=0",
+            (f"{smu}.source.output", f"{smu}.source.offmode", "errorqueue.count"),
+            "switching the output off",
+            errors=2,
+            expected=(0.0, float(mode)),
+        )
+
+    # -- meter --------------------------------------------------------------------------------------------------
+
+    def meter_quantities(self) -> Mapping[str, Quantity]:
+        """Voltage through ``volt``, current through ``curr``."""
+        return _QUANTITY
+
+    def configure_meter(self, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
+        """Range and integration time of one measured quantity."""
+        refuse_unknown(settings, ("range", "nplc", "four_wire", "auto_zero"), self.full_name)
+        renamed = {("current_range" if key == "range" and parameter == "curr" else key): value for key, value in settings.items()}
+        return self._configure_measure(parameter, renamed)
+
+    def _configure_measure(self, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
+        smu = self.channel
+        letter = LETTER[parameter]
+        commands: list[str] = []
+        shown: list[str] = []
+        expected: list[float] = []
+        nplc = number_setting(settings, "nplc", None)
+        if nplc is not None:
+            self.nplc.validate(nplc)
+            commands.append(f"{smu}.measure.nplc={nplc:.6g}")
+            shown.append(f"{smu}.measure.nplc")
+            expected.append(nplc)
+            self.note(nplc=nplc)
+        chosen = settings.get("current_range" if parameter == "curr" else "range", None)
+        if chosen == "auto":
+            commands.append(f"{smu}.measure.autorange{letter}=1")
+        elif chosen is not None:
+            wanted = float(chosen)
+            ranges = self.unit.current_ranges if parameter == "curr" else self.unit.voltage_ranges
+            fitting = [step for step in ranges if step >= wanted * (1 - 1e-9)]
+            if not fitting:
+                raise ConfigError(f"{self.full_name}: range {wanted:g} is above the largest, {ranges[-1]:g}")
+            commands.append(f"{smu}.measure.autorange{letter}=0 {smu}.measure.range{letter}={fitting[0]:.6g}")
+            shown.append(f"{smu}.measure.range{letter}")
+            expected.append(fitting[0])
+        self.note(**{f"{parameter}_range": "as set before" if chosen is None else chosen})
+        if "four_wire" in settings:
+            commands.append(f"{smu}.sense={1 if settings['four_wire'] else 0}")
+            self.note(four_wire=bool(settings["four_wire"]))
+        if "auto_zero" in settings:
+            commands.append(f"{smu}.measure.autozero={2 if settings['auto_zero'] else 0}")
+        if commands:
+            self.unit.transact(
+                " ".join(commands), (*shown, "errorqueue.count"), "configuring the meter", errors=len(shown), expected=expected,
+                tolerance=1e-3,
+            )  # fmt: skip
+        return ()
+
+    def note(self, **values: object) -> None:
+        """Remember settings under this channel's name."""
+        self.unit.note(**{f"{self.channel}.{key}": value for key, value in values.items()})
+
+    def _execute_lua(self, _script: list[str], steps: int) -> NDArray[np.float64]:
+        """Run a sweep and read its buffer in double precision (stock: single, a relative 6e-8)."""
+        program = "\n".join(line.replace("REAL32", "REAL64") for line in _script)
+        duration = 2 * steps * float(self.nplc()) / float(self.linefreq()) + 5.0
+        block = self.unit.session.query_bytes(f"loadandrunscript\n{program}\nendscript", 3 + 8 * steps, timeout=duration)
+        return self.unit.unpack(block, steps, 1)[:, 0]

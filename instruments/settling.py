@@ -1,0 +1,64 @@
+"""Waiting until outputs are flat, judged by what is read and by nothing else."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hil.core.clock import Clock
+from hil.core.errors import NotSettledError
+from hil.core.types import FloatArray, SettlePolicy, SettleReport
+
+
+def until_in_limits(
+    look: Callable[[], list[str]], clock: Clock, policy: SettlePolicy, begin: float, warn: Callable[[str], None]
+) -> SettleReport | None:
+    """Wait until ``look`` names no source that is out of limits; a report where the time-out came first, else None."""
+    while late := look():
+        elapsed = clock.now() - begin
+        if elapsed >= policy.timeout:
+            names = ", ".join(repr(name) for name in late)
+            warn(f"not in limits, or at compliance, after {elapsed:g} s: {names}")
+            return SettleReport(False, elapsed, np.inf)
+        # Asking ever less often costs a tenth of the time at the most.
+        clock.sleep(max(policy.window, 0.1 * elapsed))
+    return None
+
+
+def until_flat(
+    read: Callable[[], FloatArray], clock: Clock, policy: SettlePolicy, begin: float
+) -> tuple[SettleReport, list[FloatArray]]:
+    """Wait until no output moves by the tolerance over two windows in a row; the report, and the last three readings.
+
+    Two, because one window can fall on a turning point. ``begin``: when settling began, s of ``clock``.
+    """
+    history = [read()]
+    flat = 0
+    while True:
+        clock.sleep(policy.window)
+        history.append(read())
+        residual = _change(history[-2], history[-1])
+        flat = flat + 1 if residual < policy.tolerance else 0
+        if len(history) == 2 and policy.timeout > 2 * policy.window:
+            continue  # nothing can be decided yet
+        del history[:-3]
+        elapsed = clock.now() - begin
+        if flat >= 2:
+            return SettleReport(True, elapsed, residual), history
+        if elapsed >= policy.timeout:
+            return SettleReport(False, elapsed, residual), history
+
+
+def require_settled(what: str, report: SettleReport, policy: SettlePolicy, number: int, total: int) -> None:
+    """NotSettledError naming ``what`` (a stimulus, a row) by its number from 0, unless it settled."""
+    if not report.settled:
+        raise NotSettledError(
+            f"{what} {number + 1} of {total}: outputs still moved by {report.residual:g} in {policy.window:g} s after "
+            f"{report.elapsed:g} s (tolerance {policy.tolerance:g}); allow a longer `settle.timeout` or a wider tolerance"
+        )
+
+
+def _change(before: FloatArray, after: FloatArray) -> float:
+    """Largest change; an output that is in overload both times is steady as far as anybody can tell."""
+    difference = np.abs(after - before)
+    difference[np.isnan(before) & np.isnan(after)] = 0.0
+    return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0))
