@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -112,15 +113,24 @@ def test_another_instrument_on_the_port_is_an_instrument_fault(tmp_path: Path) -
     bench = read(Path(__file__).parents[2] / "protocols" / "benches" / "divider.yaml").model(BenchFile)
     virtual = start_virtual(bench, real_time=True)
     try:
+        untouched = levels(virtual.side_door.sources())
         crossed = {**virtual.addresses, "smu": virtual.addresses["meter"], "meter": virtual.addresses["smu"]}
         settings = [
             item for name, address in crossed.items() for item in ("--set", f"bench.station.instruments.{name}.address={address}")
         ]
         check(hil(tmp_path, "--on", "bench", *settings), 3, "instrument 'smu'", "answers as", "check the address and the type")
-        for ports in virtual.side_door.sources().values():
-            assert all(not port["level"] for port in ports.values())
+        assert levels(virtual.side_door.sources()) == untouched
     finally:
         virtual.stop()
+
+
+def levels(sources: dict[str, dict[str, dict[str, Any]]]) -> dict[tuple[str, str], tuple[Any, Any]]:
+    """What every terminal does, by instrument and port."""
+    return {
+        (name, port): (terminal["source"], terminal["level"])
+        for name, ports in sources.items()
+        for port, terminal in ports.items()
+    }
 
 
 def hash_of(name: str) -> int:
