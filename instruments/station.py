@@ -57,22 +57,23 @@ def allowed_types() -> tuple[str, ...]:
 
 
 def own_drivers() -> list[type[Any]]:
-    """The concrete driver classes of this package."""
+    """The concrete driver classes of this package; imports all its modules."""
+    return [driver for module_info in pkgutil.iter_modules(instruments.__path__) for driver in _drivers_of(module_info.name)]
+
+
+def _drivers_of(module_name: str) -> list[type[Any]]:
     from instruments.base import BenchInstrument
 
-    found = []
-    for module_info in pkgutil.iter_modules(instruments.__path__):
-        module = importlib.import_module(f"instruments.{module_info.name}")
-        for name, member in vars(module).items():
-            if (
-                isinstance(member, type)
-                and issubclass(member, BenchInstrument)
-                and member.__module__ == module.__name__
-                and member.concrete
-                and not name.startswith("_")
-            ):
-                found.append(member)
-    return found
+    module = importlib.import_module(f"instruments.{module_name}")
+    return [
+        member
+        for name, member in vars(module).items()
+        if isinstance(member, type)
+        and issubclass(member, BenchInstrument)
+        and member.__module__ == module.__name__
+        and member.concrete
+        and not name.startswith("_")
+    ]
 
 
 def _registered() -> dict[str, str]:
@@ -82,11 +83,12 @@ def _registered() -> dict[str, str]:
 def driver_class(spec: InstrumentSpec) -> type[Any]:
     """The class ``spec.type`` names; ConfigError, before any import, if it is not on the list."""
     module_name, _, class_name = spec.type.rpartition(".")
-    own = {f"instruments.{module.name}" for module in pkgutil.iter_modules(instruments.__path__)}
+    own = {f"instruments.{module.name}": module.name for module in pkgutil.iter_modules(instruments.__path__)}
     if module_name in own:
-        found = [driver for driver in own_drivers() if driver.__module__ == module_name and driver.__name__ == class_name]
-        if found:
-            return found[0]
+        # Only the module that was named: a fault in another driver is no business of this bench.
+        for driver in _drivers_of(own[module_name]):
+            if driver.__name__ == class_name:
+                return driver
     elif spec.type in STOCK or spec.type in _registered():
         loaded: type[Any] = getattr(importlib.import_module(module_name), class_name)
         return loaded
