@@ -22,6 +22,7 @@ from hil.bench_station import (
     output_wires,
     start_virtual,
 )
+from hil.bench_world import mounting, simulated_world
 from hil.core.backend import Backend
 from hil.core.clock import Clock, SteppedClock, WallClock
 from hil.core.twin import Twin
@@ -46,7 +47,8 @@ class Target(StrEnum):
 class Assembled:
     """A laboratory that is put together but not opened. ``virtual`` is the running virtual bench on that target.
 
-    ``network``: what we believe (the twin's). Closing it ends the virtual bench; the backend is closed by its own context.
+    ``network``: what we believe (the twin's); ``exchange``: see ``hil.core.lab.Lab``. Closing it ends the virtual bench; the
+    backend is closed by its own context.
     """
 
     backend: Backend
@@ -56,6 +58,7 @@ class Assembled:
     warnings: "Relay"
     virtual: Any = None
     stack: ExitStack = field(default_factory=ExitStack)
+    exchange: Callable[[int], None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -128,8 +131,19 @@ def _simulated(
     from simulated_backend.twin import SimulatedTwin
 
     clock = WallClock() if real_time else SteppedClock()
-    backend = SimulatedBackend(network, controls, outputs, envelope(bench, controls, name), clock=clock, seed=seed, warn=relay)
-    return Assembled(backend, SimulatedTwin(network, controls, outputs), clock, network, relay)
+    world = simulated_world(bench, seed)
+    backend = SimulatedBackend(
+        next(iter(world["replicas"].values())) if world else network,
+        controls,
+        outputs,
+        envelope(bench, controls, name),
+        clock=clock,
+        seed=seed,
+        warn=relay,
+        **world,
+    )
+    exchange = mounting(bench, backend, seed) if world else None
+    return Assembled(backend, SimulatedTwin(network, controls, outputs), clock, network, relay, exchange=exchange)
 
 
 def _instruments(
@@ -170,7 +184,8 @@ def _instruments(
     except BaseException:
         stack.close()
         raise
-    return Assembled(backend, SimulatedTwin(network, controls, outputs), clock, network, relay, virtual, stack)
+    exchange = None if virtual is None else mounting(bench, backend, seed, virtual)
+    return Assembled(backend, SimulatedTwin(network, controls, outputs), clock, network, relay, virtual, stack, exchange)
 
 
 def shipped_protocols() -> Path:

@@ -1,6 +1,7 @@
 """From the bench file to networks: the one we believe in (twin) and the one the emulators live in (plant)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,15 +18,67 @@ from simulated_backend.network import Edge, Network, Node
 
 def twin_network(bench: BenchFile) -> Network:
     """The network of ``twin``. Raises FieldError naming the field of a law, an option or a parameter that is wrong."""
-    return _network(bench, {}, {}, np.ones(len(bench.twin.edges)))
+    return Network.build(*with_salt(*_parts(bench, {}, {}, _Deviation.none(bench))))
 
 
-def plant_network(bench: BenchFile, seed: int) -> Network:
-    """The network of the world: the twin with what ``virtual.plant`` says is different; ``seed`` draws the mismatch."""
+def plant_network(bench: BenchFile, seed: int, specimen: int = 0) -> Network:
+    """The network of the world: the twin with what ``virtual.plant`` says is different; ``seed`` draws the mismatch.
+
+    Replicas stand side by side in it, on nodes of their own (``NODE@REPLICA`` from the second on) and a common ground.
+    ``specimen`` 0 is the one that is mounted first; every other number draws other devices.
+    """
+    nodes: dict[str, Node] = {}
+    edges: list[Edge] = []
+    for replica, deviation in _deviations(bench, seed, specimen).items():
+        part_nodes, part_edges = _parts(bench, bench.virtual.plant.nodes, bench.virtual.plant.edges, deviation)
+        names = {node.name: node.name if node.ground else replica_node(bench, node.name, replica) for node in part_nodes}
+        nodes |= {names[node.name]: replace(node, name=names[node.name]) for node in part_nodes}
+        edges += [
+            replace(edge, name=replica_node(bench, edge.name, replica), base=names[edge.base], tip=names[edge.tip])
+            for edge in part_edges
+        ]
+    return Network.build(*with_salt(list(nodes.values()), edges))
+
+
+def replica_networks(bench: BenchFile, seed: int, specimen: int = 0) -> dict[str, Network]:
+    """The same devices one by one: replica -> its own network, with the twin's names; empty without replicas."""
+    if not bench.replicas:
+        return {}
     plant = bench.virtual.plant
-    drawn = np.random.default_rng([seed, 0x6D69736D]).standard_normal(len(bench.twin.edges))
+    return {
+        replica: Network.build(*with_salt(*_parts(bench, plant.nodes, plant.edges, deviation)))
+        for replica, deviation in _deviations(bench, seed, specimen).items()
+    }
+
+
+def replica_node(bench: BenchFile, name: str, replica: str) -> str:
+    """Name in the plant of node (or edge) ``name`` of ``replica``: the first one keeps the twin's."""
+    return name if not bench.replicas or replica == next(iter(bench.replicas)) else f"{name}@{replica}"
+
+
+@dataclass(frozen=True)
+class _Deviation:
+    """What is different in one replica: factor of the conductance (n_edges,), standard normal draws per spread parameter."""
+
+    gains: FloatArray
+    drawn: Mapping[str, FloatArray]
+
+    @classmethod
+    def none(cls, bench: BenchFile) -> "_Deviation":
+        return cls(np.ones(len(bench.twin.edges)), {})
+
+
+def _deviations(bench: BenchFile, seed: int, specimen: int) -> dict[str, _Deviation]:
+    plant, n = bench.virtual.plant, len(bench.twin.edges)
+    replicas = list(bench.replicas) or [""]
+    extra = [specimen] if specimen else []
+    gain = np.random.default_rng([seed, 0x6D69736D, *extra]).standard_normal((len(replicas), n))
+    other = np.random.default_rng([seed, 0x73707265, *extra]).standard_normal((len(replicas), len(plant.spread), n))
     # A conductance cannot change sign, however unlikely the draw.
-    return _network(bench, plant.nodes, plant.edges, np.maximum(1.0 + plant.mismatch * drawn, 1e-3))
+    return {
+        replica: _Deviation(np.maximum(1.0 + plant.mismatch * row, 1e-3), dict(zip(plant.spread, rest, strict=True)))
+        for replica, row, rest in zip(replicas, gain, other, strict=True)
+    }
 
 
 def present_values(network: Network) -> dict[str, dict[str, float]]:
@@ -47,9 +100,9 @@ def node_rest(network: Network) -> dict[str, dict[Quantity, float]]:
     return {node.name: {Quantity.PRESSURE: node.pressure, Quantity.CONCENTRATION: node.concentration} for node in network.nodes}
 
 
-def _network(
-    bench: BenchFile, plant_nodes: Mapping[str, PlantNode], plant_edges: Mapping[str, PlantEdge], gains: FloatArray
-) -> Network:
+def _parts(
+    bench: BenchFile, plant_nodes: Mapping[str, PlantNode], plant_edges: Mapping[str, PlantEdge], deviation: _Deviation
+) -> tuple[list[Node], list[Edge]]:
     twin = bench.twin
     nodes = []
     for name, node in twin.nodes.items():
@@ -64,7 +117,7 @@ def _network(
             )
         )
     edges = []
-    for gain, (name, edge) in zip(gains, twin.edges.items(), strict=True):
+    for number, (name, edge) in enumerate(twin.edges.items()):
         here = f"twin.edges.{name}"
         other = plant_edges.get(name, PlantEdge())
         if other.law is not None:
@@ -79,9 +132,22 @@ def _network(
             **(_si(device, edge.parameters, f"{here}.parameters") if other.law is None else {}),
             **_si(device, other.parameters, f"virtual.plant.edges.{name}.parameters"),
         }
+        for spread, draws in deviation.drawn.items():
+            parameters[spread] = _spread(bench, device, parameters, spread, float(draws[number]))
         parallel = _first(other.parallel, edge.parallel, choice.parallel)
-        edges.append(Edge(name, edge.base, edge.tip, device, parameters, parallel * float(gain)))
-    return Network.build(*with_salt(nodes, edges))
+        edges.append(Edge(name, edge.base, edge.tip, device, parameters, parallel * float(deviation.gains[number])))
+    return nodes, edges
+
+
+def _spread(bench: BenchFile, device: Device, parameters: Mapping[str, float], name: str, drawn: float) -> float:
+    """Parameter ``name`` of one device as it was made, inside the range the law allows."""
+    if name not in device.parameters:
+        known = list(device.parameters)
+        raise FieldError(unknown(f"parameter of law {device.name!r}", name, known), f"virtual.plant.spread.{name}")
+    limits = device.parameters[name]
+    value = parameters.get(name, device.default(name)) or 0.0
+    moved = value + bench.virtual.plant.spread[name] * drawn * (abs(value) or 1.0)
+    return min(max(moved, limits.minimum), limits.maximum)
 
 
 def _first(*values: float | None) -> float:

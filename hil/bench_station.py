@@ -1,12 +1,13 @@
 """From the bench file to instruments: specifications, wires, the virtual bench, who answers, what terminals take away."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hil.bench_network import plant_network
+from hil.bench_network import plant_network, replica_node
+from hil.bench_world import imperfections
 from hil.core.errors import ConfigError, HilError, InstrumentError
 from hil.core.types import Layout, Quantity, Stimulus
 from hil.experiment.bench_file import BenchFile, Terminal
@@ -98,8 +99,7 @@ def virtual_plan(bench: BenchFile, seed: int, *, real_time: bool = False) -> "Be
         InstrumentPlan(name, spec.type.rsplit(".", 1)[-1], bench.virtual.instruments.get(name, {}))
         for name, spec in bench.station.instruments.items()
     )
-    terminals: Sequence[Terminal] = [*bench.controls.values(), *bench.outputs.values()]
-    wires = dict.fromkeys(Wire(terminal.instrument, terminal.port, terminal.node) for terminal in terminals)
+    wires = dict.fromkeys(Wire(*parts) for parts in _wires(bench))
     return BenchPlan(
         emulators,
         tuple(wires),
@@ -107,7 +107,21 @@ def virtual_plan(bench: BenchFile, seed: int, *, real_time: bool = False) -> "Be
         ideal=bench.virtual.plant.ideal,
         seed=seed,
         real_time=real_time,
+        imperfections=imperfections(bench),
     )
+
+
+def _wires(bench: BenchFile) -> Iterator[tuple[str, str, str]]:
+    """Instrument, port and node of every wire; with replicas those of each, to nodes of its own."""
+    terminals: Mapping[str, Terminal] = {**bench.controls, **bench.outputs}
+    if not bench.replicas:
+        yield from ((terminal.instrument, terminal.port, terminal.node) for terminal in terminals.values())
+    for replica, paths in bench.replicas.items():
+        for name, terminal in terminals.items():
+            if name not in paths:
+                raise FieldError(f"it does not say which parameter {name!r} is", f"replicas.{replica}")
+            instrument, *port, _ = paths[name].split(".")
+            yield instrument, ".".join(port), replica_node(bench, terminal.node, replica)
 
 
 def start_virtual(bench: BenchFile, seed: int | None = None, *, real_time: bool = False) -> Any:

@@ -136,7 +136,8 @@ def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -
     backend = assembled.backend
     events = EventStream()
     assembled.warnings.listen(events.warn)
-    lab = Lab(backend, assembled.twin, assembled.clock, events, prepared.seed, prepared.bench.notebook.model_dump())
+    notes = prepared.bench.notebook.model_dump()
+    lab = Lab(backend, assembled.twin, assembled.clock, events, prepared.seed, notes, assembled.exchange)
     facts["stimuli_checked"] = len(check_plan(prepared, lab))
     watch = _Watch(assembled)
     backend.observers.append(watch)

@@ -176,8 +176,9 @@ def _run(prepared: Prepared, assembled: Assembled, listeners: Sequence[Listener]
     backend = assembled.backend
     notes = prepared.bench.notebook.model_dump()
 
-    def lab(events: EventStream) -> Lab:
-        return Lab(backend, assembled.twin, assembled.clock, events, prepared.seed, notes)
+    def lab(events: EventStream, run_id: int | None = None) -> Lab:
+        folder = None if run_id is None else prepared.request.data
+        return Lab(backend, assembled.twin, assembled.clock, events, prepared.seed, notes, assembled.exchange, folder, run_id)
 
     check_plan(prepared, lab(EventStream()))
     history = _History()
@@ -192,7 +193,7 @@ def _run(prepared: Prepared, assembled: Assembled, listeners: Sequence[Listener]
                     assembled.warnings.listen(events.warn)
                     backend.observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
                 with prepared.located():
-                    summary = prepared.procedure.run(prepared.settings, lab(events))
+                    summary = prepared.procedure.run(prepared.settings, lab(events, recorder.run_id))
             except KeyboardInterrupt:
                 summary = history.summary(
                     Outcome.STOPPED, "stopped by the user (Ctrl-C or SIGTERM); every output is in its safe state"

@@ -1,7 +1,8 @@
 """What a procedure is given: a backend, what we believe it is, and time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hil.core.backend import Backend
 from hil.core.clock import Clock
@@ -13,7 +14,10 @@ from hil.core.twin import Twin
 class Lab:
     """One opened laboratory. Nothing in here says which target it is.
 
-    ``seed`` feeds every random generator of the procedure; ``notes`` are the notebook fields of the bench file.
+    ``seed`` feeds every random generator of the procedure; ``notes`` are the notebook fields of the bench file. ``exchange``
+    makes everything safe and mounts specimen number k of the devices in place of the present one (0: the one mounted first);
+    None where only a human hand can do that. ``folder`` is where curves and figures of run ``run_id`` are kept beside the record;
+    None keeps nothing.
     """
 
     backend: Backend
@@ -22,3 +26,6 @@ class Lab:
     events: EventStream
     seed: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
+    exchange: Callable[[int], None] | None = None
+    folder: Path | None = None
+    run_id: int | None = None

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hil.experiment.fields import (
     Concentration,
@@ -17,6 +17,7 @@ from hil.experiment.fields import (
     span,
     unknown,
 )
+from hil.experiment.units import parse
 
 Scalar = str | int | float | bool
 
@@ -125,17 +126,32 @@ class PlantNode(Strict):
     concentration: Concentration | None = None
 
 
+def _per_second(value: object) -> float:
+    """A rate: a plain number (or text without a unit) is per second already."""
+    return parse(value, "1/s") if isinstance(value, str) else parse(value, "1")
+
+
 class Plant(Strict):
     """What the world really is in a rehearsal; only the emulators know it.
 
     ``plant: ideal`` takes noise, offsets and loads away from every terminal. ``mismatch``: relative standard deviation of
-    the conductance of each edge, drawn once from the seed.
+    the conductance of each edge, drawn once from the seed (apart for every replica and specimen). ``spread``: the same for
+    named parameters of the laws, absolute where the parameter is 0. Noise and drift of the devices themselves: ``read_noise``,
+    standard deviation of one reading of a current as a fraction of the largest one inside the limits; ``common_noise``,
+    relative, the same for all devices at one moment; ``drift`` of all conductances together, relative, per second.
+
+    A bench with ``replicas`` has the same devices on the simulated target: identical ones without noise would make a pair
+    pointless.
     """
 
     ideal: bool = False
     nodes: dict[Name, PlantNode] = Field(default_factory=dict)
     edges: dict[Name, PlantEdge] = Field(default_factory=dict)
     mismatch: Fraction = 0.0
+    spread: dict[Name, Fraction] = Field(default_factory=dict)
+    read_noise: Fraction = 0.0
+    common_noise: Fraction = 0.0
+    drift: Annotated[float, BeforeValidator(_per_second)] = 0.0
 
     @model_validator(mode="before")
     @classmethod

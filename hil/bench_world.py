@@ -1,0 +1,85 @@
+"""What the devices of a rehearsed bench are really like: their noise and drift, and other specimens of them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hil.bench_layout import control_channels, output_channels
+from hil.bench_network import node_rest, plant_network, replica_networks, twin_network
+from hil.core.backend import Backend
+from hil.core.errors import ConfigError
+from hil.core.types import Layout, Quantity, Stimulus
+from hil.experiment.bench_file import BenchFile
+
+if TYPE_CHECKING:
+    from simulated_backend.backend import SimulatedBackend
+
+LINE_FREQUENCY = 50.0
+"""Hz; what an integration time in power-line cycles is counted in."""
+
+
+def imperfections(bench: BenchFile) -> dict[str, float]:
+    """Noise and drift of the devices in ``virtual.plant``, by the names of the simulator; ``read_noise`` in A.
+
+    The noise is a fraction of the largest current that the twin carries at a corner of the controls' limits.
+    """
+    plant = bench.virtual.plant
+    found = {"common_noise": plant.common_noise, "drift": plant.drift}
+    if plant.read_noise:
+        found["read_noise"] = plant.read_noise * full_scale(bench)
+    return {name: value for name, value in found.items() if value}
+
+
+def full_scale(bench: BenchFile) -> float:
+    """Largest current (A) of any output with every voltage at one of its limits; ConfigError if there is none."""
+    from simulated_backend.twin import SimulatedTwin
+
+    network = twin_network(bench)
+    controls = Layout(control_channels(bench, node_rest(network)))
+    outputs = Layout(output_channels(bench))
+    currents = [position for position, channel in enumerate(outputs) if channel.quantity is Quantity.CURRENT]
+    ends = [
+        (channel.minimum, channel.maximum) if channel.quantity is Quantity.VOLTAGE else (channel.safe.value,)
+        for channel in controls
+    ]
+    if not currents:
+        raise ConfigError("virtual.plant.read_noise is a fraction of the largest current, but no output reads a current")
+    corners = [Stimulus.of(corner) for corner in product(*ends)]
+    return float(np.max(np.abs(SimulatedTwin(network, controls, outputs).predict(corners)[:, currents])))
+
+
+def simulated_world(bench: BenchFile, seed: int) -> dict[str, Any]:
+    """Arguments that give a simulated backend the devices of ``virtual.plant``; empty for a bench without replicas.
+
+    A simulated network is what we believe, without noise. Replicas are the exception: only their differences, their noise and
+    the time that a reading takes make a pair worth measuring.
+    """
+    from simulated_backend.imperfections import Imperfections
+
+    if not bench.replicas:
+        return {}
+    flaws: dict[str, Any] = dict(imperfections(bench))
+    cycles = [float(output.setup.get("nplc", 1.0)) for output in bench.outputs.values()]
+    return {
+        "replicas": replica_networks(bench, seed),
+        "simultaneous": bench.simultaneous,
+        "imperfections": replace(Imperfections(), **flaws, aperture=max(cycles) / LINE_FREQUENCY),
+    }
+
+
+def mounting(bench: BenchFile, backend: Backend, seed: int, virtual: Any = None) -> Callable[[int], None]:
+    """A function that mounts specimen ``k`` of the devices in a rehearsed laboratory, after everything has been made safe."""
+    from simulated_backend.description import describe
+
+    def mount(specimen: int) -> None:
+        backend.make_safe()
+        if virtual is None:
+            simulated: SimulatedBackend = backend  # type: ignore[assignment] # without a virtual bench it is one
+            simulated.mount(replica_networks(bench, seed, specimen))
+        else:
+            virtual.side_door.mount(describe(plant_network(bench, seed, specimen)))
+
+    return mount
