@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _LABELS_UP_TO = 40
 """Edges up to which every one is labelled."""
+_LAID_OUT_UP_TO = 1000
 
 
 def draw_network(
@@ -33,7 +34,7 @@ def draw_network(
 
     conductance: edge -> S (colour and label); voltage: node -> V (label); sources, readers: node -> text of what is
     applied or read there; positions: node -> (x, y), laid out with sources left and readers right where not given.
-    Raises ConfigError for an edge that ends nowhere.
+    Raises ConfigError for an edge that ends nowhere, and for more than 1000 nodes without positions.
     """
     for name, base, tip in edges:
         for end in (base, tip):
@@ -62,6 +63,8 @@ def layout(
     nodes: Sequence[str], edges: Sequence[tuple[str, str, str]], left: Sequence[str], right: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
     """Node -> (x, y): ``left`` nodes in a column, ``right`` ones in another, the rest between them by springs."""
+    if len(nodes) > _LAID_OUT_UP_TO:
+        raise ConfigError(f"{len(nodes)} nodes are too many to be laid out; give their `positions`")
     index = {node: k for k, node in enumerate(nodes)}
     first = [node for node in nodes if node in left]
     last = [node for node in nodes if node in right and node not in left]
@@ -78,9 +81,7 @@ def layout(
         for node, y in zip(ordered, _spread(len(column)), strict=True):
             place[index[node]] = x, y
     free = np.isnan(place[:, 0])
-    # a turn around the middle as a start: deterministic, and no two nodes on one spot
-    turn = 2.4 * np.arange(len(nodes))
-    middle = np.column_stack([0.5 * width + 0.4 * np.cos(turn), 0.4 * np.sin(turn)])
+    middle = np.array([0.5 * width, 0.0]) + _start(adjacent)
     place = np.where(free[:, np.newaxis], middle, place)
     for step in range(300):
         apart = place[:, np.newaxis] - place[np.newaxis]
@@ -90,6 +91,18 @@ def layout(
         place = place + np.where(free[:, np.newaxis], force / size * np.minimum(size, 0.2 * (1.0 - step / 300)), 0.0)
     places = {node: (float(place[k, 0]), float(place[k, 1])) for node, k in index.items()}
     return _off_the_lines(places, edges)
+
+
+def _start(adjacent: FloatArray) -> FloatArray:
+    """Where springs start, (n, 2): a turn for a few nodes, the two slowest modes of the graph for many."""
+    n = len(adjacent)
+    if n <= 12:
+        turn = 2.4 * np.arange(n)
+        return 0.4 * np.column_stack([np.cos(turn), np.sin(turn)])
+    modes = np.linalg.eigh(np.diag(adjacent.sum(axis=1)) - adjacent)[1][:, 1:3]
+    # the sign of a mode is arbitrary: fix it
+    modes = modes * np.sign(modes[np.abs(modes).argmax(axis=0), np.arange(2)])
+    return np.asarray(n * modes / np.sqrt(n))
 
 
 def _off_the_lines(
