@@ -192,7 +192,7 @@ class Copies:
         k = max(counts, default=1)
         if not np.all(np.isfinite(v[:, self.clamped])):
             raise ConfigError("a clamped voltage is not a finite number")
-        v = np.ascontiguousarray(np.broadcast_to(v, (k, v.shape[1])))
+        v = np.array(np.broadcast_to(v, (k, v.shape[1])))
         v[:, ~self.clamped] = 0.0
         rows = np.broadcast_to(self._rows, (k, *self._rows.shape[1:]))
         return v, rows, np.broadcast_to(self._tau, (k, self.network.n_edges))
