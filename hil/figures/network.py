@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _LABELS_UP_TO = 40
 """Edges up to which every one is labelled."""
 _LAID_OUT_UP_TO = 1000
+_BY_MODES_ABOVE = 12
+"""Nodes up to which sources and readers keep columns of their own; beyond, the shape of the graph decides."""
 
 
 def draw_network(
@@ -82,6 +84,9 @@ def layout(
             place[index[node]] = x, y
     free = np.isnan(place[:, 0])
     middle = np.array([0.5 * width, 0.0]) + _start(adjacent)
+    if len(nodes) > _BY_MODES_ABOVE:
+        free[:] = True
+        middle = _turned(middle, [index[node] for node in first], [index[node] for node in last])
     place = np.where(free[:, np.newaxis], middle, place)
     for step in range(300):
         apart = place[:, np.newaxis] - place[np.newaxis]
@@ -96,13 +101,22 @@ def layout(
 def _start(adjacent: FloatArray) -> FloatArray:
     """Where springs start, (n, 2): a turn for a few nodes, the two slowest modes of the graph for many."""
     n = len(adjacent)
-    if n <= 12:
+    if n <= _BY_MODES_ABOVE:
         turn = 2.4 * np.arange(n)
         return 0.4 * np.column_stack([np.cos(turn), np.sin(turn)])
     modes = np.linalg.eigh(np.diag(adjacent.sum(axis=1)) - adjacent)[1][:, 1:3]
     # the sign of a mode is arbitrary: fix it
     modes = modes * np.sign(modes[np.abs(modes).argmax(axis=0), np.arange(2)])
-    return np.asarray(n * modes / np.sqrt(n))
+    return np.asarray(np.sqrt(n) * modes)
+
+
+def _turned(places: FloatArray, left: Sequence[int], right: Sequence[int]) -> FloatArray:
+    """``places`` turned so that the way from the ``left`` nodes to the ``right`` ones (or to the middle) is along x."""
+    start = places[list(left)].mean(axis=0) if left else places.mean(axis=0)
+    end = places[list(right)].mean(axis=0) if right else places.mean(axis=0)
+    x, y = end - start
+    size = float(np.hypot(x, y))
+    return places if size < 1e-9 else np.asarray(places @ np.array([[x, -y], [y, x]]) / size)
 
 
 def _off_the_lines(
