@@ -91,7 +91,12 @@ class Plant:
         """The terminal ``port`` of ``instrument``; the same object every time."""
         key = (instrument, port)
         if key not in self._terminals:
-            self._terminals[key] = Terminal(instrument, port, self._wires.get(key), self.clock.catch_up, self._change)
+            terminal = Terminal(instrument, port, self._wires.get(key), self.clock.catch_up, self._change)
+            self._terminals[key] = terminal
+            # In real time the plant may be running before the last instrument is switched on.
+            if self._circuit is not None and terminal.node is not None:
+                self._circuit.terminals.append(terminal)
+                self._dirty = True
         return self._terminals[key]
 
     def pneumatic(self, instrument: str, port: str) -> Outlet:
