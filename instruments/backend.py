@@ -28,7 +28,7 @@ from instruments.replica_wiring import check_replicas, paths_of
 from instruments.replicas import measure_list, measure_rows
 from instruments.roles import PressurePort
 from instruments.safe_state import WayHome
-from instruments.settling import require_settled, until_flat, until_in_limits
+from instruments.settling import Noise, require_settled, until_flat, until_in_limits
 from instruments.station import build_station, check_station, close_station
 from instruments.terminals import Drive, Movers, Output, Reader, Sense, tie_control, tie_output
 from instruments.wiring import ControlWire, InstrumentSpec, OutputWire
@@ -89,7 +89,8 @@ class InstrumentBackend(Backend):
         self._meters_ready = False
         self._looked_at = -np.inf
         self._moved_at = -np.inf
-        self._pooled_variance = np.full(len(outputs), np.nan)
+        self._limited = False
+        self._noise = Noise(len(outputs))
 
     # -- life cycle ---------------------------------------------------------------------------------------------
 
@@ -233,10 +234,9 @@ class InstrumentBackend(Backend):
             self._readers.clear()
             self._meters_ready = True
 
-    def _look(self, drives: Sequence[Drive]) -> bool:
-        """Look at every source that is on: whether all are in limits. An output that went off by itself is an error."""
+    def _look(self, drives: Sequence[Drive]) -> None:
+        """Look at every source that is on. An output that went off by itself is an error."""
         active = [drive for drive in drives if drive.output is Output.ON]
-        steady = True
         for look, positions in self._movers.lookers(active) if active else ():
             for position, condition in zip(positions, look(), strict=True):
                 drive = active[position]
@@ -249,8 +249,6 @@ class InstrumentBackend(Backend):
                 moved = abs(condition.level - drive.commanded) > 1e-9 + 1e-6 * abs(drive.commanded)
                 drive.in_limits = condition.in_limits
                 drive.on_course = condition.in_limits if drive.is_pressure else not moved
-                steady &= condition.in_limits
-        return steady
 
     def terminals(self) -> dict[str, float | None]:
         """What the instruments themselves say of every control now: its level, or None where the output is off.
@@ -274,29 +272,33 @@ class InstrumentBackend(Backend):
         dead = max((drive.channel.dead_time for drive in drives), default=0.0)
         if dead > 0:
             self._clock.sleep(min(dead, policy.timeout))
-        pending = drives
+        pending = [drive for drive in drives if drive.is_pressure]
 
-        def look() -> list[str]:
+        def late() -> list[str]:
             nonlocal pending
-            if self._look(pending):
-                return []
+            self._look(drives if self._looked_at != begin else pending)
+            self._looked_at = begin
             pending = [drive for drive in pending if drive.output is Output.ON and not drive.in_limits]
             return [drive.channel.name for drive in pending]
 
-        failed = until_in_limits(look, self._clock, policy, begin, self._warn)
+        failed = until_in_limits(late, self._clock, policy, begin, self._warn)
         if failed is not None:
             return failed
-        self._looked_at = begin
         reader = self._reader(replicas)
         report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin)
+        limited = _limited(drives)
+        if limited and report.settled:
+            # A source charges a cable at its compliance and leaves it; one that stays there marks what is read.
+            self._look(limited)
+            if _limited(limited) != limited:
+                report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin)
+        short = ", ".join(f"{drive.channel.name!r} ({drive.plan.compliance:g} A)" for drive in _limited(drives))
+        self._limited = bool(short)
+        if short:
+            self._warn(f"at compliance, so that the value is not reached: {short}; readings are marked as overload")
         if report.settled and len(replicas) == 1:
-            self._learn_noise(flat)
+            self._noise.learn(flat)
         return report
-
-    def _learn_noise(self, flat: Sequence[FloatArray]) -> None:
-        variance = np.var(flat, axis=0, ddof=1)
-        old = self._pooled_variance
-        self._pooled_variance = np.where(np.isfinite(old), old + 0.05 * (variance - old), variance)
 
     def _reader(self, replicas: tuple[int, ...]) -> Reader:
         reader = self._readers.get(replicas)
@@ -307,27 +309,22 @@ class InstrumentBackend(Backend):
     def _read(self, samples: int) -> Reading:
         """Standard error from the spread of the samples; of a single one, from the flat windows seen while settling."""
         values, overload = self._reader((0,))(samples)
-        if samples > 1:
-            mean = values.mean(axis=0)
-            std = values.std(axis=0, ddof=1) / np.sqrt(samples)
-        else:
-            mean = values[0]
-            std = np.sqrt(self._pooled_variance)
-        return Reading(mean, np.nan_to_num(std), overload.any(axis=0), self._clock.now())
+        mean, std = self._noise.judge(values)
+        return Reading(mean, std, overload.any(axis=0) | self._limited, self._clock.now())
 
     def _measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:
-        if policy.dwell is None or len(stimuli) < 3:
-            return super()._measure(stimuli, policy, samples)
-        sweep = self._list_sweep((0,), [[stimulus] for stimulus in stimuli], policy.dwell)
-        if sweep is not None:
-            return self._sweep(sweep, stimuli, policy, samples)
+        if policy.dwell is not None and len(stimuli) >= 3:
+            sweep = self._list_sweep((0,), [[stimulus] for stimulus in stimuli], policy.dwell)
+            if sweep is not None:
+                return self._sweep(sweep, stimuli, policy, samples)
         rows: list[Reading] = []
         for number, stimulus in enumerate(stimuli):
             self._apply(stimulus)
             self._applied = stimulus
             self.relaxations += 1
-            self._clock.sleep(policy.dwell)
-            if number in (0, len(stimuli) - 1):
+            if policy.dwell is not None:
+                self._clock.sleep(policy.dwell)
+            if policy.dwell is None or number in (0, len(stimuli) - 1):
                 require_settled("stimulus", self._settle(policy), policy, number, len(stimuli))
             reading = self._read(samples)
             self._notify([stimulus], Readings.stack([reading]))
@@ -346,7 +343,7 @@ class InstrumentBackend(Backend):
             acquired = run()
             count = rows.stop - rows.start
             times = begun + (np.arange(count) + 1.0) * (self._clock.now() - begun) / count
-            block = block_of(acquired, samples, times, np.sqrt(self._pooled_variance))
+            block = block_of(acquired, samples, times, self._noise.single)
             self.relaxations += count
             self._applied = stimuli[rows.stop - 1]
             self._notify(stimuli[rows], block)
@@ -396,3 +393,8 @@ class InstrumentBackend(Backend):
             "replicas": {name: dict(paths) for name, paths in self._replicas.items()},
             "ramp_period_s": self._ramp_period,
         }
+
+
+def _limited(drives: Sequence[Drive]) -> list[Drive]:
+    """Voltage sources that are on and at their compliance."""
+    return [drive for drive in drives if drive.output is Output.ON and not drive.is_pressure and not drive.in_limits]

@@ -1,6 +1,6 @@
 """Waiting until outputs are flat, judged by what is read and by nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def until_in_limits(
         elapsed = clock.now() - begin
         if elapsed >= policy.timeout:
             names = ", ".join(repr(name) for name in late)
-            warn(f"not in limits, or at compliance, after {elapsed:g} s: {names}")
+            warn(f"not in limits after {elapsed:g} s: {names}")
             return SettleReport(False, elapsed, np.inf)
         # Asking ever less often costs a tenth of the time at the most.
         clock.sleep(max(policy.window, 0.1 * elapsed))
@@ -48,8 +48,38 @@ def until_flat(
             return SettleReport(False, elapsed, residual), history
 
 
+class Noise:
+    """What one reading of each output is worth: learnt from the steady windows of every settling, pooled."""
+
+    def __init__(self, outputs: int) -> None:
+        self._variance = np.full(outputs, np.nan)
+
+    def learn(self, flat: Sequence[FloatArray]) -> None:
+        """Readings of outputs that were steady, (n_outputs,) each. Slow drift counts as noise: the estimate errs upwards."""
+        variance = np.var(flat, axis=0, ddof=1)
+        old = self._variance
+        self._variance = np.where(np.isfinite(old), old + 0.05 * (variance - old), variance)
+
+    @property
+    def single(self) -> FloatArray:
+        """Standard deviation of one reading, (n_outputs,); 0 before anything was learnt."""
+        return np.asarray(np.nan_to_num(np.sqrt(self._variance)))
+
+    def judge(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and its standard error, (n_outputs,), of values (samples, n_outputs)."""
+        samples = len(values)
+        if samples == 1:
+            return values[0], self.single
+        return values.mean(axis=0), np.nan_to_num(values.std(axis=0, ddof=1) / np.sqrt(samples))
+
+
 def require_settled(what: str, report: SettleReport, policy: SettlePolicy, number: int, total: int) -> None:
     """NotSettledError naming ``what`` (a stimulus, a row) by its number from 0, unless it settled."""
+    if not report.settled and np.isinf(report.residual):
+        raise NotSettledError(
+            f"{what} {number + 1} of {total}: a source was not in its limits after {report.elapsed:g} s; allow a longer "
+            "`settle.timeout`, or look at supplies and leaks"
+        )
     if not report.settled:
         raise NotSettledError(
             f"{what} {number + 1} of {total}: outputs still moved by {report.residual:g} in {policy.window:g} s after "

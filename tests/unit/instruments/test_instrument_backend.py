@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hil.core.clock import SteppedClock
-from hil.core.errors import BackendError, ConfigError, InstrumentError, LimitExceededError
+from hil.core.errors import BackendError, ConfigError, InstrumentError, LimitExceededError, NotSettledError
 from hil.core.safety import EdgeLimit, SafetyEnvelope
 from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState, SettlePolicy, Stimulus
 from instruments import backend as backend_module
@@ -343,15 +343,34 @@ def test_a_safe_level_other_than_zero_is_held(bench: Bench) -> None:
     assert (port.level, port.on) == (0.5, True)
 
 
-def test_compliance_keeps_a_source_out_of_its_limits_and_is_told(bench: Bench) -> None:
+def test_a_source_that_stays_at_its_compliance_marks_everything_that_is_read(bench: Bench) -> None:
     said: list[str] = []
+    port = bench.instruments["smu"].ports["a"]  # type: ignore[attr-defined]
     with two_volts(bench, warn=said.append) as backend:
         backend.apply(Stimulus.of([1.0, 0.0]))
-        bench.instruments["smu"].ports["a"].compliant = False  # type: ignore[attr-defined]
+        port.compliant = False
+        assert backend.settle(POLICY).settled
+        assert backend.read().overload.all()
+        assert "at compliance, so that the value is not reached: 'V1' (1e-05 A)" in said[0]
+        port.compliant = True
+        backend.apply(Stimulus.of([0.9, 0.0]))
+        backend.settle(POLICY)
+        assert not backend.read().overload.any()
+
+
+def test_a_pressure_that_is_not_reached_is_not_settled_and_says_why(bench: Bench) -> None:
+    said: list[str] = []
+    wires = [ControlWire(volt("V1"), "smu.a.volt", 1e-5), ControlWire(pascal("P1"), "pace.a.pressure")]
+    with make(bench, wires, warn=said.append) as backend:
+        backend.apply(Stimulus.of([0.1, 1e5]))
+        bench.instruments["pace"].ports["a"].compliant = False  # type: ignore[attr-defined]
         report = backend.settle(POLICY)
         assert not report.settled
         assert report.elapsed >= POLICY.timeout
-    assert any("at compliance" in text for text in said)
+        assert "not in limits after" in said[0]
+        assert "'P1'" in said[0]
+        with pytest.raises(NotSettledError, match=r"stimulus 1 of 1: a source was not in its limits"):
+            backend.measure([Stimulus.of([0.1, 1.01e5])], POLICY)
 
 
 def test_the_dead_time_of_a_channel_is_waited_for(bench: Bench) -> None:
