@@ -8,7 +8,7 @@ On the stock QCoDeS driver, with these of its faults repaired: no limits on sour
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from qcodes.instrument_drivers.Keithley._Keithley_2600 import Keithley2600 as StockKeithley2600
 
 from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import SafeAction
 from instruments.base import BenchInstrument
-from instruments.keithley_2600_channel import Keithley2600BChannel
+from instruments.keithley_2600_channel import OFF_HIGH_IMPEDANCE, OFF_ZERO, DigitalLines, Keithley2600BChannel
 from instruments.keithley_2600_routines import listing, measuring
 from instruments.roles import OVERFLOW, Acquired, Condition
+from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
+from instruments.wiring import Setting
 
 IN_COMPLIANCE, OVER_TEMPERATURE = 0x40, 0x02  # bits of a buffered reading's status
 
@@ -30,6 +33,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
 
     link: ClassVar[Link] = Link(identity=r"(?i)KEITHLEY.*MODEL 26\d\d", timeout=5.0)
     simultaneous: ClassVar[bool] = True
+    release_port: ClassVar[int | None] = 5030  # the "dead socket termination" port
     voltage_ranges: ClassVar[tuple[float, ...]]
     current_ranges: ClassVar[tuple[float, ...]]
     compliance_span: ClassVar[tuple[float, float]]
@@ -54,6 +58,19 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
             module = Keithley2600BChannel(self, channel, channel)
             self.add_submodule(channel, module)
             self.channels.append(module)
+        self.add_submodule("digio", DigitalLines(self, "digio"))
+
+    @classmethod
+    def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
+        """Whatever runs is aborted; 0 V and the output off, in the off mode of the bench file; or held at a level that is not 0."""
+        marked = f'print("{port} is", {port}.source.output)'
+        abort = ("abort",)
+        if action is SafeAction.LEVEL and value != 0.0:
+            return SafeCommands((f"{port}.source.levelv={value:.10g}",), marked, f"^{port} is\\t", abort)
+        clamped = action is SafeAction.LEVEL and settings.get("off_mode", "zero") == "zero"
+        mode = OFF_ZERO if clamped else OFF_HIGH_IMPEDANCE
+        off = f"{port}.source.offmode={mode} {port}.source.output=0 {port}.source.levelv=0"
+        return SafeCommands((off,), marked, f"^{port} is\\t0\\.0+e[-+]00", abort)
 
     def connect_message(self, idn_param: str = "IDN", begin_time: float | None = None) -> None:
         """Say nothing: standard output belongs to the user's program."""
@@ -167,22 +184,15 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
     def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
         """Read ``terminals`` (port, ``volt`` | ``curr``), both channels overlapped, as one REAL64 block."""
         name = self._routine("\n".join(measuring(terminals)), "count")
-        return self._reader(terminals, lambda samples: f"{name}({samples})", 0.0)
+        slowest = max(_seconds_per_sample(self, port) for port, _ in terminals)
+        patience = self._session.link.timeout
 
-    def stepped_acquisition(
-        self, ports: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float
-    ) -> Callable[[Sequence[float], int], Acquired]:
-        """Set the levels of ``ports``, wait ``dwell`` s inside the instrument, read ``terminals``: one round trip a point."""
-        levels = [f"level{position}" for position in range(len(ports))]
-        body = [f"{port}.source.levelv = {level}" for port, level in zip(ports, levels, strict=True)]
-        body.append(f"delay({dwell:.9g})")
-        name = self._routine("\n".join(body + measuring(terminals)), ", ".join(["count", *levels]))
+        def read(samples: int) -> Acquired:
+            duration = 2 * samples * slowest
+            timeout = None if duration < 0.5 * patience else patience + 2 * duration
+            return self._acquired(f"{name}({samples})", samples, len(terminals), timeout)
 
-        def step(values: Sequence[float], samples: int) -> Acquired:
-            call = f"{name}({samples},{','.join(f'{value:.10g}' for value in values)})"
-            return self._reader(terminals, lambda _: call, dwell)(samples)
-
-        return step
+        return read
 
     def list_acquisition(
         self, ports: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float
@@ -204,20 +214,6 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
             return self._acquired(call, rows, len(terminals), patience)
 
         return run, seconds
-
-    def _reader(
-        self, terminals: Sequence[tuple[str, str]], call: Callable[[int], str], extra: float
-    ) -> Callable[[int], Acquired]:
-        columns = len(terminals)
-        slowest = max(_seconds_per_sample(self, port) for port, _ in terminals)
-        patience = self._session.link.timeout
-
-        def read(samples: int) -> Acquired:
-            duration = 2 * samples * slowest + extra
-            timeout = None if duration < 0.5 * patience else patience + 2 * duration
-            return self._acquired(call(samples), samples, columns, timeout)
-
-        return read
 
     def _acquired(self, call: str, rows: int, columns: int, timeout: float | None) -> Acquired:
         """Readings and overload flags (rows, columns) that ``call`` prints: readings first, then their statuses."""
