@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from hil.core.errors import ConfigError
+from hil.core.errors import BackendError, ConfigError
 from hil.core.events import Progress, TableRow
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome, Summary
@@ -43,7 +43,7 @@ class Settings(Protocol):
     control: Name = "V"
     output: Name = "I"
     delta: Fraction | None = 0.05
-    points: Annotated[int, Field(ge=5, le=10_000)] = 21
+    points: Annotated[int, Field(ge=5, le=10_000)] = 11
     pairs: Annotated[int, Field(ge=1, le=10_000)] = 50
     repeats: Annotated[int, Field(ge=2, le=100)] = 2
 
@@ -141,6 +141,11 @@ def run(settings: Settings, lab: Lab) -> Summary:
                 if name == "curve":
                     times = np.full(len(voltages), (begun + ended) / 2)  # up and down branch: every point on the average
                 found[name].readings_per_point = meter.readings_per_point or 2 * settings.samples
+                if not np.all(np.isfinite(readings.slope)):
+                    raise BackendError(
+                        f"{name}: a reading at {voltages[~np.isfinite(readings.slope)][0]:g} V was in overload or in compliance; "
+                        f"choose a larger range for output {settings.output!r}, or a larger compliance"
+                    )
                 measured.append(readings.slope)
                 reference.append(table.slope(voltages) * gain.at(times))
             found[name].measured.append(np.array(measured))
@@ -285,5 +290,6 @@ def _keep(
 ) -> None:
     mean, expected = np.mean(measured, axis=0), np.mean(reference, axis=0)
     for voltage, one, other in zip(voltages, mean, expected, strict=True):
-        row = {"method": name, "pair": specimen, "voltage": float(voltage), "slope": float(one), "reference": float(other)}
+        row: dict[str, float | int | str] = {"method": name, "pair": specimen, "voltage": float(voltage)}
+        row |= {"slope": float(one), "reference": float(other)}
         lab.events.emit(TableRow("slopes", row))
