@@ -1,5 +1,6 @@
 """ngspice as a peer: runs a deck in batch mode and reads its binary results."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -39,6 +40,8 @@ def run(deck: str, *, timeout: float = 600.0) -> Mapping[str, FloatArray]:
                 timeout=timeout,
                 check=False,
                 cwd=folder,
+                # no start-up file of the user may change tolerances; and ngspice wants some home to exist
+                env={**os.environ, "HOME": folder},
             )
         except subprocess.TimeoutExpired:
             raise BackendError(f"ngspice was not done after {timeout:g} s") from None
