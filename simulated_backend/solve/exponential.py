@@ -137,7 +137,8 @@ def relax(
 
     ``g`` (n_edges,) and ``voltage`` (n_nodes,) are start and end. ``tolerance`` (V): bound of the distance between the
     first- and the second-order solution of one step; the result is the second. ``fixed``: every step is ``step`` long (or
-    shorter, to end on a sample); ``order`` 1 keeps the predictor;
+    shorter, to end on a sample); ``order`` 1 keeps the predictor, 0 is the explicit
+    Euler step of the network papers;
     no step exceeds ``largest`` (s). Returns (status, next step, steps taken).
     """
     n_nodes, m = integers[0], integers[2]
@@ -168,7 +169,7 @@ def relax(
                     e_full = -math.expm1(-x)
                     # 1 − (1 − e^{−x})/x loses digits for short steps, where its series is used.
                     e_line = 1.0 - e_full / x if x > 1e-3 else x * (0.5 - x * (1.0 / 6.0 - x / 24.0))
-                guess[e] = g[e] + e_full * (aim[e] - g[e])
+                guess[e] = g[e] + (e_full if order > 0 else h / tau[e]) * (aim[e] - g[e])
             for i in range(n_nodes):
                 begun[i] = voltage[i]
                 ahead[i] = voltage[i] + h * trend[i]

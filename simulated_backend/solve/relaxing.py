@@ -87,8 +87,14 @@ class RelaxingNetwork:
         *,
         step: float | None = None,
         order: int = 2,
+        inner: float | None = None,
     ) -> Course:
-        """Integrate over the segments. ``step`` (s) fixes the step, for tests of the order; else it is controlled."""
+        """Integrate over the segments. ``step`` (s) fixes the step; else it is controlled by ``tolerance`` (V).
+
+        ``order`` 1 is the exponential Euler step, 0 the
+        explicit one of the network papers. ``inner``: imbalance that the iterative linear solver may leave,
+        relative to the sources (default 2e-6, and 1e-12 at a fixed step, so that the order shows).
+        """
         g = self.conductances(state)
         n_nodes = self.network.n_nodes
         voltage = np.zeros(n_nodes)
@@ -125,7 +131,7 @@ class RelaxingNetwork:
                     step is not None,
                     order,
                     largest,
-                    _INNER if step is None else exact,
+                    inner if inner is not None else (_INNER if step is None else exact),
                     _INNER_LIMIT,
                 )
                 taken += steps
