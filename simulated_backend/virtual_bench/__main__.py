@@ -9,6 +9,7 @@ from typing import Any
 from hil.core.errors import HilError
 from simulated_backend.description import rebuild
 from simulated_backend.virtual_bench.bench import Bench
+from simulated_backend.virtual_bench.faults import Order
 from simulated_backend.virtual_bench.plan import BenchPlan
 
 
@@ -19,6 +20,11 @@ def answer(bench: Bench, question: Mapping[str, Any]) -> object:
     if verb == "inject":  # an instrument's own lock comes before the plant's
         _inject(bench, question)
         return None
+    if verb == "renew":
+        bench.renew()
+        return None
+    if verb == "happened":
+        return {name: list(line.faults.happened) for name, line in bench.lines.items()}
     plain: dict[object, Callable[[], object]] = {
         "now": plant.clock.now,
         "voltages": plant.node_voltages,
@@ -42,15 +48,10 @@ def answer(bench: Bench, question: Mapping[str, Any]) -> object:
 
 
 def _inject(bench: Bench, question: Mapping[str, Any]) -> None:
-    name, fault = str(question["instrument"]), str(question["fault"])
-    if name not in bench.lines:
-        raise ValueError(f"there is no instrument {name!r} on the virtual bench; instruments: {', '.join(bench.lines)}")
-    if fault == "drop":
-        bench.listeners[name].drop()
-        return
-    bench.lines[name].inject(fault, float(question["amount"]))
-    if fault == "restart":
-        bench.listeners[name].drop()
+    order = Order(
+        str(question["fault"]), float(question["amount"]), str(question.get("where", "")), int(question.get("after", 0))
+    )
+    bench.inject(str(question["instrument"]), order)
 
 
 def main() -> int:

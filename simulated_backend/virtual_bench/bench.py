@@ -1,12 +1,14 @@
 """All instruments of a plan, served around one plant, inside one process."""
 
 from collections.abc import Mapping
+from functools import partial
 from zlib import crc32
 
 import numpy as np
 
 from hil.core.errors import ConfigError
-from simulated_backend.virtual_bench.emulator import create, transport_of
+from simulated_backend.virtual_bench.emulator import Emulator, create, transport_of
+from simulated_backend.virtual_bench.faults import FAULTS, PLANT_FAULTS, Order
 from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.server import Line, Listener, SerialListener, SocketListener
@@ -30,9 +32,11 @@ class Bench:
             self.plant.node_voltages()  # finds out now whether the network can be solved
         try:
             for instrument in plan.instruments:
-                line = Line(emulators[instrument.name], self.plant.lock, self.traffic)
+                emulator = emulators[instrument.name]
+                line = Line(emulator, self.plant.lock, self.traffic, partial(self._act, emulator))
                 self.lines[instrument.name] = line
                 self.listeners[instrument.name] = _listener(instrument, line)
+                line.drop = self.listeners[instrument.name].drop
         except ConfigError:
             self.stop()
             raise
@@ -46,6 +50,42 @@ class Bench:
         """Serve all instruments."""
         for listener in self.listeners.values():
             listener.start()
+
+    def inject(self, instrument: str, order: Order) -> None:
+        """Put a fault on an instrument, or on the plant when that instrument is spoken to. ValueError where it cannot be."""
+        if instrument not in self.lines:
+            raise ValueError(f"there is no instrument {instrument!r} on the virtual bench; instruments: {', '.join(self.lines)}")
+        if order.fault not in FAULTS:
+            raise ValueError(f"there is no fault {order.fault!r}; faults: {', '.join(FAULTS)}")
+        with self.plant.lock:
+            if order.fault in PLANT_FAULTS:
+                self.plant.place(order.fault, order.where)
+            elif order.fault in ("stuck", "drift"):
+                self.plant.output(instrument, order.where)
+        self.lines[instrument].inject(order)
+
+    def _act(self, emulator: Emulator, order: Order) -> None:
+        """Carry out a fault inside an instrument or in the plant; both locks are held."""
+        if order.fault == "error":
+            emulator.complain()
+        elif order.fault in ("overflow", "nan"):
+            emulator.broken.spoil(order.fault, order.amount)
+        elif order.fault in PLANT_FAULTS:
+            self.plant.damage(order.fault, order.where, order.amount)
+        else:
+            self.plant.break_output(emulator.name, order.where, order.fault, order.amount)
+            emulator.redrive()
+
+    def renew(self) -> None:
+        """A new day: every fault mended, every instrument switched off and on, pressures at rest, extremes forgotten."""
+        for line in self.lines.values():
+            line.heal()
+        with self.plant.lock:
+            self.plant.mend()
+            for line in self.lines.values():
+                line.emulator.broken.left = 0
+                line.emulator.power_on()
+            self.plant.forget_extremes()
 
     def stop(self) -> None:
         """Stop serving."""

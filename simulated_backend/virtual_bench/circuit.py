@@ -77,6 +77,10 @@ class Circuit:
         self.mean_voltage = self.voltage
         self.mean_clamp_current = self.clamp_current
         self.started = False
+        self.broken: dict[int, float] = {}
+        """Edges that are resistors instead of devices: position -> S (0: open)."""
+        self.leaks: dict[int, float] = {}
+        """Nodes with a leak to low: position -> S."""
 
     # Edges ---------------------------------------------------------------------------------------------------------
 
@@ -106,6 +110,9 @@ class Circuit:
                 g = law.conductance(p, drive, memory.new_state) + np.mean(1.0 - share, axis=0) * memory.following
             current[memory.edges] = i * memory.parallel
             slope[memory.edges] = g * memory.parallel
+        for edge, conductance in self.broken.items():
+            current[edge] = conductance * (voltage[self.network.base[edge]] - voltage[self.network.tip[edge]])
+            slope[edge] = conductance
         return current, slope
 
     def _outflow(self, current: FloatArray) -> FloatArray:
@@ -143,6 +150,8 @@ class Circuit:
                     injected[node] += level / resistance
             else:
                 injected[node] += terminal.as_current()
+        for leaking, conductance in self.leaks.items():
+            shunt[leaking] += conductance
         self._shunt, self._injected, self._clamp = shunt, injected, clamp
         self._free = np.array([i for i in range(self._n) if i not in clamp], dtype=np.intp)
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from hil.core.errors import ConfigError
+from simulated_backend.virtual_bench.faults import Readings
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.ports import PlantView
 
@@ -33,6 +34,7 @@ class Emulator(ABC):
         self.plant = plant
         self.options = options
         self.rng = rng
+        self.broken = Readings()
 
     @abstractmethod
     def power_on(self) -> None:
@@ -61,6 +63,13 @@ class Emulator(ABC):
 
     def hang_up(self) -> None:  # noqa: B027 - most instruments do nothing when a client leaves
         """A client has closed its connection."""
+
+    def complain(self) -> None:
+        """Put an entry into the error queue that no message caused. ValueError where there is no queue."""
+        raise ValueError(f"{self.name!r} has no error queue")
+
+    def redrive(self) -> None:  # noqa: B027 - only instruments with electrical sources have something to do
+        """An output stage has broken or has been mended: let the outputs follow."""
 
     def number(self, option: str) -> float:
         """A numeric option; ConfigError if it is not a number."""

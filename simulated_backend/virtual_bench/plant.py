@@ -17,6 +17,7 @@ from simulated_backend.imperfections import Imperfections
 from simulated_backend.network import Network
 from simulated_backend.virtual_bench.circuit import SHORTEST, Circuit
 from simulated_backend.virtual_bench.clock import RealTime, SteppedTime
+from simulated_backend.virtual_bench.faults import OutputStage
 from simulated_backend.virtual_bench.plan import BenchPlan
 from simulated_backend.virtual_bench.pneumatics import Outlet
 from simulated_backend.virtual_bench.ports import ElectricalPort, Sample
@@ -229,6 +230,64 @@ class Plant:
             "voltage_difference": dict(zip(edges, pairs[2 * n : 2 * n + m], strict=True)),
             "pressure_difference": dict(zip(edges, pairs[2 * n + m :], strict=True)),
         }
+
+    def forget_extremes(self) -> None:
+        """Smallest and largest values are counted from now on."""
+        self._lowest.fill(inf)
+        self._highest.fill(-inf)
+        self._dirty = True
+
+    # Faults --------------------------------------------------------------------------------------------------------
+
+    def place(self, fault: str, where: str) -> int:
+        """Position of the edge (open, short) or the node (leak) ``where``; ValueError if there is none."""
+        known = list(self.network.node_index) if fault == "leak" else list(self.network.edge_names)
+        if where not in known:
+            raise ValueError(f"the plant has no {'node' if fault == 'leak' else 'edge'} {where!r}: {', '.join(known)}")
+        return known.index(where)
+
+    def output(self, instrument: str, port: str) -> Terminal | Outlet:
+        """The terminal or outlet ``port``; ValueError if there is none."""
+        found: Terminal | Outlet | None = self._terminals.get((instrument, port)) or self._outlets.get((instrument, port))
+        if found is None:
+            raise ValueError(f"{instrument!r} has no output {port!r}")
+        return found
+
+    def damage(self, fault: str, where: str, ohm: float) -> None:
+        """Break a device (open), make it a resistor (short), or give a node a leak to low."""
+        self.clock.catch_up()
+        circuit = self._ready()
+        into = circuit.leaks if fault == "leak" else circuit.broken
+        into[self.place(fault, where)] = 0.0 if fault == "open" else 1.0 / ohm
+        self._dirty = True
+
+    def break_output(self, instrument: str, port: str, fault: str, amount: float) -> None:
+        """Freeze an output at its present level (stuck), or let it deliver ``amount`` more (drift)."""
+        output = self.output(instrument, port)
+        self.clock.catch_up()
+        if isinstance(output, Outlet):
+            now = output.true if output.target is None else output.target
+        else:
+            now = getattr(output.source, "level", 0.0)
+        if fault == "stuck":
+            output.stage.frozen = now
+        else:
+            output.stage.drift = amount
+        if isinstance(output, Outlet):
+            output.divert(output.stage.delivered(now))
+
+    def mend(self) -> None:
+        """Undo every ``damage`` and ``break_output``, and let all pressures rest at the atmosphere."""
+        self.clock.catch_up()
+        circuit = self._ready()
+        circuit.broken.clear()
+        circuit.leaks.clear()
+        for terminal in self._terminals.values():
+            terminal.stage = OutputStage()
+        for outlet in self._outlets.values():
+            outlet.renew()
+        self._circuit = None
+        self._dirty = True
 
     def _mark(self, circuit: Circuit) -> None:
         v, p, base, tip = circuit.voltage, circuit.pressure, self.network.base, self.network.tip

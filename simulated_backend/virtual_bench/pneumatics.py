@@ -6,6 +6,8 @@ from math import exp, inf
 
 import numpy as np
 
+from simulated_backend.virtual_bench.faults import OutputStage
+
 AT_REST = 1e-4
 """Pa: closer than this to its target (a millionth of a millibar) a pressure counts as arrived."""
 TICKS_PER_CORRELATION = 4
@@ -38,6 +40,7 @@ class Outlet:
         self.true = pressure
         self.target: float | None = None
         self.slew = inf
+        self.stage = OutputStage()
         self._ramp = pressure
         self._shut = True
         self._atmosphere = atmosphere
@@ -55,7 +58,7 @@ class Outlet:
         self._arrive()
         if self._shut or self.target is None:
             self._ramp = self.true
-        self.target, self.slew, self._shut = pascal, slew, False
+        self.target, self.slew, self._shut = pascal if pascal is None else self.stage.delivered(pascal), slew, False
 
     def hold(self) -> None:
         """Shut the valves: the pressure stays where it is."""
@@ -74,6 +77,19 @@ class Outlet:
         """True pressure now, Pa."""
         self._arrive()
         return self.true
+
+    def divert(self, pascal: float) -> None:
+        """The controller of a broken stage goes elsewhere, while it controls."""
+        if not self._shut and self.target is not None:
+            self._arrive()
+            self.target = pascal
+
+    def renew(self) -> None:
+        """Atmospheric pressure, valves shut, in order."""
+        self._arrive()
+        self.stage = OutputStage()
+        self.true = self._ramp = self._atmosphere
+        self.target, self.slew, self._shut = None, inf, True
 
     @property
     def state(self) -> str:

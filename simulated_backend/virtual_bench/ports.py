@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple, Protocol
 
+from simulated_backend.virtual_bench.faults import OutputStage
+
 
 @dataclass(frozen=True, slots=True)
 class Open:
@@ -47,6 +49,9 @@ class Sample(NamedTuple):
 
 class ElectricalPort(Protocol):
     """One terminal (against the bench's common low). Unwired terminals exist too: nothing is connected to them."""
+
+    stage: OutputStage
+    """What a source's last stage makes of a level, while its output is on."""
 
     @property
     def wired(self) -> bool:

@@ -75,10 +75,21 @@ class SideDoor:
         """Exchange the devices for those of ``network`` (a description); ValueError unless nodes and edges are the same."""
         self._bench.ask("mount", network=network)
 
-    def inject(self, instrument: str, fault: str, amount: float = 1.0) -> None:
-        """Put a fault on an instrument: ``drop`` its links, ``restart`` it, ``delay`` its next reply by ``amount`` s, or
-        replace its next ``amount`` replies by ``silence`` or ``garbage``."""
-        self._bench.ask("inject", instrument=instrument, fault=fault, amount=amount)
+    def inject(self, instrument: str, fault: str, amount: float = 1.0, *, where: str = "", after: int = 0) -> None:
+        """Put a fault on an instrument or on the plant: see ``faults.FAULTS`` and what is said of them there.
+
+        ``where``: the output, the edge or the node. ``after``: it acts when the instrument gets its n-th message from now
+        (0: at once). ValueError for what does not exist.
+        """
+        self._bench.ask("inject", instrument=instrument, fault=fault, amount=amount, where=where, after=after)
+
+    def happened(self) -> dict[str, list[str]]:
+        """Faults that have acted since the last ``renew``, by instrument."""
+        return dict(self._bench.ask("happened"))
+
+    def renew(self) -> None:
+        """Mend everything, switch every instrument off and on, put pressures to rest, forget the extremes."""
+        self._bench.ask("renew")
 
 
 class VirtualBench:

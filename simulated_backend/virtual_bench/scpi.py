@@ -276,6 +276,10 @@ class ScpiEmulator(Emulator):
         else:
             self.errors[-1] = (-350, STANDARD_ERRORS[-350])
 
+    def complain(self) -> None:
+        """Queue a settings conflict, as if somebody had pressed the wrong key."""
+        self.report(-221, STANDARD_ERRORS[-221])
+
     def next_error(self) -> tuple[int, str]:
         """The oldest error, taken out of the queue; (0, No error) when there is none."""
         return self.errors.popleft() if self.errors else (0, STANDARD_ERRORS[0])

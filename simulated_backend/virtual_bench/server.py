@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from hil.core.errors import ConfigError
 from simulated_backend.virtual_bench.emulator import Emulator
+from simulated_backend.virtual_bench.faults import LineFaults, Order
 from simulated_backend.virtual_bench.traffic import Link, Traffic
 
 HOST = "127.0.0.1"
@@ -23,26 +24,37 @@ _CHUNK = 65_536
 class Line:
     """What travels between clients and one emulator, with the faults that were put on it. All use of it is under a lock."""
 
-    def __init__(self, emulator: Emulator, plant_lock: threading.Lock, traffic: Traffic) -> None:
+    def __init__(self, emulator: Emulator, plant_lock: threading.Lock, traffic: Traffic, act: Callable[[Order], None]) -> None:
         self.emulator = emulator
         self.traffic = traffic
+        self.faults = LineFaults(act)
+        self.drop: Callable[[], None] = lambda: None
         self._plant_lock = plant_lock
         self._own_lock = threading.Lock()
-        self._faults: dict[str, float] = {}
+        self._dead: set[int] = set()
 
-    def inject(self, fault: str, amount: float) -> None:
-        """Faults of the next ``amount`` replies (silence, garbage), or of ``amount`` seconds of delay for one reply.
+    def inject(self, order: Order) -> None:
+        """Put a fault on the line, now or when its messages have come; see ``faults``."""
+        with self._own_lock:
+            if order.after > 0:
+                self.faults.waiting.append(order)
+                return
+        if order.fault in ("drop", "restart"):
+            if order.fault == "restart":
+                with self._own_lock, self._plant_lock:
+                    self.emulator.power_on()
+            with self._own_lock:
+                self.faults.happened.append(order.fault)
+            self.drop()
+            return
+        with self._own_lock, self._plant_lock:
+            self.faults.begin(order)
 
-        ``silence``: the reply never comes; ``garbage``: bytes that mean nothing come instead; ``delay``: it comes late;
-        ``restart``: the instrument is switched off and on. ValueError for anything else.
-        """
-        if fault == "restart":
-            with self._own_lock, self._plant_lock:
-                self.emulator.power_on()
-        elif fault in ("silence", "garbage", "delay"):
-            self._faults[fault] = amount
-        else:
-            raise ValueError(f"there is no fault {fault!r}; faults: silence, garbage, delay, restart, drop")
+    def heal(self) -> None:
+        """No faults any more."""
+        with self._own_lock:
+            self.faults.heal()
+            self._dead.clear()
 
     def obey(self, link: Link, buffer: bytearray, send: Callable[[bytes], None], wait: Callable[[float], None]) -> None:
         """Take the complete messages off ``buffer``, obey them in order and send the replies."""
@@ -50,26 +62,45 @@ class Line:
             if self.emulator.asks(message):
                 self.traffic.stand_back(link)
             with self._own_lock, self._plant_lock:
-                reply = self.emulator.receive(message)
+                reply, cut = self._obeyed(link, message)
+            if cut:
+                self.drop()
             if reply is None:
                 continue
             link.busy = False
-            if self._faults:
+            if self.faults.lasting:
                 reply = self._spoil(reply, wait)
             if reply:
                 send(reply)
             link.busy = True
         link.busy = False
 
+    def _obeyed(self, link: Link, message: bytes) -> tuple[bytes | None, bool]:
+        """The reply (None: there is none, or it is lost), and whether all links end here."""
+        for order in self.faults.due():
+            if order.fault == "restart":
+                self.faults.happened.append("restart")
+                self.emulator.power_on()
+                return None, True
+            if order.fault == "drop":
+                self.faults.happened.append("drop")
+                if order.amount > 0:
+                    self.emulator.receive(message)
+                return None, True
+            self.faults.begin(order)
+        if link.number not in self._dead and self.faults.take("half_open"):
+            self._dead.add(link.number)
+        if link.number in self._dead:
+            return None, False
+        return self.emulator.receive(message), False
+
     def _spoil(self, reply: bytes, wait: Callable[[float], None]) -> bytes:
-        if "delay" in self._faults:
-            wait(self._faults.pop("delay"))
-        for fault in ("silence", "garbage"):
-            left = self._faults.get(fault, 0.0)
-            if left > 0.0:
-                self._faults[fault] = left - 1.0
-                return b"" if fault == "silence" else b"\x15\xff#?" + reply[-1:]
-        return reply
+        delay = self.faults.lasting.pop("delay", 0.0)
+        if delay > 0.0:
+            wait(delay)
+        if self.faults.take("silence"):
+            return b""
+        return b"\x15\xff#?" + reply[-1:] if self.faults.take("garbage") else reply
 
     def hang_up(self) -> None:
         """A client has left."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from math import inf
 
+from simulated_backend.virtual_bench.faults import OutputStage
 from simulated_backend.virtual_bench.ports import CurrentSource, Open, Source, VoltageSource
 
 CONTACT = 1e-3
@@ -15,7 +16,7 @@ class Terminal:
     ``limit``: 0 while the source holds its level, +1 or -1 while it is held at that side of its limit.
     """
 
-    __slots__ = ("_arrive", "_changed", "bias", "conductance", "instrument", "limit", "node", "port", "source")
+    __slots__ = ("_arrive", "_changed", "bias", "conductance", "instrument", "limit", "node", "port", "source", "stage")
 
     def __init__(
         self, instrument: str, port: str, node: int | None, arrive: Callable[[], None], changed: Callable[[], None]
@@ -27,6 +28,7 @@ class Terminal:
         self.conductance = 0.0
         self.bias = 0.0
         self.limit = 0
+        self.stage = OutputStage()
         self._arrive = arrive
         self._changed = changed
 

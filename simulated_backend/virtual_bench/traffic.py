@@ -18,9 +18,10 @@ LONGEST = 10.0
 class Link:
     """What is known of one link: ``busy`` while a message is obeyed, ``waiting`` while a question stands back for others."""
 
-    __slots__ = ("busy", "fd", "lazy", "waiting")
+    __slots__ = ("busy", "fd", "lazy", "number", "waiting")
 
-    def __init__(self, fd: int, lazy: bool) -> None:
+    def __init__(self, fd: int, lazy: bool, number: int) -> None:
+        self.number = number
         self.fd = fd
         self.lazy = lazy
         self.busy = False
@@ -33,13 +34,15 @@ class Traffic:
     def __init__(self, ordered: bool) -> None:
         self.ordered = ordered
         self._links: tuple[Link, ...] = ()
+        self._joined = 0
         self._lock = threading.Lock()
         self._pause = threading.Event()
 
     def join(self, fd: int, lazy: bool = False) -> Link:
         """A new link. ``lazy``: what was written arrives a little later (pseudo-terminals)."""
-        link = Link(fd, lazy)
         with self._lock:
+            self._joined += 1
+            link = Link(fd, lazy, self._joined)
             self._links = (*self._links, link)
         return link
 

@@ -134,6 +134,8 @@ class TspInterpreter:
                 self._recording = (words[1] if len(words) > 1 else "", words[0] == "loadandrunscript", [])
             elif text.lstrip().startswith("*"):
                 self._common_commands(text)
+            elif words == ["abort"]:  # a word of its own: it stops scripts, so it is no script
+                self.execute("abort()")
             else:
                 self.execute(text)
         if self.show_errors:

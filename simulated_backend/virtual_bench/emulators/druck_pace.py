@@ -259,7 +259,7 @@ class DruckPACE6000(ScpiEmulator):
             return self.plant.atmosphere + barometer
         true = module.port.pressure() - self._reference(selected)
         noise = 0.0 if self.plant.ideal else SENSOR_NOISE * module.full_scale * float(self.rng.standard_normal())
-        return true * (1.0 + relative) + offset + (barometer if selected.endswith("a") else 0.0) + noise
+        return self.broken.shown(true * (1.0 + relative) + offset + (barometer if selected.endswith("a") else 0.0) + noise)
 
     def _in_limits_shown(self, module: _Module) -> str:
         controlled = self._reading(module, module.controlled)

@@ -1,7 +1,7 @@
 """Keithley Series 2600B source-measure units, written from the reference manual (2600BS-901-01) and the data sheets.
 
-Not imitated: TSP-Link, digital I/O, contact check, calibration, power limits, sink mode, the speed of single commands,
-autozero time, self-heating, front-panel input. Overlapped work has ended when the message that started it has.
+Not imitated: TSP-Link, triggers on digital I/O, contact check, calibration, power limits, sink mode, the speed of single
+commands, autozero time, self-heating, front-panel input. Overlapped work has ended when the message that started it has.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,6 +32,7 @@ def _options(model: str) -> Mapping[str, object]:
         "line_frequency": 50.0,
         "interlock": False,
         "lead_resistance": 0.0,
+        "digital_low": 0,
         "instruction_limit": 50_000_000,
     }
 
@@ -39,7 +40,8 @@ def _options(model: str) -> Mapping[str, object]:
 class Keithley2600(Emulator):
     """One instrument with the channels of its model.
 
-    Options: ``line_frequency`` (Hz), ``interlock`` (the 200 V range may be used), ``lead_resistance`` (ohm for each of
+    Options: ``line_frequency`` (Hz), ``interlock`` (the 200 V range may be used), ``digital_low`` (digital lines that are
+    pulled down from outside, as a sum of bits), ``lead_resistance`` (ohm for each of
     the two leads, seen in 2-wire operation), ``instruction_limit`` (Lua instructions a message may take).
     """
 
@@ -85,7 +87,10 @@ class Keithley2600(Emulator):
             )
             for index, name in enumerate(self._channel_names)
         }
+        for channel in self.channels.values():
+            channel.meter.shown = self.broken.shown
         self._display = {"screen": 2, "locallockout": 0}
+        self._pulled_low = 0
         self._text = ""
         self.tsp.install(self._tables())
         self.tsp.run_factory_script(FACTORY_SCRIPTS)
@@ -98,6 +103,15 @@ class Keithley2600(Emulator):
         if self.schedule.busy:
             self.schedule.finish_all()
         return reply
+
+    def complain(self) -> None:
+        """Queue a settings conflict, as if somebody had pressed the wrong key."""
+        self.errors.add(-221)
+
+    def redrive(self) -> None:
+        """Drive every terminal as its output stage is now."""
+        for channel in self.channels.values():
+            channel.source.drive()
 
     def hang_up(self) -> None:
         """A half-sent script ends with its connection; outputs stay as they are."""
@@ -233,12 +247,31 @@ class Keithley2600(Emulator):
         timer.child("measure").functions["t"] = lambda *_: self.plant.clock.now() - self._timer_start
         root.children["status"] = self._status_table()
         root.children["trigger"] = self.bus.namespace(self.errors)
+        self._digital_table(root.child("digio"))
         self._node_table(root.child("localnode"))
         self._display_table(root.child("display"))
         beeper = root.child("beeper")
         self._setting(beeper, "enable", {"enable": 1})
         beeper.functions["beep"] = lambda *_: None
         return root
+
+    def _digital_table(self, space: Namespace) -> None:
+        """Lines 1 to 14: pulled up inside; what is written here or connected outside (option ``digital_low``) pulls down."""
+        outside = int(self.number("digital_low"))
+
+        def read(line: object = None, *_: object) -> int | None:
+            checked = as_number(line, self.errors, 1, 14)
+            return None if checked is None else 1 - (((outside | self._pulled_low) >> (int(checked) - 1)) & 1)
+
+        def write(line: object = None, data: object = None, *_: object) -> None:
+            checked, level = as_number(line, self.errors, 1, 14), as_number(data, self.errors, 0, 1)
+            if checked is not None and level is not None:
+                bit = 1 << (int(checked) - 1)
+                self._pulled_low = self._pulled_low & ~bit if level else self._pulled_low | bit
+
+        space.functions["readbit"] = read
+        space.functions["writebit"] = write
+        space.functions["readport"] = lambda *_: 0x3FFF & ~(outside | self._pulled_low)
 
     def _node_table(self, space: Namespace) -> None:
         space.constants.update(model=self.model, serialno=self.serial, revision=FIRMWARE, PROMPTS_ENABLE=1, ENABLE=1, DISABLE=0)

@@ -1,7 +1,7 @@
 """The measuring half of one 2600B channel: ranges, integration, filter, rel, accuracy, noise, buffers, compliance."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import copysign
 from statistics import median
 
@@ -38,6 +38,7 @@ class MeterHalf:
         self._plant = plant
         self._errors = errors
         self._rng = rng
+        self.shown: Callable[[float], float] = float
         family = source.family
         self._lines = {VOLTS: family.volts, AMPERES: family.amperes}
         self._error_terms = {
@@ -196,7 +197,7 @@ class MeterHalf:
         if abs(value) > line.full_scale * (OVERRANGE + 0.01):
             self.overflowed = True
             return copysign(OVERFLOW, value)
-        return round(value / line.display) * line.display
+        return self.shown(round(value / line.display) * line.display)
 
     def status_bits(self, quantity: str) -> int:
         """The buffer status of a reading made now."""

@@ -293,7 +293,7 @@ class SourceHalf:
             other = 1 - self.func
             limit = self._actual_limit(other, self.limits[other] if self._stepped is None else self._stepped[1])
             if self.func == VOLTS:
-                return VoltageSource(self._actual(VOLTS, self.level), limit, self.output_resistance)
+                return VoltageSource(self.port.stage.delivered(self._actual(VOLTS, self.level)), limit, self.output_resistance)
             return CurrentSource(self._actual(AMPERES, self.level), limit)
         if self.offmode == OFF_ZERO:
             limit = self.limits[AMPERES]

@@ -313,6 +313,7 @@ class Keithley6517B(ScpiEmulator):
             value, status = 9.91e37, "Z"
         elif isinf(value) or (sample.limited and not volts):
             value, status = (9.9e37 if value > 0 else -9.9e37), "O"
+        value = self.broken.shown(value)
         unit = "VDC" if volts else "ADC"
         sent = self._string(value, status, unit, self._elements)
         stored = [name for name in self._elements if name not in DEFAULT_STORED or name in self._stored]

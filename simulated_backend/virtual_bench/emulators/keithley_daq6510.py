@@ -266,7 +266,7 @@ class KeithleyDAQ6510(ScpiEmulator):
         value = self._converter.read(true, settings.position, _noise(settings.nplc))
         if isinf(value):
             value = 9.9e37 if value > 0 else -9.9e37
-        return ReadingRecord(value, where, started, 0 if self._rear else 8)
+        return ReadingRecord(self.broken.shown(value), where, started, 0 if self._rear else 8)
 
     def _autorange(self, where: int, port: ElectricalPort) -> _Settings:
         """Step to the range that fits; changing it may change the input resistance, and with it the voltage."""

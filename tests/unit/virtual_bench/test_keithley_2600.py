@@ -9,6 +9,7 @@ import pytest
 
 from simulated_backend.virtual_bench.emulators.keithley_2600 import Keithley2600
 from simulated_backend.virtual_bench.emulators.keithley_2600_datasheet import MODELS, derating, range_for
+from simulated_backend.virtual_bench.faults import OutputStage
 from simulated_backend.virtual_bench.ports import CurrentSource, ElectricalPort, Open, Sample, Source, VoltageSource
 
 
@@ -31,6 +32,7 @@ class Resistor:
         self.source: Source = Open()
         self.load = (inf, 0.0)
         self.ohm = 1000.0
+        self.stage = OutputStage()
 
     def set_source(self, source: Source) -> None:
         self.source = source

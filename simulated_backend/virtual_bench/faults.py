@@ -1,0 +1,104 @@
+"""What can go wrong on a bench, and where it is put on: a line, an instrument's insides, or the plant.
+
+A fault acts at once, or when the instrument is about to get its n-th message from now (``after``): only so can it strike
+between two words of one exchange. Nothing here touches the program under test.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import nan
+
+LINE_FAULTS = ("silence", "garbage", "delay", "half_open", "drop", "restart")
+"""silence: the next ``amount`` replies never come. garbage: bytes that mean nothing come instead. delay: one reply comes
+``amount`` s late. half_open: this link and the ``amount - 1`` links after it accept everything and answer nothing. drop: every
+link is closed, the message of that moment is obeyed (amount 1, its reply is lost) or not (amount 0). restart: the
+instrument is switched off and on, with its default settings."""
+INSTRUMENT_FAULTS = ("error", "overflow", "nan", "stuck", "drift")
+"""error: an entry in the error queue. overflow, nan: the next ``amount`` readings are 9.91E37 or not a number. stuck: the
+output ``where`` keeps its present level while it is on. drift: it delivers ``amount`` (V or Pa) more than it should."""
+PLANT_FAULTS = ("open", "short", "leak")
+"""open, short: the device ``where`` (an edge) breaks, or becomes a resistor of ``amount`` ohm. leak: the same from the node
+``where`` to low."""
+FAULTS = (*LINE_FAULTS, *INSTRUMENT_FAULTS, *PLANT_FAULTS)
+NOT_A_NUMBER = 9.91e37
+
+
+@dataclass(slots=True)
+class Order:
+    """One fault that was asked for; it acts when ``after`` more messages have come (0: with the next one)."""
+
+    fault: str
+    amount: float
+    where: str
+    after: int
+
+
+@dataclass(slots=True)
+class LineFaults:
+    """Faults that wait or act on one line. ``act``: puts a fault of an instrument or of the plant into effect."""
+
+    act: Callable[[Order], None]
+    waiting: list[Order] = field(default_factory=list)
+    lasting: dict[str, float] = field(default_factory=dict)
+    happened: list[str] = field(default_factory=list)
+
+    def due(self) -> Iterator[Order]:
+        """Count one message; the orders that act with it."""
+        for order in tuple(self.waiting):
+            order.after -= 1
+            if order.after <= 0:
+                self.waiting.remove(order)
+                yield order
+
+    def begin(self, order: Order) -> None:
+        """``order`` acts from now on."""
+        self.happened.append(order.fault)
+        if order.fault in ("silence", "garbage", "delay", "half_open"):
+            self.lasting[order.fault] = order.amount
+        else:
+            self.act(order)
+
+    def take(self, fault: str) -> bool:
+        """Whether ``fault`` spoils the present reply; one of its replies is used up."""
+        left = self.lasting.get(fault, 0.0)
+        if left <= 0.0:
+            return False
+        self.lasting[fault] = left - 1.0
+        return True
+
+    def heal(self) -> None:
+        """Forget everything."""
+        self.waiting.clear()
+        self.lasting.clear()
+        self.happened.clear()
+
+
+@dataclass(slots=True)
+class Readings:
+    """What a broken converter makes of the next readings of one instrument."""
+
+    left: int = 0
+    value: float = NOT_A_NUMBER
+
+    def spoil(self, fault: str, amount: float) -> None:
+        """The next ``amount`` readings are ``overflow`` or ``nan``."""
+        self.left, self.value = round(amount), nan if fault == "nan" else NOT_A_NUMBER
+
+    def shown(self, value: float) -> float:
+        """``value`` as it is sent."""
+        if self.left > 0:
+            self.left -= 1
+            return self.value
+        return value
+
+
+@dataclass(slots=True)
+class OutputStage:
+    """The last stage of a source: in order, stuck at a level, or off by an amount."""
+
+    frozen: float | None = None
+    drift: float = 0.0
+
+    def delivered(self, level: float) -> float:
+        """What comes out where ``level`` was asked for."""
+        return level + self.drift if self.frozen is None else self.frozen
