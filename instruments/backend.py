@@ -17,21 +17,23 @@ from hil.core.types import (
     Layout,
     Reading,
     Readings,
-    SafeAction,
     SettlePolicy,
     SettleReport,
     Stimulus,
 )
 from instruments.bench_record import bench_record
+from instruments.guard_plan import guard_plan
+from instruments.guard_process import Guard, NoGuard
 from instruments.list_sweep import ListSweep, block_of, joined, list_sweep, swept_values
+from instruments.outputs import Interlocks, PowerMeter, Switchboard
+from instruments.ramp_order import groups_of, ordered_ramp
 from instruments.replica_wiring import check_replicas, paths_of
 from instruments.replicas import measure_list, measure_rows
-from instruments.roles import PressurePort
 from instruments.safe_state import WayHome
 from instruments.settling import Noise, require_settled, until_flat, until_in_limits
 from instruments.station import build_station, check_station, close_station
 from instruments.terminals import Drive, Movers, Output, Reader, Sense, tie_control, tie_output
-from instruments.wiring import ControlWire, InstrumentSpec, OutputWire
+from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire
 
 if TYPE_CHECKING:
     from qcodes.station import Station
@@ -45,7 +47,10 @@ class InstrumentBackend(Backend):
 
     ``replicas``: name -> {control or output name -> parameter path} for identical devices; the plain verbs then use the first.
     ``simultaneous``: pairs of replicas measured at one moment, which both must sit on one instrument that can.
-    ``warn`` receives sentences for the user. Raises ConfigError for whatever can be judged without opening anything.
+    ``warn`` receives sentences for the user. ``guard``: a process, started when the bench opens, that makes everything safe if
+    this one is killed. ``interlocks`` are asked before sourcing and with every reading. ``ramp_order``: names of controls in
+    groups that ramp one after the other, in reverse order down. Raises ConfigError for whatever can be judged without opening
+    anything.
     """
 
     def __init__(
@@ -61,12 +66,15 @@ class InstrumentBackend(Backend):
         simultaneous: Sequence[tuple[str, str]] = (),
         ramp_period: float = RAMP_PERIOD,
         warn: Callable[[str], None] | None = None,
+        guard: Guard | None = None,
+        interlocks: Sequence[InterlockWire] = (),
+        ramp_order: Sequence[Sequence[str]] = (),
     ) -> None:
         self._specs = tuple(instruments)
         self._control_wires = tuple(controls)
         self._output_wires = tuple(outputs)
         self._replicas = {key: dict(paths) for key, paths in (replicas or {}).items()}
-        self._classes = check_station(instruments, controls, outputs)
+        self._classes = check_station(instruments, controls, outputs, interlocks)
         pairs = tuple((one, other) for one, other in simultaneous)
         check_replicas(self._control_wires, self._output_wires, self._replicas, pairs, self._classes)
         capabilities = Capabilities(
@@ -76,7 +84,10 @@ class InstrumentBackend(Backend):
             replicas=tuple(self._replicas),
             simultaneous=pairs,
         )
-        super().__init__(name, capabilities, envelope)
+        super().__init__(name, capabilities, envelope, clock)
+        self._guard = guard or NoGuard()
+        self._interlock_wires = tuple(interlocks)
+        self._order = groups_of(ramp_order, envelope)
         self._clock = clock
         self._warn = warn or (lambda _: None)
         self._ramp_period = ramp_period
@@ -85,7 +96,9 @@ class InstrumentBackend(Backend):
         self._senses: list[list[Sense]] = []
         self._readers: dict[tuple[int, ...], Reader] = {}
         self._movers = Movers()
-        self._way_home = WayHome(envelope, clock, self._movers, ramp_period)
+        self._way_home = WayHome(envelope, clock, self._movers, ramp_period, self._order)
+        self._switchboard = Switchboard((), Interlocks((), {}), self._way_home, self._guard, self._warn)
+        self._power = PowerMeter((), envelope)
         self._meters_ready = False
         self._looked_at = -np.inf
         self._moved_at = -np.inf
@@ -95,7 +108,17 @@ class InstrumentBackend(Backend):
     # -- life cycle ---------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        station = build_station(self._specs, self._classes)
+        terminals = [
+            pair for p in paths_of(self._control_wires, self._replicas) for pair in zip(self._control_wires, p, strict=True)
+        ]
+        self._guard.start(lambda: guard_plan(self._specs, self._classes, terminals, self.envelope, self._warn))
+        try:
+            self._tie(build_station(self._specs, self._classes))
+        except BaseException:
+            self._guard.dismiss()
+            raise
+
+    def _tie(self, station: "Station") -> None:
         try:
             parts = dict(station.components)
             self._drives = [
@@ -106,20 +129,24 @@ class InstrumentBackend(Backend):
                 [tie_output(wire, path, parts) for wire, path in zip(self._output_wires, paths, strict=True)]
                 for paths in paths_of(self._output_wires, self._replicas)
             ]
+            self._movers = Movers()
+            self._way_home = WayHome(self.envelope, self._clock, self._movers, self._ramp_period, self._order)
+            interlocks = Interlocks(self._interlock_wires, parts)
+            self._switchboard = Switchboard(self._specs, interlocks, self._way_home, self._guard, self._warn)
+            self._power = PowerMeter(list(chain.from_iterable(self._drives)), self.envelope)
         except BaseException:
             close_station(station)
             raise
         self._station = station
         self._meters_ready = False
-        self._movers = Movers()
         self._readers = {}
-        self._way_home = WayHome(self.envelope, self._clock, self._movers, self._ramp_period)
 
     def _close(self) -> None:
         if self._station is not None:
             close_station(self._station)
             self._station = None
         self._drives, self._senses = [], []
+        self._guard.take_over(needed=not self._way_home.reached)
 
     def _make_safe(self) -> None:
         self._meters_ready = False
@@ -148,9 +175,9 @@ class InstrumentBackend(Backend):
         connected = np.concatenate([stimulus.connected for _, stimulus in targets])
         for drive, wanted in zip(drives, connected, strict=True):
             if not wanted and drive.output is not Output.FLOATING:
-                self._float(drive)
+                self._switchboard.float(drive)
             elif wanted and drive.output is not Output.ON:
-                self._switch_on(drive)
+                self._switchboard.switch_on(drive)
         if now - self._looked_at > STALE_AFTER:
             self._look(drives)
             self._looked_at = now
@@ -168,7 +195,7 @@ class InstrumentBackend(Backend):
             starts.append(start)
         if moving:
             ramps = [
-                self.envelope.ramp(start, stimulus.values, self._ramp_period)
+                ordered_ramp(self.envelope, start, stimulus.values, self._ramp_period, self._order)
                 for start, (_, stimulus) in zip(starts, targets, strict=True)
             ]
             self._move(moving, columns, ramps, now)
@@ -194,36 +221,6 @@ class InstrumentBackend(Backend):
             drive.on_course = True
         # Counted instead of asked, because asking costs a round trip on a virtual bench.
         self._moved_at = now + early + (count - 1) * self._ramp_period
-
-    def _float(self, drive: Drive) -> None:
-        if drive.output is Output.UNTOUCHED:
-            self._configure(drive)
-        drive.port.disable(SafeAction.HIGH_IMPEDANCE)
-        drive.output = Output.FLOATING
-
-    def _switch_on(self, drive: Drive) -> None:
-        if drive.output is not Output.FLOATING:
-            self._configure(drive)
-        start = drive.port.pressure_now() if isinstance(drive.port, PressurePort) else 0.0
-        drive.output = Output.ON
-        drive.level = start
-        drive.port.enable(start)
-        drive.commanded = start
-        drive.on_course = False
-
-    def _configure(self, drive: Drive) -> None:
-        """Set up a source whose output is off; one that somebody left on is brought home first."""
-        state = drive.port.source_state()
-        if state.on:
-            self._warn(
-                f"{drive.path} was found switched on at {state.level:g} {drive.channel.quantity.value}; brought home first"
-            )
-            drive.level = state.actual if np.isfinite(state.actual) else state.level
-            drive.output = Output.ON
-            self._way_home.go([drive])
-        drive.output = Output.OFF
-        for sentence in drive.port.configure_source(drive.plan):
-            self._warn(sentence)
 
     def _prepare_meters(self) -> None:
         if not self._meters_ready:
@@ -310,6 +307,8 @@ class InstrumentBackend(Backend):
         """Standard error from the spread of the samples; of a single one, from the flat windows seen while settling."""
         values, overload = self._reader((0,))(samples)
         mean, std = self._noise.judge(values)
+        self._switchboard.check()
+        self._power.check()
         return Reading(mean, std, overload.any(axis=0) | self._limited, self._clock.now())
 
     def _measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:
@@ -319,21 +318,19 @@ class InstrumentBackend(Backend):
                 return self._sweep(sweep, stimuli, policy, samples)
         rows: list[Reading] = []
         for number, stimulus in enumerate(stimuli):
-            self._apply(stimulus)
+            self._drive(stimulus)
             self._applied = stimulus
             self.relaxations += 1
             if policy.dwell is not None:
                 self._clock.sleep(policy.dwell)
             if policy.dwell is None or number in (0, len(stimuli) - 1):
                 require_settled("stimulus", self._settle(policy), policy, number, len(stimuli))
-            reading = self._read(samples)
-            self._notify([stimulus], Readings.stack([reading]))
-            rows.append(reading)
+            rows.append(self._recorded(stimulus, samples))
         return Readings.stack(rows)
 
     def _sweep(self, sweep: ListSweep, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:
         """The instrument's own list sweep; the last stimulus stays applied. The first and the last point are judged."""
-        self._apply(stimuli[0])
+        self._drive(stimuli[0])
         self._applied = stimuli[0]
         require_settled("stimulus", self._settle(policy), policy, 0, len(stimuli))
         values, _ = swept_values([[stimulus] for stimulus in stimuli])

@@ -25,21 +25,26 @@ def prepare(
     visalib: str,
 ) -> Session:
     """The session a driver stands on: ``session`` if given (tests), otherwise opened at ``address`` and verified."""
-    if line_ending is not None and line_ending not in LINE_ENDINGS:
-        raise ConfigError(f"instrument {name!r}: line_ending must be one of {', '.join(LINE_ENDINGS)}, not {line_ending!r}")
+    chosen = chosen_link(link, name, timeout=timeout, baud_rate=baud_rate, line_ending=line_ending)
     if session is not None:
         return session
     if address is None:
         raise ConfigError(f"instrument {name!r} has no address")
+    return open_session(name, address, chosen, visalib=visalib)
+
+
+def chosen_link(link: Link, name: str, *, timeout: float | None, baud_rate: int | None, line_ending: str | None) -> Link:
+    """The link of a driver class with what the station says otherwise; ConfigError for an unknown line ending."""
+    if line_ending is not None and line_ending not in LINE_ENDINGS:
+        raise ConfigError(f"instrument {name!r}: line_ending must be one of {', '.join(LINE_ENDINGS)}, not {line_ending!r}")
     ending = None if line_ending is None else LINE_ENDINGS[line_ending]
-    chosen = replace(
+    return replace(
         link,
         timeout=link.timeout if timeout is None else float(timeout),
         baud_rate=link.baud_rate if baud_rate is None else int(baud_rate),
         read_termination=link.read_termination if ending is None else ending,
         write_termination=link.write_termination if ending is None else ending,
     )
-    return open_session(name, address, chosen, visalib=visalib)
 
 
 class BenchInstrument(VisaInstrument):
@@ -51,6 +56,8 @@ class BenchInstrument(VisaInstrument):
     link: ClassVar[Link]
     simultaneous: ClassVar[bool] = False
     concrete: ClassVar[bool] = False
+    release_port: ClassVar[int | None] = None
+    """TCP port whose opening makes the instrument drop links that nobody uses any more, where it has one."""
 
     def __init__(
         self,

@@ -19,7 +19,9 @@ from hil.core.errors import ConfigError
 from hil.core.types import Quantity, SafeAction
 from instruments.base import ScpiInstrument, number_setting, refuse_unknown, value_of
 from instruments.roles import OVERFLOW, Acquired, Condition, SourcePlan, SourceState
+from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
+from instruments.wiring import Setting
 
 SETTINGS = ("in_limits", "reference")
 PASCAL = {"mbar": 100.0, "bar": 1e5, "kpa": 1e3, "mpa": 1e6, "pa": 1.0, "psi": 6894.757293168}
@@ -233,6 +235,33 @@ class DruckPACE(ScpiInstrument):
     def get_idn(self) -> dict[str, str | None]:
         """From the verified identity; sends nothing."""
         return {key: value and value_of(value) for key, value in super().get_idn().items()}
+
+    @classmethod
+    def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
+        """Linear slew, set-point, controller on; then a vent, or the valves shut (a vent alone is as fast as it can be)."""
+        n = "ab".index(port) + 1
+        echo = "" if n == 1 else str(n)
+        vent = f":SOUR{n}:PRES:LEV:IMM:AMPL:VENT"
+        state = f"^:OUTP{echo}:STAT [01]"
+        leave, query, expected = {
+            SafeAction.VENT: ((f"{vent} 1",), f"{vent}?", f"^:SOUR{echo}:PRES:LEV:IMM:AMPL:VENT [12]"),
+            SafeAction.LEVEL: ((), f":OUTP{n}:STAT?", state),
+        }.get(action, ((f":OUTP{n}:STAT 0",), f":OUTP{n}:STAT?", f"^:OUTP{echo}:STAT 0"))
+        return SafeCommands(
+            leave=leave,
+            query=query,
+            expected=expected,
+            attention=(f":UNIT{n}:PRES PA",),
+            state=f":OUTP{n}:STAT?",
+            states=state,
+            active=f"^:OUTP{echo}:STAT 1",
+            measure=f":SENS{n}:PRES?",
+            measured=rf"^:SENS{echo}:PRES [-+.\deE]+$",
+            move=(
+                f":SOUR{n}:PRES:SLEW {{slew:.7f}};:SOUR{n}:PRES:SLEW:MODE LIN;:SOUR{n}:PRES:SLEW:OVER 0",
+                f":SOUR{n}:PRES {{level:.4f}};:OUTP{n}:STAT 1",
+            ),
+        )
 
     def _numbers(self, ports: Sequence[str]) -> list[int]:
         return ["ab".index(port) + 1 for port in ports]

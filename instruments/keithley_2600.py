@@ -62,7 +62,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
 
     @classmethod
     def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
-        """Whatever runs is aborted; 0 V and the output off, in the off mode of the bench file; or held at a level that is not 0."""
+        """Whatever runs is aborted; 0 V and the output off, in the off mode of the bench file; or held at another level."""
         marked = f'print("{port} is", {port}.source.output)'
         abort = ("abort",)
         if action is SafeAction.LEVEL and value != 0.0:

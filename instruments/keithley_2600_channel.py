@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from qcodes.instrument import InstrumentChannel
 from qcodes.instrument_drivers.Keithley._Keithley_2600 import Keithley2600Channel as StockChannel
 from qcodes.parameters import Parameter
 from qcodes.validators import Enum, Ints, Numbers
@@ -22,6 +23,24 @@ if TYPE_CHECKING:
 OFF_ZERO, OFF_HIGH_IMPEDANCE = 0, 2  # smuX.OUTPUT_NORMAL, smuX.OUTPUT_HIGH_Z
 SETTINGS = ("range", "current_range", "nplc", "four_wire", "off_mode", "auto_zero")
 _QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
+
+
+class DigitalLines(InstrumentChannel["Keithley2600B"]):
+    """The digital port: ``bit1`` to ``bit14``, 1 where the line is high (an open line is pulled up). Read only."""
+
+    def __init__(self, parent: "Keithley2600B", name: str) -> None:
+        super().__init__(parent, name)
+        for line in range(1, 15):
+            self.add_parameter(
+                f"bit{line}",
+                label=f"Digital line {line}",
+                get_cmd=f"digio.readbit({line})",
+                get_parser=lambda text: int(float(text)),
+                set_cmd=False,
+                vals=Ints(0, 1),
+                snapshot_get=False,
+                docstring="1: high, also where nothing is connected",
+            )
 
 
 class LevelParameter(Parameter[float, Any]):

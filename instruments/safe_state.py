@@ -14,7 +14,8 @@ import numpy as np
 from hil.core.clock import Clock
 from hil.core.errors import HilError, InstrumentError
 from hil.core.safety import SafetyEnvelope
-from hil.core.types import FloatArray, Quantity, SafeAction
+from hil.core.types import Quantity, SafeAction
+from instruments.coupled import emergency_slew, linked, meeting
 from instruments.roles import PressurePort
 from instruments.terminals import Drive, Movers, Output
 
@@ -23,28 +24,45 @@ ATMOSPHERE = 101_325.0  # Pa; used only to judge whether a neighbour may vent ne
 
 
 class WayHome:
-    """Brings drives to their safe states. ``period``: time between the points of a ramp, s."""
+    """Brings drives to their safe states. ``period``: time between the points of a ramp, s.
 
-    def __init__(self, envelope: SafetyEnvelope, clock: Clock, movers: Movers, period: float) -> None:
+    ``order``: positions of controls in groups as they ramp up; the way home takes them in reverse. Without one, everything but
+    pressures comes first. ``reached``: whether the last way home ended where it should.
+    """
+
+    def __init__(
+        self,
+        envelope: SafetyEnvelope,
+        clock: Clock,
+        movers: Movers,
+        period: float,
+        order: Sequence[Sequence[int]] = (),
+    ) -> None:
         self._envelope = envelope
         self._clock = clock
         self._movers = movers
         self._period = period
+        self._order = [{envelope.layout.names[position] for position in group} for group in reversed(order)]
+        self.reached = True
 
     def go(self, drives: Sequence[Drive]) -> None:
         """Reach the safe state of every drive that was touched; raises one InstrumentError with all problems at the end."""
+        self.reached = False
         problems: list[str] = []
         touched = [drive for drive in drives if drive.touched]
         # An instrument that has just failed costs its whole time-out: the others go first.
         touched.sort(key=lambda drive: bool(drive.instrument.session.failed))
-        pressures = [drive for drive in touched if drive.plan.quantity is Quantity.PRESSURE]
-        others = [drive for drive in touched if drive.plan.quantity is not Quantity.PRESSURE]
-        self._ramp_down([drive for drive in others if drive.output is Output.ON], problems)
-        for drive in others:
-            self._leave(drive, problems)
-        self._release(pressures, problems)
+        for group in self._order or [set(self._envelope.layout.names)]:
+            members = [drive for drive in touched if drive.channel.name in group]
+            pressures = [drive for drive in members if drive.plan.quantity is Quantity.PRESSURE]
+            others = [drive for drive in members if drive.plan.quantity is not Quantity.PRESSURE]
+            self._ramp_down([drive for drive in others if drive.output is Output.ON], problems)
+            for drive in others:
+                self._leave(drive, problems)
+            self._release(pressures, problems)
         if problems:
             raise InstrumentError("the safe state was not reached everywhere: " + "; ".join(problems))
+        self.reached = True
 
     # -- voltages -----------------------------------------------------------------------------------------------
 
@@ -89,44 +107,36 @@ class WayHome:
             else:
                 drive.level = now
         answering = [drive for drive in drives if drive not in silent]
-        venting = [drive for drive in answering if drive.channel.safe.action is SafeAction.VENT]
-        linked = [drive for drive in venting if drive.output is Output.ON and self._has_edge(drive)]
-        if len(linked) > 1:
-            self._meet(linked, problems)
+        venting = [drive for drive in answering if drive.channel.safe.action is SafeAction.VENT and drive.output is Output.ON]
+        names = [drive.channel.name for drive in venting]
+        for group in linked(names, [(edge.plus, edge.minus) for edge in self._envelope.edges if edge.minus is not None]):
+            members = [drive for drive in venting if drive.channel.name in group]
+            if len(members) > 1:
+                silent += self._meet(members, problems)
         for drive in answering:
             self._settle_pressure(drive, silent, problems)
 
-    def _has_edge(self, drive: Drive) -> bool:
-        name = drive.channel.name
-        return any(name in (limit.plus, limit.minus) for limit in self._envelope.edges)
-
-    def _meet(self, drives: Sequence[Drive], problems: list[str]) -> None:
-        """All linked pressures move together, along straight lines, to one value inside everybody's limits."""
-        start = np.array([drive.level for drive in drives])
-        low = max(drive.channel.minimum for drive in drives)
-        high = min(drive.channel.maximum for drive in drives)
-        common = float(np.median(start))
-        goal: FloatArray = np.array(
-            [
-                float(
-                    np.clip(common, low, high) if low <= high else np.clip(common, drive.channel.minimum, drive.channel.maximum)
-                )
-                for drive in drives
-            ]
+    def _meet(self, drives: Sequence[Drive], problems: list[str]) -> list[Drive]:
+        """Linked pressures go together, on their own slews, to one value inside everybody's limits. Returns who did not."""
+        courses, duration = meeting(
+            [drive.level for drive in drives],
+            [(drive.channel.minimum, drive.channel.maximum) for drive in drives],
+            [drive.channel.safe.value for drive in drives],
+            [emergency_slew(drive.channel.emergency_slew, drive.channel.max_slew) for drive in drives],
         )
-        slews = np.array([_emergency_slew(drive) for drive in drives])
-        for drive, slew in zip(drives, slews, strict=True):
-            if isfinite(slew):
-                attempt(partial(_pressure(drive).set_slew, float(slew)), problems)
-        duration = float(np.max(np.abs(goal - start) / slews))
-        count = max(1, int(np.ceil(duration / self._period)))
-        for step in range(1, count + 1):
-            points = start + (goal - start) * (step / count)
-            for write, positions in self._movers.writers(drives):
-                attempt(partial(write, [float(points[k]) for k in positions]), problems)
-            if count > 1:
-                self._clock.sleep(self._period)
-        self._wait_for(drives, self._clock.now() + 5.0 + duration)
+        failed = {
+            drive.channel.name
+            for drive, course in zip(drives, courses, strict=True)
+            if attempt(partial(_pressure(drive).set_slew, course.slew), problems) is None
+        }
+        for write, positions in self._movers.writers(drives):
+            if attempt(partial(write, [courses[k].goal for k in positions]), problems) is None:
+                failed |= {drives[k].channel.name for k in positions}
+        going = [drive for drive in drives if drive.channel.name not in failed]
+        if going and duration > 0.0:
+            self._clock.sleep(duration)
+            self._wait_for(going, self._clock.now() + 5.0)
+        return [drive for drive in drives if drive.channel.name in failed]
 
     def _wait_for(self, drives: Sequence[Drive], deadline: float) -> None:
         while self._clock.now() < deadline:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import instruments
 from hil.core.errors import ConfigError, InstrumentError
-from instruments.wiring import ControlWire, InstrumentSpec, OutputWire, ParameterPath
+from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire, ParameterPath
 
 if TYPE_CHECKING:
     from qcodes.station import Station
@@ -99,7 +99,10 @@ def driver_class(spec: InstrumentSpec) -> type[Any]:
 
 
 def check_station(
-    specs: Sequence[InstrumentSpec], controls: Sequence[ControlWire], outputs: Sequence[OutputWire]
+    specs: Sequence[InstrumentSpec],
+    controls: Sequence[ControlWire],
+    outputs: Sequence[OutputWire],
+    interlocks: Sequence[InterlockWire] = (),
 ) -> dict[str, type[Any]]:
     """Everything about a station that can be judged without opening it; the driver classes by instrument name.
 
@@ -131,6 +134,11 @@ def check_station(
             first = driven.setdefault(str(path), wire.channel.name)
             if first != wire.channel.name:
                 raise ConfigError(f"controls {first!r} and {wire.channel.name!r} both drive {path}; one output, one control")
+    for interlock in interlocks:
+        path = parse_path(interlock.parameter, f"interlock {interlock.name}")
+        if path.instrument not in classes:
+            known = ", ".join(classes) or "none"
+            raise ConfigError(f"interlock {interlock.name!r}: there is no instrument {path.instrument!r}; instruments: {known}")
     return classes
 
 

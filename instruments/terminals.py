@@ -85,7 +85,7 @@ class PlainMeter:
 
     def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
         """A function that gets every parameter ``n`` times."""
-        parameters = [_port(self._instrument, port).parameters[name] for port, name in terminals]
+        parameters = [port_of(self._instrument, port).parameters[name] for port, name in terminals]
 
         def read(samples: int) -> Acquired:
             values = np.array([[float(parameter.get()) for parameter in parameters] for _ in range(samples)])
@@ -111,7 +111,8 @@ def settings_in_si(raw: Mapping[str, object], unit: str, where: str) -> dict[str
     return parsed
 
 
-def _port(instrument: Any, name: str) -> Any:
+def port_of(instrument: Any, name: str) -> Any:
+    """The port ``name`` of an open instrument ("" is the instrument itself); ConfigError if there is none."""
     if isinstance(instrument, Identified):
         return instrument.port(name)
     port = instrument
@@ -129,7 +130,7 @@ def tie_control(wire: ControlWire, parameter: str, components: Mapping[str, Any]
     channel = wire.channel
     path = parse_path(parameter, channel.name)
     instrument = components[path.instrument]
-    port = _port(instrument, path.port)
+    port = port_of(instrument, path.port)
     if not (isinstance(port, Source) and isinstance(instrument, SourceInstrument)):
         raise ConfigError(
             f"control {channel.name!r}: {parameter} cannot be driven; {type(instrument).__name__} is no source there"
@@ -150,7 +151,7 @@ def tie_output(wire: OutputWire, parameter: str, components: Mapping[str, Any]) 
     channel = wire.channel
     path = parse_path(parameter, channel.name)
     instrument = components[path.instrument]
-    port = _port(instrument, path.port)
+    port = port_of(instrument, path.port)
     settings = settings_in_si(wire.setup, channel.quantity.value, f"output {channel.name!r}")
     if isinstance(port, Meter):
         quantities = port.meter_quantities()

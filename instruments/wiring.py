@@ -29,13 +29,15 @@ SETUP_UNITS: Mapping[str, str | None] = {
 class InstrumentSpec:
     """One instrument: ``name`` on the bench, ``type`` its driver class by dotted name, ``address`` a VISA address.
 
-    ``options`` are arguments of the driver class (e.g. ``timeout`` in s, ``baud_rate``, ``line_ending``).
+    ``options`` are arguments of the driver class (e.g. ``timeout`` in s, ``baud_rate``, ``line_ending``). ``watchdog``: the
+    instrument is told to stop by itself after so many seconds of silence.
     """
 
     name: str
     type: str
     address: str
     options: Mapping[str, Setting] = field(default_factory=dict)
+    watchdog: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,15 @@ class OutputWire:
     channel: Channel
     parameter: str
     setup: Mapping[str, Setting] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InterlockWire:
+    """An input that permits sourcing: ``parameter`` (e.g. ``smu.digio.bit1``) has to read ``expected`` (1: true)."""
+
+    name: str
+    parameter: str
+    expected: float
 
 
 @dataclass(frozen=True, slots=True)

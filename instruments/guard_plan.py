@@ -1,0 +1,97 @@
+"""The guard's plan: what it needs to make a bench safe without the program, as JSON built when the bench is opened."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from hil.core.safety import SafetyEnvelope
+from hil.core.types import Channel, Quantity, SafeAction
+from instruments.base import BenchInstrument, chosen_link
+from instruments.coupled import emergency_slew
+from instruments.safe_commands import Guarded
+from instruments.station import parse_path
+from instruments.terminals import settings_in_si
+from instruments.wiring import ControlWire, InstrumentSpec
+
+
+def guard_plan(
+    specs: Sequence[InstrumentSpec],
+    classes: Mapping[str, type[Any]],
+    wires: Sequence[tuple[ControlWire, str]],
+    envelope: SafetyEnvelope,
+    warn: Callable[[str], None],
+) -> dict[str, Any]:
+    """Instruments with controls, in declared order; ``wires``: every control with the parameter path that drives it.
+
+    ``warn`` receives a sentence for each control that the guard can do nothing for.
+    """
+    terminals: dict[str, list[dict[str, Any]]] = {}
+    for wire, text in wires:
+        path = parse_path(text, wire.channel.name)
+        found = _terminal(wire, path.port, classes[path.instrument])
+        if found is not None:
+            terminals.setdefault(path.instrument, []).append(found)
+        elif wire.channel.safe.action is not SafeAction.NONE:
+            warn(
+                f"control {wire.channel.name!r}: {classes[path.instrument].__name__} does not say how it is made safe from "
+                "outside, so this output stays on if the program is killed"
+            )
+    return {
+        "instruments": [
+            {"name": spec.name, "address": spec.address, "terminals": terminals[spec.name], **_line(spec, classes[spec.name])}
+            for spec in specs
+            if spec.name in terminals
+        ],
+        "edges": [
+            [limit.plus, limit.minus, limit.maximum if isfinite(limit.maximum) else 1e300]
+            for limit in envelope.edges
+            if limit.minus is not None and envelope.layout[limit.plus].quantity is Quantity.PRESSURE
+        ],
+    }
+
+
+def _terminal(wire: ControlWire, port: str, driver: type[Any]) -> dict[str, Any] | None:
+    channel = wire.channel
+    if channel.safe.action is SafeAction.NONE or not issubclass(driver, Guarded):
+        return None
+    settings = settings_in_si(wire.setup, channel.quantity.value, f"control {channel.name!r}")
+    commands = driver.safe_commands(port, channel.safe.action, channel.safe.value, settings)
+    if commands is None:
+        return None
+    low, high = _span(channel)
+    return {
+        "channel": channel.name,
+        **commands.to_dict(),
+        "minimum": low,
+        "maximum": high,
+        "goal": channel.safe.value if low <= channel.safe.value <= high else None,
+        "slew": emergency_slew(channel.emergency_slew, channel.max_slew),
+    }
+
+
+def _span(channel: Channel) -> tuple[float, float]:
+    if channel.safe.action is SafeAction.LEVEL:
+        return channel.safe.value, channel.safe.value
+    return max(channel.minimum, -1e300), min(channel.maximum, 1e300)
+
+
+def _line(spec: InstrumentSpec, driver: type[Any]) -> dict[str, Any]:
+    if not issubclass(driver, BenchInstrument):
+        return {}
+    options = spec.options
+    link = chosen_link(
+        driver.link,
+        spec.name,
+        timeout=None,
+        baud_rate=options.get("baud_rate"),  # type: ignore[arg-type] # checked against the driver's signature before
+        line_ending=options.get("line_ending"),  # type: ignore[arg-type] # likewise
+    )
+    return {
+        "visalib": str(options.get("visalib", "")),
+        "read_termination": link.read_termination,
+        "write_termination": link.write_termination,
+        "baud_rate": link.baud_rate,
+        "data_bits": link.data_bits,
+        "parity": link.parity,
+        "release_port": driver.release_port,
+    }

@@ -1,0 +1,141 @@
+"""Switching outputs: what must be so before a source may drive anything, and what is asked again while it does."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hil.core.errors import ConfigError, InterlockError
+from hil.core.safety import SafetyEnvelope
+from hil.core.types import FloatArray, Quantity, SafeAction
+from instruments.guard_process import Guard, NoGuard
+from instruments.roles import MeterInstrument, PressurePort
+from instruments.safe_commands import HardwareWatchdog
+from instruments.safe_state import WayHome
+from instruments.station import parse_path
+from instruments.terminals import Drive, Output, by_instrument, port_of
+from instruments.wiring import InstrumentSpec, InterlockWire
+
+
+class Interlocks:
+    """Inputs that permit sourcing: each parameter has to read as expected. Any parameter of any driver will do."""
+
+    def __init__(self, wires: Sequence[InterlockWire], components: Mapping[str, Any]) -> None:
+        self._inputs = []
+        for wire in wires:
+            path = parse_path(wire.parameter, f"interlock {wire.name}")
+            parameters = port_of(components[path.instrument], path.port).parameters
+            if path.quantity not in parameters:
+                raise ConfigError(
+                    f"interlock {wire.name!r}: {wire.parameter} does not exist; parameters: {', '.join(sorted(parameters))}"
+                )
+            self._inputs.append((wire, parameters[path.quantity]))
+
+    def check(self) -> None:
+        """InterlockError naming the input that does not permit sourcing."""
+        for wire, parameter in self._inputs:
+            found = float(parameter.get())
+            if found != wire.expected:
+                raise InterlockError(
+                    f"interlock {wire.name!r}: {wire.parameter} reads {found:g}, but {wire.expected:g} is needed for sourcing; "
+                    "look at the bench before you start again"
+                )
+
+
+class PowerMeter:
+    """Measures what flows through the drives that have a power limit."""
+
+    def __init__(self, drives: Sequence[Drive], envelope: SafetyEnvelope) -> None:
+        self._envelope = envelope
+        count = len(envelope.layout)
+        limited = [(position % count, drive) for position, drive in enumerate(drives) if envelope.limits_power[position % count]]
+        self._parts = []
+        for instrument, places in by_instrument([drive for _, drive in limited]):
+            members = [limited[place] for place in places]
+            for _, drive in members:
+                if drive.channel.quantity is not Quantity.VOLTAGE or not isinstance(instrument, MeterInstrument):
+                    raise ConfigError(
+                        f"control {drive.channel.name!r} has a power limit, but {drive.path} does not measure voltage and current"
+                    )
+            names = [(drive.port_name, parameter) for _, drive in members for parameter in ("volt", "curr")]
+            self._parts.append((instrument.acquisition(names), members))
+
+    def check(self) -> None:
+        """LimitExceededError naming a channel that takes too much; |V·I| of one reading, of sources that are on."""
+        for acquire, members in self._parts:
+            if all(drive.output is not Output.ON for _, drive in members):
+                continue
+            values = acquire(1).values[0]
+            power: FloatArray = np.full(len(self._envelope.layout), np.nan)
+            for place, (position, drive) in enumerate(members):
+                if drive.output is Output.ON:
+                    power[position] = np.fmax(power[position], abs(values[2 * place] * values[2 * place + 1]))
+            self._envelope.check_power(power)
+
+
+class Switchboard:
+    """Switches sources on and off, once the guard is armed, the interlocks permit it and the watchdogs are set."""
+
+    def __init__(
+        self,
+        specs: Sequence[InstrumentSpec],
+        interlocks: Interlocks,
+        way_home: WayHome,
+        guard: Guard | NoGuard,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._watchdogs = {spec.name: spec.watchdog for spec in specs if spec.watchdog is not None}
+        self._interlocks = interlocks
+        self._way_home = way_home
+        self._guard = guard
+        self._warn = warn
+
+    def check(self) -> None:
+        """What has to be so all the time: the guard is there, the interlocks permit sourcing."""
+        self._guard.check()
+        self._interlocks.check()
+
+    def float(self, drive: Drive) -> None:
+        """Leave the terminal at high impedance."""
+        if drive.output is Output.UNTOUCHED:
+            self._configure(drive)
+        drive.port.disable(SafeAction.HIGH_IMPEDANCE)
+        drive.output = Output.FLOATING
+
+    def switch_on(self, drive: Drive) -> None:
+        """Output on, at 0 or at the pressure there is."""
+        if drive.output is not Output.FLOATING:
+            self._configure(drive)
+        self.check()
+        start = drive.port.pressure_now() if isinstance(drive.port, PressurePort) else 0.0
+        drive.output = Output.ON
+        drive.level = start
+        drive.port.enable(start)
+        drive.commanded = start
+        drive.on_course = False
+
+    def _configure(self, drive: Drive) -> None:
+        """Set up a source whose output is off; one that somebody left on is brought home first."""
+        self._guard.arm()
+        self._set_watchdog(drive)
+        state = drive.port.source_state()
+        if state.on:
+            self._warn(
+                f"{drive.path} was found switched on at {state.level:g} {drive.channel.quantity.value}; brought home first"
+            )
+            drive.level = state.actual if np.isfinite(state.actual) else state.level
+            drive.output = Output.ON
+            self._way_home.go([drive])
+        drive.output = Output.OFF
+        for sentence in drive.port.configure_source(drive.plan):
+            self._warn(sentence)
+
+    def _set_watchdog(self, drive: Drive) -> None:
+        seconds = self._watchdogs.pop(drive.path.split(".")[0], None)
+        if seconds is None:
+            return
+        if not isinstance(drive.instrument, HardwareWatchdog):
+            raise ConfigError(
+                f"instrument {drive.path.split('.')[0]!r} has no watchdog of its own; remove `watchdog` from the station"
+            )
+        drive.instrument.set_watchdog(seconds)
