@@ -209,6 +209,27 @@ def export(
         _fail(str(error))
 
 
+@app.command()
+def activation(
+    run_: Annotated[str, typer.Argument(metavar="RUN", help="Number of an iv_curve run, or path of a curve file or CSV table.")],
+    branch: Annotated[str, typer.Option("--branch", help="up, down or mean.")] = "mean",
+    outside: Annotated[str, typer.Option("--outside", help="Beyond the measured range: raise, clip or linear.")] = "clip",
+    monotone: Annotated[str, typer.Option("--monotone", help="Falling current: require (refuse), repair or allow.")] = "repair",
+    sweep: Annotated[str | None, typer.Option("--sweep", help="One of several sweeps; by default the slowest.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write.")] = None,
+    data: DataOption = Path("data"),
+) -> None:
+    """Turn a measured I-V curve into the activation of a neuron, and say what had to be repaired."""
+    from hil.activation import make_activation
+    from hil.core.errors import HilError
+
+    try:
+        made = make_activation(run_, branch=branch, outside=outside, monotone=monotone, sweep=sweep, data=data, out=out)
+    except HilError as error:
+        _fail(str(error))
+    _print_lines(made.lines)
+
+
 def _fail(message: str, code: int = 2) -> NoReturn:
     typer.echo(f"hil: {message}", err=True)
     raise typer.Exit(code)
