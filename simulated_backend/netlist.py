@@ -2,7 +2,7 @@
 
 Every device is a behavioural current source between its base and its tip; every state is the voltage of a node with a
 capacitor of 1 F, charged by a source that delivers its rate of change. A device that relaxes is settled in an operating
-point; a state that only has a rate is held there, as in ``solve_operating_point``.
+point; a state that only has a rate is held there. With ``state`` given, all devices are held.
 """
 
 from collections.abc import Mapping, Sequence
