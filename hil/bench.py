@@ -12,22 +12,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from hil.bench_layout import control_channels, envelope, output_channels, tunable_channels
+from hil.bench_layout import control_channels, envelope, output_channels, tightened, tunable_channels
 from hil.bench_network import node_rest, present_values, twin_network
 from hil.bench_station import (
     check_packages,
     check_wiring,
     control_wires,
     instrument_specs,
+    interlock_wires,
     output_wires,
     start_virtual,
 )
 from hil.bench_world import mounting, simulated_world
 from hil.core.backend import Backend
 from hil.core.clock import Clock, SteppedClock, WallClock
+from hil.core.safety import SafetyEnvelope
 from hil.core.twin import Twin
 from hil.core.types import Layout
 from hil.experiment.bench_file import BenchFile
+from hil.experiment.protocol import Protocol
 
 if TYPE_CHECKING:
     from simulated_backend.network import Network
@@ -97,11 +100,15 @@ def assemble(
     tuned_as: Mapping[str, str] | None = None,
     seed: int | None = None,
     real_time: bool = False,
+    limits: Protocol | None = None,
+    folder: Path | None = None,
 ) -> Assembled:
     """Put the lab together; nothing is applied, and on ``bench`` nothing is connected before the backend is opened.
 
-    ``tuned_as``: see ``hil.experiment.protocol.Protocol.tuned_as``. ``seed`` goes before ``virtual.seed``. Raises
-    ConfigError (FieldError where one field is to blame), and InstrumentError when the virtual bench does not start.
+    ``limits``: a protocol whose limits tighten those of the bench file. ``folder``: where the guard process of a bench keeps
+    its log and its emergency stop (None: the temporary folder). ``tuned_as``: see
+    ``hil.experiment.protocol.Protocol.tuned_as``. ``seed`` goes before ``virtual.seed``. Raises ConfigError (FieldError where
+    one field is to blame), and InstrumentError when the virtual bench does not start.
     """
     check_packages()
     network = twin_network(bench)
@@ -113,17 +120,26 @@ def assemble(
     chosen_seed = bench.virtual.seed if seed is None else seed
     if target is Target.SIMULATED:
         controls = Layout((*wired, *tunable_channels(bench, present_values(network), rest, tuned_as or {}, wired)))
-        return _simulated(bench, network, controls, outputs, relay, name, chosen_seed, real_time)
-    return _instruments(bench, network, Layout(wired), outputs, relay, name, chosen_seed, real_time, target)
+        allowed = _envelope(bench, controls, name, limits)
+        return _simulated(bench, network, allowed, outputs, relay, chosen_seed, real_time)
+    allowed = _envelope(bench, Layout(wired), name, limits)
+    return _instruments(bench, network, allowed, outputs, relay, name, chosen_seed, real_time, target, folder)
+
+
+def _envelope(bench: BenchFile, controls: Layout, name: str, limits: Protocol | None) -> SafetyEnvelope:
+    """What the bench file allows, tightened by the protocol; its layout carries the tightened limits into the instruments."""
+    base = envelope(bench, controls, name)
+    if limits is None or not (limits.limits or limits.edge_limits):
+        return base
+    return base.narrowed(envelope(bench, tightened(controls, limits.limits), "the protocol", limits.edge_limits))
 
 
 def _simulated(
     bench: BenchFile,
     network: "Network",
-    controls: Layout,
+    allowed: SafetyEnvelope,
     outputs: Layout,
     relay: Relay,
-    name: str,
     seed: int,
     real_time: bool,
 ) -> Assembled:
@@ -134,30 +150,32 @@ def _simulated(
     world = simulated_world(bench, seed)
     backend = SimulatedBackend(
         next(iter(world["replicas"].values())) if world else network,
-        controls,
+        allowed.layout,
         outputs,
-        envelope(bench, controls, name),
+        allowed,
         clock=clock,
         seed=seed,
         warn=relay,
         **world,
     )
     exchange = mounting(bench, backend, seed) if world else None
-    return Assembled(backend, SimulatedTwin(network, controls, outputs), clock, network, relay, exchange=exchange)
+    return Assembled(backend, SimulatedTwin(network, allowed.layout, outputs), clock, network, relay, exchange=exchange)
 
 
 def _instruments(
     bench: BenchFile,
     network: "Network",
-    controls: Layout,
+    allowed: SafetyEnvelope,
     outputs: Layout,
     relay: Relay,
     name: str,
     seed: int,
     real_time: bool,
     target: Target,
+    folder: Path | None,
 ) -> Assembled:
     from instruments.backend import InstrumentBackend
+    from instruments.guard_process import Guard
     from simulated_backend.twin import SimulatedTwin
 
     specs = instrument_specs(bench)
@@ -173,19 +191,23 @@ def _instruments(
         backend = InstrumentBackend(
             name or target.value,
             specs,
-            control_wires(bench, controls),
+            control_wires(bench, allowed.layout),
             output_wires(bench, outputs),
-            envelope(bench, controls, name),
+            allowed,
             clock,
             replicas=bench.replicas,
             simultaneous=bench.simultaneous,
             warn=relay,
+            # In stepped time the instruments end with the program: there is nothing to guard.
+            guard=Guard(folder) if target is Target.BENCH or real_time else None,
+            interlocks=interlock_wires(bench),
+            ramp_order=bench.order(),
         )
     except BaseException:
         stack.close()
         raise
     exchange = None if virtual is None else mounting(bench, backend, seed, virtual)
-    return Assembled(backend, SimulatedTwin(network, controls, outputs), clock, network, relay, virtual, stack, exchange)
+    return Assembled(backend, SimulatedTwin(network, allowed.layout, outputs), clock, network, relay, virtual, stack, exchange)
 
 
 def shipped_protocols() -> Path:

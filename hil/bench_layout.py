@@ -1,11 +1,15 @@
 """From the bench file to channels: what can be applied, what is read, and within which limits. SI throughout."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import inf
+from typing import Any
 
 from hil.core.safety import EdgeLimit, SafetyEnvelope
 from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState
-from hil.experiment.bench_file import BenchFile, Control
-from hil.experiment.fields import FieldError
+from hil.experiment.bench_file import BenchFile, Control, EdgeLimits
+from hil.experiment.fields import FieldError, unknown
+from hil.experiment.protocol import Tighter, TighterEdge
 
 NodeRest = Mapping[str, Mapping[Quantity, float]]
 """For every node: what it has of each quantity (SI) when nothing drives it."""
@@ -25,6 +29,8 @@ def control_channels(bench: BenchFile, rest: NodeRest) -> tuple[Channel, ...]:
                 max_slew=control.slew,
                 emergency_slew=control.emergency_slew,
                 dead_time=control.dead_time,
+                max_power=control.power,
+                max_dwell=control.dwell,
                 safe=_resting(name, control, rest[control.node]),
                 node=control.node,
             )
@@ -105,10 +111,45 @@ def _tunable(
     )
 
 
-def envelope(bench: BenchFile, layout: Layout, source: str = "") -> SafetyEnvelope:
-    """Limits of the channels, and of the differences across edges that ``edge_limits`` names."""
+def tightened(layout: Layout, limits: Mapping[str, Tighter]) -> Layout:
+    """``layout`` with what a protocol's ``limits`` say; FieldError for an unknown control or a wrong unit."""
+    channels = []
+    for name in limits:
+        if name not in layout:
+            raise FieldError(unknown("control", name, list(layout.names)), f"limits.{name}")
+    for channel in layout:
+        wanted = limits.get(channel.name)
+        if wanted is None:
+            channels.append(channel)
+            continue
+        here, unit = f"limits.{channel.name}", channel.quantity.value
+        changed: dict[str, Any] = {}
+        if wanted.limits is not None:
+            changed["minimum"], changed["maximum"] = (value.si(unit, f"{here}.limits") for value in wanted.limits)
+        for field, attribute, of in (("slew", "max_slew", f"{unit}/s"), ("power", "max_power", "W"), ("dwell", "max_dwell", "s")):
+            value = getattr(wanted, field)
+            if value is not None:
+                changed[attribute] = value.si(of, f"{here}.{field}")
+                if changed[attribute] > getattr(channel, attribute):
+                    present = f"{getattr(channel, attribute):g} {of}"
+                    raise FieldError(
+                        f"{value} is wider than the bench file's {present}; a limit can only be tightened", f"{here}.{field}"
+                    )
+        channels.append(replace(channel, **changed))
+    return Layout(tuple(channels))
+
+
+def envelope(
+    bench: BenchFile, layout: Layout, source: str = "", edge_limits: Mapping[str, EdgeLimits | TighterEdge] | None = None
+) -> SafetyEnvelope:
+    """Limits of the channels, and of the differences across edges that ``edge_limits`` (default: the bench file's) names.
+
+    Pressures of two controls that share an edge belong together also where no limit is given for their difference.
+    """
     limits: list[EdgeLimit] = []
-    for edge_name, given in bench.edge_limits.items():
+    for edge_name, given in (bench.edge_limits if edge_limits is None else edge_limits).items():
+        if edge_name not in bench.twin.edges:
+            raise FieldError(unknown("edge", edge_name, list(bench.twin.edges)), f"edge_limits.{edge_name}")
         edge = bench.twin.edges[edge_name]
         for quantity, maximum in ((Quantity.VOLTAGE, given.voltage), (Quantity.PRESSURE, given.pressure)):
             if maximum is None:
@@ -122,6 +163,11 @@ def envelope(bench: BenchFile, layout: Layout, source: str = "") -> SafetyEnvelo
             if ends[0] is None:
                 raise FieldError("no end of this edge is driven, so the limit could never be checked; remove it", field)
             limits.append(EdgeLimit(edge_name, ends[0], ends[1], maximum))
+    pressures = {channel.node: channel.name for channel in layout.of(Quantity.PRESSURE) if channel.kind is Kind.DRIVE}
+    limited = {limit.edge for limit in limits if limit.plus in pressures.values()}
+    for edge_name, edge in bench.twin.edges.items() if edge_limits is None else ():
+        if edge_name not in limited and edge.base in pressures and edge.tip in pressures:
+            limits.append(EdgeLimit(edge_name, pressures[edge.base], pressures[edge.tip], inf))
     return SafetyEnvelope.of(layout, limits, source)
 
 

@@ -15,7 +15,7 @@ from hil.experiment.fields import FieldError, unknown
 from hil.experiment.units import parse
 
 if TYPE_CHECKING:
-    from instruments.wiring import ControlWire, InstrumentSpec, OutputWire
+    from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire
     from simulated_backend.network import Network
     from simulated_backend.virtual_bench.plan import BenchPlan
 
@@ -39,7 +39,7 @@ def check_wiring(bench: BenchFile, controls: Layout, outputs: Layout) -> None:
     """
     from instruments.station import check_station
 
-    check_station(instrument_specs(bench), control_wires(bench, controls), output_wires(bench, outputs))
+    check_station(instrument_specs(bench), control_wires(bench, controls), output_wires(bench, outputs), interlock_wires(bench))
 
 
 def instrument_specs(bench: BenchFile, addresses: Mapping[str, str] | None = None) -> "tuple[InstrumentSpec, ...]":
@@ -47,7 +47,7 @@ def instrument_specs(bench: BenchFile, addresses: Mapping[str, str] | None = Non
     from instruments.wiring import InstrumentSpec
 
     return tuple(
-        InstrumentSpec(name, spec.type, (addresses or {}).get(name, spec.address), spec.options)
+        InstrumentSpec(name, spec.type, (addresses or {}).get(name, spec.address), spec.options, spec.watchdog)
         for name, spec in bench.station.instruments.items()
     )
 
@@ -69,6 +69,13 @@ def output_wires(bench: BenchFile, outputs: Layout) -> "tuple[OutputWire, ...]":
     return tuple(
         OutputWire(outputs[name], wire.parameter, setup(wire, f"outputs.{name}.setup")) for name, wire in bench.outputs.items()
     )
+
+
+def interlock_wires(bench: BenchFile) -> "tuple[InterlockWire, ...]":
+    """Every input that permits sourcing."""
+    from instruments.wiring import InterlockWire
+
+    return tuple(InterlockWire(name, one.parameter, one.expected) for name, one in bench.interlocks.items())
 
 
 def setup(wire: Terminal, where: str) -> dict[str, float | int | bool | str]:

@@ -7,12 +7,12 @@ emulators know (``virtual``). The laws and drivers it names are looked up in ``h
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hil.core.types import Quantity
 from hil.experiment.bench_model import LawChoice, Plant, PlantEdge, PlantNode, Scalar, TwinModel
 from hil.experiment.bench_terminals import QUANTITIES, Control, Output, Terminal
-from hil.experiment.fields import AsTuple, Name, Pascals, Strict, Volts, refuse, unknown
+from hil.experiment.fields import AsTuple, Name, Number, Pascals, Strict, Volts, quantity, refuse, unknown
 
 
 class Notebook(Strict):
@@ -27,11 +27,15 @@ class Notebook(Strict):
 
 
 class Instrument(Strict):
-    """One instrument of the station. ``type`` is looked up in an allow-list before anything is imported."""
+    """One instrument of the station. ``type`` is looked up in an allow-list before anything is imported.
+
+    ``watchdog``: an instrument that can is told to stop by itself after so many seconds of silence.
+    """
 
     type: str
     address: str
     options: dict[str, Scalar] = Field(default_factory=dict)
+    watchdog: Annotated[float, quantity("s", above=0.0)] | None = None
 
 
 class Station(Strict):
@@ -48,6 +52,12 @@ class Virtual(Strict):
     instruments: dict[Name, dict[str, Scalar]] = Field(default_factory=dict)
 
 
+def _groups(value: object) -> object:
+    if not isinstance(value, list):
+        return value
+    return tuple(tuple(entry) if isinstance(entry, list) else (entry,) for entry in value)
+
+
 class EdgeLimits(Strict):
     """Largest difference across one edge, of voltage and of pressure."""
 
@@ -55,8 +65,18 @@ class EdgeLimits(Strict):
     pressure: Pascals | None = None
 
 
+class Interlock(Strict):
+    """An input that permits sourcing while ``parameter`` (e.g. ``smu.digio.bit1``) reads ``expected`` (1: true)."""
+
+    parameter: str
+    expected: Number = 1.0
+
+
 class BenchFile(Strict):
-    """The whole file."""
+    """The whole file.
+
+    ``ramp_order``: instruments or controls, those in one list together; the first ramps up first and comes down last.
+    """
 
     format: Literal["hil-bench/1"]
     title: str = ""
@@ -67,6 +87,8 @@ class BenchFile(Strict):
     controls: dict[Name, Control]
     outputs: dict[Name, Output]
     edge_limits: dict[Name, EdgeLimits] = Field(default_factory=dict)
+    interlocks: dict[Name, Interlock] = Field(default_factory=dict)
+    ramp_order: Annotated[tuple[tuple[Name, ...], ...], BeforeValidator(_groups)] = ()
     replicas: dict[Name, dict[Name, str]] = Field(default_factory=dict)
     simultaneous: Annotated[tuple[tuple[str, str], ...], AsTuple] = ()
 
@@ -109,7 +131,25 @@ class BenchFile(Strict):
                     "controls",
                 )
         self._known_names()
+        self.order()
         return self
+
+    def order(self) -> tuple[tuple[str, ...], ...]:
+        """``ramp_order`` with every instrument replaced by its controls; FieldError-like refusal of an unknown name."""
+        found = []
+        for place, group in enumerate(self.ramp_order):
+            members: list[str] = []
+            for name in group:
+                if name in self.controls:
+                    members.append(name)
+                elif name in self.station.instruments:
+                    members += [key for key, control in self.controls.items() if control.instrument == name]
+                else:
+                    refuse(
+                        unknown("instrument or control", name, [*self.station.instruments, *self.controls]), f"ramp_order.{place}"
+                    )
+            found.append(tuple(members))
+        return tuple(found)
 
     def _known_names(self) -> None:
         for section, names, known in (
@@ -121,6 +161,10 @@ class BenchFile(Strict):
             for name in names:
                 if name not in known:
                     refuse(unknown(section.rsplit(".", 1)[-1].rstrip("s"), name, list(known)), f"{section}.{name}")
+        for name, interlock in self.interlocks.items():
+            instrument = interlock.parameter.split(".")[0]
+            if instrument not in self.station.instruments:
+                refuse(unknown("instrument", instrument, list(self.station.instruments)), f"interlocks.{name}.parameter")
         for pair in self.simultaneous:
             for name in pair:
                 if name not in self.replicas:
@@ -131,6 +175,8 @@ __all__ = [
     "QUANTITIES",
     "BenchFile",
     "Control",
+    "EdgeLimits",
+    "Interlock",
     "LawChoice",
     "Output",
     "Plant",

@@ -58,7 +58,10 @@ class Output(Terminal):
 
 
 class Control(Terminal):
-    """One thing that is applied. SI values; ``slew`` and ``emergency_slew`` per second, ``compliance`` in A (V for a current)."""
+    """One thing that is applied. SI values; ``slew`` and ``emergency_slew`` per second, ``compliance`` in A (V for a current).
+
+    ``power`` (W) may flow into the network here, as measured with every reading; ``dwell`` (s) it may be away from ``safe``.
+    """
 
     kind: Kind = Kind.DRIVE
     limits: tuple[float, float]
@@ -66,6 +69,8 @@ class Control(Terminal):
     emergency_slew: float = float("inf")
     resolution: float = 0.0
     dead_time: float = 0.0
+    power: float = float("inf")
+    dwell: float = float("inf")
     compliance: float | None = None
     safe: SafeState = Field(default_factory=SafeState)
 
@@ -81,6 +86,8 @@ class Control(Terminal):
                 "emergency_slew": lambda raw, unit: _positive(raw, f"{unit}/s"),
                 "resolution": lambda raw, unit: _positive(raw, unit, zero=True),
                 "dead_time": lambda raw, _: _positive(raw, "s", zero=True),
+                "power": lambda raw, _: _positive(raw, "W"),
+                "dwell": lambda raw, _: _positive(raw, "s"),
                 "compliance": lambda raw, unit: _positive(raw, "V" if unit == "A" else "A"),
                 "safe": _safe,
             },

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hil.core.types import SettlePolicy
-from hil.experiment.fields import AnyQuantity, Given, Name, Seconds, Strict
+from hil.experiment.fields import AnyQuantity, AsTuple, Given, Name, Seconds, Strict, quantity
 
 
 class Settle(Strict):
@@ -21,11 +21,29 @@ class Settle(Strict):
         return SettlePolicy(self.tolerance.si(unit, "settle.tolerance"), self.window, self.timeout, self.dwell)
 
 
+class Tighter(Strict):
+    """Limits of one control that are tighter than the bench file's; what is not given stays. Units as in the bench file."""
+
+    limits: Annotated[tuple[AnyQuantity, AnyQuantity], AsTuple] | None = None
+    slew: AnyQuantity | None = None
+    power: AnyQuantity | None = None
+    dwell: AnyQuantity | None = None
+
+
+class TighterEdge(Strict):
+    """Differences across one edge that are smaller than the bench file's."""
+
+    voltage: Annotated[float, quantity("V", above=0.0)] | None = None
+    pressure: Annotated[float, quantity("Pa", above=0.0)] | None = None
+
+
 class Protocol(Strict):
     """Fields of every protocol file.
 
     ``bench`` is a path beside the protocol file (or the name of a shipped bench); ``aliases`` are short names for
-    ``--set``, such as ``mismatch: bench.virtual.plant.mismatch``; ``samples`` readings are averaged per stimulus.
+    ``--set``, such as ``mismatch: bench.virtual.plant.mismatch``; ``samples`` readings are averaged per stimulus;
+    ``hold`` is how long the set-points are kept after a run that ended by itself, before the safe state (0: not at all).
+    ``limits`` and ``edge_limits`` tighten those of the bench file; they cannot widen them.
     A control that a procedure does not mention rests at its ``Channel.safe.value``: 0 V, the ambient pressure and salt of
     its node, the length or radius ratio the twin was described with.
     """
@@ -36,8 +54,11 @@ class Protocol(Strict):
     bench: str
     aliases: dict[Name, str] = Field(default_factory=dict)
     settle: Settle = Field(default_factory=Settle)
+    limits: dict[Name, Tighter] = Field(default_factory=dict)
+    edge_limits: dict[Name, TighterEdge] = Field(default_factory=dict)
     samples: Annotated[int, Field(ge=1, le=100_000)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
+    hold: Seconds = 0.0
 
     def tuned_as(self) -> dict[str, str]:
         """Which parameter of the device law a family of tunable channels sets, where the bench file leaves a choice.
