@@ -14,7 +14,7 @@ from simulated_backend.solve import newton, sparse
 from simulated_backend.solve.assembly import drops, gather
 from simulated_backend.solve.factor import Index
 from simulated_backend.solve.kernels import steady_edges
-from simulated_backend.solve.linear import LinearCore, SingularMatrixError, budget, first_method
+from simulated_backend.solve.linear import LinearCore, SingularMatrixError, budget, first_method, next_method
 from simulated_backend.solve.operating_point import require_tied
 from simulated_backend.solve.rows import drive_without_voltage, edge_drive_of, kernel_rows
 
@@ -79,13 +79,28 @@ class PreparedNetwork:
         self.core = LinearCore(self.pattern, method)
         self.inner_limit = budget(self.pattern)
         self._packed = False
+        self._integers, self._numbers, self._work = np.empty(0, dtype=np.int32), np.empty(0), np.empty(0)
         begin = first_method(self.pattern) if method == "auto" else method
         if self.kernels is not None and begin in ("replay", "conjugate"):
-            kind = newton.DIRECT if begin == "replay" else newton.ITERATIVE
+            self._pack(newton.DIRECT if begin == "replay" else newton.ITERATIVE)
+
+    def _pack(self, kind: int) -> None:
+        if self.kernels is not None:
             self._integers, self._numbers, self._work = newton.pack(
                 self.pattern, self.base, self.tip, *self.kernels, self.shunt, kind
             )
             self._packed = True
+
+    def _learn(self, status: int) -> bool:
+        """After conjugate gradients ran out of budget: never again on this graph. Whether the compiled path goes on."""
+        if status != newton.STALLED:
+            return False
+        self._packed = False
+        if self.core.method == "conjugate":
+            self.core.method = next_method(self.pattern)
+        if self.core.method == "replay":
+            self._pack(newton.DIRECT)
+        return self._packed
 
     # -- solving --------------------------------------------------------------------------------------------------
 
@@ -100,6 +115,8 @@ class PreparedNetwork:
             )
             if code & 15 == newton.CONVERGED:
                 return code >> 4
+            if self._learn(code & 15):
+                return self.solve_in_place(voltage, True)
         solved = self._recover(voltage, np.zeros(self.pattern.size))
         if not solved.converged:
             raise NotConvergedError(solved.message)
@@ -120,6 +137,8 @@ class PreparedNetwork:
             if code & 15 == newton.CONVERGED:
                 worst, largest, negative, _ = self._work[: newton.REPORT]
                 return Solved(start, True, "", code >> 4, float(worst / largest) if largest > 0.0 else 0.0, bool(negative > 0))
+            if self._learn(code & 15):
+                return self.solve(voltage, injected=injected, guess=guess)
             start[self.free] = 0.0
         return self._recover(start, source, None if guess is None else np.asarray(guess, dtype=np.float64))
 
@@ -220,7 +239,7 @@ class PreparedNetwork:
             drops(self.base, self.tip, voltage, v)
             self.core.refresh(slope, ground)
             try:
-                voltage[free] += self.core.solve(self.imbalance(current + slope * v, voltage, source), 1e-3)
+                voltage[free] += self.core.solve(self.imbalance(current + slope * v, voltage, source), 1e-2)
             except SingularMatrixError as error:
                 return Solved(voltage, False, str(error), 0, np.inf)
         current, slope = self.edge_steady(voltage)
@@ -238,7 +257,10 @@ class PreparedNetwork:
             allowed = self.tolerance * largest + 4e-15 * np.abs(self.core.diagonal) * top
             if np.all(np.abs(residual) <= allowed) and (last <= 1e-6 * top or (iteration == 0 and worst == 0.0)):
                 return Solved(voltage, True, "", iteration, relative, bool(self.core.negative or np.any(slope < 0.0)))
-            forcing = 1e-3 if not np.isfinite(before) else min(1e-2, max(1e-9, 0.1 * (norm / before) ** 2))
+            # no tighter than what the next Newton step can use, nor than the balance that is asked for
+            enough = 0.1 * self.tolerance * largest / norm if norm > 0.0 else 1.0
+            forcing = 1e-2 if not np.isfinite(before) else min(5e-2, 0.5 * (norm / before) ** 2)
+            forcing = min(5e-2, max(1e-10, forcing, enough))
             try:
                 step = self.core.solve(residual, forcing)
             except SingularMatrixError as error:

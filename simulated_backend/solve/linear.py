@@ -21,7 +21,7 @@ from simulated_backend.solve.sparse import CG_ENTRY_NS, Pattern
 
 WORTH = 25.0
 _LARGE_BUDGET = 400
-_SUPERNODAL_FLOPS = 2e9
+_SUPERNODAL_FLOPS = 3e7
 
 
 class SingularMatrixError(ArithmeticError):

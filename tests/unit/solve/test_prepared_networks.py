@@ -112,8 +112,10 @@ def test_negative_slopes_are_solved_by_pivoting_and_said() -> None:
     prepared = PreparedNetwork(net, [True, False, True])
     unstable = prepared.solve([5.0, 0.0, 0.0], guess=[5.0, 2.5, 0.0])
     stable = prepared.solve([5.0, 0.0, 0.0], guess=[5.0, 4.79, 0.0])
-    assert unstable.converged and stable.converged
-    assert unstable.voltage[1] == pytest.approx(2.5, abs=5e-3) and unstable.negative_slopes
+    assert unstable.converged
+    assert stable.converged
+    assert unstable.voltage[1] == pytest.approx(2.5, abs=5e-3)
+    assert unstable.negative_slopes
     assert stable.voltage[1] == pytest.approx(4.801, abs=5e-3)
 
 
