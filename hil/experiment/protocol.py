@@ -1,5 +1,6 @@
 """The part of a protocol file that every procedure shares; a procedure's ``Settings`` derive from ``Protocol``."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -65,4 +66,8 @@ class Protocol(Strict):
 
         For example {"radius_ratio": "radius_ratio_fixed_tip"}: channels ``radius_ratio.EDGE`` keep the tip radius.
         """
+        return {}
+
+    def for_bench(self) -> Mapping[str, str]:
+        """Fields of the bench file (dotted path -> YAML value) that follow from this protocol; ``--set bench.…`` goes before."""
         return {}
