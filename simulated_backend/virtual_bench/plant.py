@@ -18,6 +18,7 @@ from simulated_backend.network import Network
 from simulated_backend.virtual_bench.circuit import SHORTEST, Circuit
 from simulated_backend.virtual_bench.clock import RealTime, SteppedTime
 from simulated_backend.virtual_bench.faults import OutputStage
+from simulated_backend.virtual_bench.flow_lines import FlowLines
 from simulated_backend.virtual_bench.plan import BenchPlan
 from simulated_backend.virtual_bench.pneumatics import Outlet
 from simulated_backend.virtual_bench.ports import ElectricalPort, Sample
@@ -57,6 +58,8 @@ class Plant:
         self.ideal = plan.ideal
         self.atmosphere = plan.atmosphere
         self.clock = RealTime(self._step, self.lock) if plan.real_time else SteppedTime(self._step)
+        self.lines = FlowLines(self.clock.now)
+        self.flow, self.valve = self.lines.flow, self.lines.valve
         self.troubles: list[str] = []
         self._plan = plan
         self._wires = {(wire.instrument, wire.port): self._position(wire.instrument, wire.port, wire.node) for wire in plan.wires}
@@ -174,9 +177,10 @@ class Plant:
 
     def check_wires(self) -> None:
         """ConfigError for a wire to a port that no instrument has asked for."""
+        ports = (*self._terminals, *self._outlets, *self.lines.lines, *self.lines.rotors)
         for instrument, port in self._wires:
-            if (instrument, port) not in self._terminals and (instrument, port) not in self._outlets:
-                known = [f"{p!r}" for i, p in (*self._terminals, *self._outlets) if i == instrument]
+            if (instrument, port) not in ports:
+                known = [f"{p!r}" for i, p in ports if i == instrument]
                 raise ConfigError(f"instrument {instrument!r} has no port {port!r}; ports: {', '.join(known) or 'none'}")
 
     def node_voltages(self) -> dict[str, float]:

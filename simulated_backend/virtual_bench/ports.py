@@ -1,6 +1,7 @@
-"""What an emulated instrument sees of the plant: terminals it can drive and read, pressure outlets, and time.
+"""What an emulated instrument sees of the plant: terminals, pressure outlets, liquid lines, valves, and time.
 
-Signs: a current is positive when it flows out of the terminal into the node. Volts, amperes, ohms, pascals, seconds.
+Signs: a current is positive when it flows out of the terminal into the node. Volts, amperes, ohms, pascals, cubic
+metres, seconds.
 """
 
 from collections.abc import Sequence
@@ -87,6 +88,37 @@ class PressurePort(Protocol):
         ...
 
 
+class FlowPort(Protocol):
+    """The fluid connection of a pump or of a flow controller. Flow is positive out of the instrument."""
+
+    def set_flow(self, rate: float, most: float = inf) -> None:
+        """Deliver ``rate`` m^3/s from now on, and stop by itself once ``most`` m^3 have passed since now (its absolute value).
+
+        Everything that ends a flow between two messages (a target, an empty syringe, a watchdog) is said through ``most``.
+        """
+        ...
+
+    def flow(self) -> float:
+        """True flow now, m^3/s; 0 if the line is blocked or the volume has been delivered."""
+        ...
+
+    def delivered(self) -> float:
+        """True net volume that has left the instrument since it was switched on, m^3."""
+        ...
+
+
+class ValvePort(Protocol):
+    """The rotor of a selector valve: one common line joined to one of its positions, counted from 1."""
+
+    def set_position(self, position: int, travel: float) -> None:
+        """Turn; the common line is shut for ``travel`` s and joined to ``position`` afterwards."""
+        ...
+
+    def position(self) -> int | None:
+        """Where it is; None while it turns."""
+        ...
+
+
 class PlantTime(Protocol):
     """Time as the instruments live it."""
 
@@ -123,6 +155,14 @@ class PlantView(Protocol):
 
     def pneumatic(self, instrument: str, port: str) -> PressurePort:
         """The pressure outlet ``port``; the same object every time. Ask for every outlet in the constructor."""
+        ...
+
+    def flow(self, instrument: str, port: str) -> FlowPort:
+        """The fluid connection ``port``; the same object every time. Ask for every connection in the constructor."""
+        ...
+
+    def valve(self, instrument: str, port: str) -> ValvePort:
+        """The rotor ``port``; the same object every time. Ask for every rotor in the constructor."""
         ...
 
     def observe(self, ports: Sequence[ElectricalPort], aperture: float, count: int = 1) -> list[tuple[Sample, ...]]:
