@@ -8,6 +8,7 @@ explicit Dormand-Prince pair. Stretches without any drive are not integrated: la
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -31,6 +32,14 @@ class RateSystem:
         self.shapes = [(len(group.law.states), group.edges.size) for group in self.groups]
         self.sizes = [states * edges for states, edges in self.shapes]
         self.guess = problem.voltage.copy()
+        self._span = self._bounded()
+
+    def _bounded(self) -> FloatArray:
+        """Width of what each state may be, (n,); 0 where the law sets no bounds."""
+        with np.errstate(all="ignore"):  # a law may count something in a state that infinity makes no sense for
+            ends = [self.flat(tuple(one[:, 0] for one in self.split(np.full(sum(self.sizes), end)))) for end in (-np.inf, np.inf)]
+            width = ends[1] - ends[0]
+        return np.where(np.isfinite(width), width, 0.0)
 
     def flat(self, state: State) -> FloatArray:
         """The states of all groups as one vector."""
@@ -75,6 +84,18 @@ class RateSystem:
             parts.append(np.asarray(value).swapaxes(1, 2).reshape(one.shape[0] * one.shape[2], one.shape[1]))
         return np.concatenate(parts).reshape(y.shape)
 
+    def jacobian(self, t: float, y: FloatArray, size: FloatArray) -> FloatArray:
+        """d(rate)/d(states), (n, n), by central differences of 1e-6 of the size of each state, all columns in one solve.
+
+        The steps are fixed: an adaptive one grows without bound where a rate does not depend on a state (below a
+        threshold, at a bound), until it overflows.
+        """
+        step = 1e-6 * np.maximum(np.abs(y), size)
+        moved = np.concatenate([y[:, np.newaxis] + np.diag(step), y[:, np.newaxis] - np.diag(step)], axis=1)
+        rates = self.rate(t, moved)
+        result: FloatArray = (rates[:, : y.size] - rates[:, y.size :]) / (2.0 * step)
+        return result
+
     def scales(self, y: FloatArray, span: float) -> FloatArray:
         """A size for every state, the same over the edges of one group: what it has or will have gained in ``span``."""
         size = np.maximum(np.abs(y), np.abs(self.rate(0.0, y)) * span)
@@ -83,7 +104,7 @@ class RateSystem:
             np.broadcast_to(part.reshape(shape).max(axis=1, keepdims=True), shape).ravel() if part.size else part
             for part, shape in zip(parts, self.shapes, strict=True)
         ]
-        return np.asarray(np.maximum(np.concatenate(wide), 1e-300))
+        return np.asarray(np.maximum(np.concatenate(wide), np.maximum(1e-6 * self._span, 1e-300)))
 
     def decayed(self, state: State, duration: float) -> State | None:
         """The exact states after ``duration`` seconds without any drive, or None where a law has no closed form."""
@@ -132,16 +153,19 @@ def run_rates(
             else:
                 y = system.flat(state)
                 stops = np.unique(np.append(segment.samples, segment.end))
+                size = system.scales(y, segment.end - segment.begin)
+                stiff = y.size <= STIFF_STATES
                 found = solve_ivp(
                     system.rate,
                     (segment.begin, segment.end),
                     y,
-                    method="Radau" if y.size <= STIFF_STATES else "RK45",
+                    method="Radau" if stiff else "RK45",
                     t_eval=stops,
                     rtol=tolerance,
-                    atol=0.1 * tolerance * system.scales(y, segment.end - segment.begin),
+                    atol=0.1 * tolerance * size,
                     max_step=np.inf if max_step is None else max_step,
                     vectorized=True,
+                    **({"jac": partial(system.jacobian, size=size)} if stiff else {}),
                 )
                 steps += int(found.nfev)
                 if not found.success:
