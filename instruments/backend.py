@@ -33,6 +33,7 @@ from instruments.safe_state import WayHome
 from instruments.settling import Noise, require_settled, until_flat, until_in_limits
 from instruments.station import build_station, check_station, close_station
 from instruments.terminals import Drive, Movers, Output, Reader, Sense, tie_control, tie_output
+from instruments.verification import Verification, forget, tell
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class InstrumentBackend(Backend):
         self._senses: list[list[Sense]] = []
         self._readers: dict[tuple[int, ...], Reader] = {}
         self._movers = Movers()
+        self._verify = Verification()
         self._way_home = WayHome(envelope, clock, self._movers, ramp_period, self._order)
         self._switchboard = Switchboard((), Interlocks((), {}), self._way_home, self._guard, self._warn)
         self._power = PowerMeter((), envelope)
@@ -130,6 +132,8 @@ class InstrumentBackend(Backend):
                 for paths in paths_of(self._output_wires, self._replicas)
             ]
             self._movers = Movers()
+            self._verify = Verification()
+            tell(parts.values(), self._warn)
             self._way_home = WayHome(self.envelope, self._clock, self._movers, self._ramp_period, self._order)
             interlocks = Interlocks(self._interlock_wires, parts)
             self._switchboard = Switchboard(self._specs, interlocks, self._way_home, self._guard, self._warn)
@@ -160,6 +164,7 @@ class InstrumentBackend(Backend):
                 if drive.output is not Output.ON:
                     # Whatever made us leave may have reset the instrument: it is configured afresh before its next use.
                     drive.output = Output.UNTOUCHED if drive.output is Output.OFF else drive.output
+            forget(self._station.components.values() if self._station is not None else ())
 
     # -- apply --------------------------------------------------------------------------------------------------
 
@@ -309,7 +314,8 @@ class InstrumentBackend(Backend):
         mean, std = self._noise.judge(values)
         self._switchboard.check()
         self._power.check()
-        return Reading(mean, std, overload.any(axis=0) | self._limited, self._clock.now())
+        limited = self._verify(self._drives[0]) or self._limited
+        return Reading(mean, std, overload.any(axis=0) | limited, self._clock.now())
 
     def _measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:
         if policy.dwell is not None and len(stimuli) >= 3:
@@ -346,6 +352,7 @@ class InstrumentBackend(Backend):
             self._notify(stimuli[rows], block)
             parts.append(block)
         require_settled("stimulus", self._settle(policy), policy, len(stimuli) - 1, len(stimuli))
+        self._verify(self._drives[0])
         return joined(parts)
 
     def _list_sweep(self, replicas: tuple[int, ...], rows: Sequence[Sequence[Stimulus]], dwell: float) -> ListSweep | None:
@@ -358,22 +365,18 @@ class InstrumentBackend(Backend):
         return list_sweep(drives, senses, values, connected, dwell, longest)
 
     def _measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int) -> FloatArray:
-        if policy.dwell is not None and len(stimuli) >= 3:
-            replicas = tuple(range(len(stimuli[0])))
-            sweep = self._list_sweep(replicas, stimuli, policy.dwell)
-            if sweep is not None:
-                self.relaxations += len(stimuli)
-                return measure_list(sweep, stimuli, policy, samples, drive=self._go_to, settle=self._settle_replicas)
-        return measure_rows(
-            stimuli,
-            policy,
-            samples,
-            drive=self._go_to,
-            settle=self._settle_replicas,
-            reader=self._reader,
-            clock=self._clock,
-            count=self._count,
-        )
+        dwell = policy.dwell if len(stimuli) >= 3 else None
+        swept = None if dwell is None else self._list_sweep(tuple(range(len(stimuli[0]))), stimuli, dwell)
+        go, settle = self._go_to, self._settle_replicas
+        if swept is not None:
+            self.relaxations += len(stimuli)
+            found = measure_list(swept, stimuli, policy, samples, drive=go, settle=settle)
+        else:
+            found = measure_rows(
+                stimuli, policy, samples, drive=go, settle=settle, reader=self._reader, clock=self._clock, count=self._count
+            )
+        self._verify(list(chain.from_iterable(self._drives)))
+        return found
 
     def _count(self) -> None:
         self.relaxations += 1

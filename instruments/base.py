@@ -1,15 +1,17 @@
 """What all drivers of this package share: a verified session under a QCoDeS instrument, and an error queue that is read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from qcodes.instrument import VisaInstrument
 
 from hil.core.errors import ConfigError, InstrumentError
+from instruments.roles import OVERFLOW
 from instruments.visa import Link, Session, open_session
 from instruments.wiring import Setting
 
+T = TypeVar("T")
 LINE_ENDINGS = {"lf": "\n", "cr": "\r", "crlf": "\r\n"}
 
 
@@ -120,14 +122,61 @@ class BenchInstrument(VisaInstrument):
             raise self.fault(f"reported {'; '.join(found)} after {after}")
 
     def converse(self, message: str, doing: str, *, timeout: float | None = None) -> str:
-        """One query; when no answer comes, the error queue is asked why. ``doing`` is what the user reads."""
+        """One query whose reply is taken as it is; see ``inquire``."""
+        return self.inquire(message, str, doing, timeout=timeout)
+
+    def inquire(
+        self,
+        message: str,
+        decode: Callable[[str], T],
+        doing: str,
+        *,
+        timeout: float | None = None,
+        repeat: bool = True,
+        anyway: bool = False,
+    ) -> T:
+        """One query and what its reply means; ``doing`` is what the user reads.
+
+        Where no reply comes, or one that means nothing (``decode`` raises ValueError or IndexError), the link is made new if
+        need be, late replies are thrown away, the error queue is asked why, and that the instrument has kept its settings
+        is verified. Only then is the message sent once more, unless ``repeat`` is False: for whatever must not act twice.
+        ``anyway``: it may be sent to an instrument that has lost its settings (it leaves something safe).
+        Raises InstrumentError.
+        """
+        return self._again(lambda: decode(self._session.query(message, timeout=timeout)), doing, repeat, anyway)
+
+    def _again(self, ask: Callable[[], T], doing: str, repeat: bool, anyway: bool = False) -> T:
         try:
-            return self._session.query(message, timeout=timeout)
+            return ask()
         except InstrumentError as error:
-            # An instrument that stumbles over a message says nothing, but its queue knows.
-            self._session.resynchronise()
-            found = self.errors()
-            raise self.fault(f"failed while {doing}: {'; '.join(found) or error}") from error
+            self._recover(doing, str(error), repeat, anyway)
+        except (ValueError, IndexError) as error:
+            self._recover(doing, f"its reply means nothing ({error})", repeat, anyway)
+        try:
+            return ask()
+        except (ValueError, IndexError) as error:
+            raise self.fault(f"failed twice while {doing}: its reply means nothing ({error})") from error
+
+    def _recover(self, doing: str, trouble: str, repeat: bool, anyway: bool) -> None:
+        """Make the link good again after ``trouble``; InstrumentError where going on would not be safe."""
+        self._session.resynchronise()
+        # An instrument that stumbles over a message says nothing, but its queue knows.
+        found = self.errors()
+        if found or not repeat:
+            raise self.fault(f"failed while {doing}: {'; '.join(found) or trouble}")
+        if not anyway:
+            self.require_settings_kept()
+        self._session.notice(f"instrument {self.name!r}: {doing} was repeated, because {trouble}")
+
+    def require_settings_kept(self) -> None:
+        """InstrumentError if the instrument has been switched off and on since it was configured; asks it."""
+
+    def restarted(self) -> InstrumentError:
+        """The error for an instrument that has lost its settings."""
+        return self.fault("was switched off and on: its settings are lost; find out why before you go on")
+
+    def forget(self) -> None:
+        """Something went wrong: whatever was believed of the instrument's state is no longer believed."""
 
     def port(self, name: str) -> Any:
         """The port of that name ("" is the instrument itself); ConfigError names those there are."""
@@ -155,13 +204,22 @@ class BenchInstrument(VisaInstrument):
 class ScpiInstrument(BenchInstrument):
     """A BenchInstrument that speaks SCPI and has ``:SYST:ERR?``."""
 
-    def exchange(self, *parts: str, doing: str, timeout: float | None = None) -> list[str]:
+    def exchange(self, *parts: str, doing: str, timeout: float | None = None, anyway: bool = False) -> list[str]:
         """Commands and queries as one message that ends by asking for errors; the replies of its queries.
 
         Raises InstrumentError in the error queue's own words.
         """
-        fields = split_replies(self.converse(";".join((*parts, ":SYST:ERR?")), doing, timeout=timeout))
-        if error_code(fields[-1]) != 0:
+        expected = sum(part.split(" ")[0].endswith("?") for part in ";".join(parts).split(";"))
+
+        def decode(reply: str) -> tuple[list[str], int]:
+            fields = split_replies(reply)
+            code = error_code(fields[-1])
+            if code == 0 and len(fields) != expected + 1:
+                raise ValueError(f"{reply[:60]!r}")
+            return fields, code
+
+        fields, code = self.inquire(";".join((*parts, ":SYST:ERR?")), decode, doing, timeout=timeout, anyway=anyway)
+        if code != 0:
             first = error_text(fields[-1])
             raise self.fault(f"reported {'; '.join([first, *self.errors()])} after {doing}")
         return fields[:-1]
@@ -169,20 +227,39 @@ class ScpiInstrument(BenchInstrument):
     def confirm(self, command: str, query: str, wanted: float, doing: str, tolerance: float = 1e-3) -> float:
         """Set a number and read it back; InstrumentError if the instrument kept another."""
         (reply,) = self.exchange(command, query, doing=doing)
-        kept = float(value_of(reply))
+        kept = self.number(reply, doing)
         if abs(kept - wanted) > tolerance * max(abs(wanted), 1e-12):
             raise self.fault(f"answers {kept:g} to {query} after {command!r}")
         return kept
+
+    def number(self, reply: str, doing: str) -> float:
+        """A reply that has to be a number; InstrumentError otherwise."""
+        try:
+            return float(value_of(reply))
+        except ValueError:
+            raise self.fault(f"answered {reply[:60]!r} while {doing}, where a number was expected") from None
 
     def errors(self) -> list[str]:
         """Empty the error queue."""
         found: list[str] = []
         while len(found) < 64:
             reply = self._session.query(":SYST:ERR?")
-            if error_code(reply) == 0:
+            try:
+                code = error_code(reply)
+            except ValueError:
+                raise self.fault(f"answered {reply[:60]!r} when it was asked for errors") from None
+            if code == 0:
                 break
             found.append(error_text(reply))
         return found
+
+
+def finite(text: str) -> float:
+    """A number that is one: ValueError for NaN, infinity, and the 9.9E37 that stands for them."""
+    value = float(text)
+    if not abs(value) < OVERFLOW:
+        raise ValueError(f"{text[:20]!r} is no value")
+    return value
 
 
 def split_replies(text: str) -> list[str]:

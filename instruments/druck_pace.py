@@ -17,8 +17,8 @@ from qcodes.validators import Bool, Numbers
 
 from hil.core.errors import ConfigError
 from hil.core.types import Quantity, SafeAction
-from instruments.base import ScpiInstrument, number_setting, refuse_unknown, value_of
-from instruments.roles import OVERFLOW, Acquired, Condition, SourcePlan, SourceState
+from instruments.base import ScpiInstrument, finite, number_setting, refuse_unknown, value_of
+from instruments.roles import OVERFLOW, Acquired, Condition, Delivery, SourcePlan, SourceState
 from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
 from instruments.wiring import Setting
@@ -36,6 +36,7 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
         self.number = number
         self.unit = parent
         self._range = ""
+        self._slew = float("inf")
         top = parent.highest
         self.pressure: Parameter[float, Any] = self.add_parameter(
             "pressure",
@@ -153,7 +154,7 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
     def _check_supplies(self, plan: SourcePlan) -> list[str]:
         n = self.number
         replies = self.unit.exchange(f":SOUR{n}:PRES:COMP1?", f":SOUR{n}:PRES:COMP2?", doing="reading the supplies")
-        positive, negative = (float(value_of(reply)) for reply in replies)
+        positive, negative = (self.unit.number(reply, "reading the supplies") for reply in replies)
         self.note(supply_Pa=positive, vacuum_Pa=negative)
         warnings = []
         if positive <= plan.maximum:
@@ -165,6 +166,7 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
     def set_slew(self, pascal_per_second: float) -> None:
         """Linear mode at this speed, read back; infinity chooses the fastest mode."""
         n, unit = self.number, self.unit
+        self._slew = pascal_per_second
         if not isfinite(pascal_per_second):
             unit.exchange(f":SOUR{n}:PRES:SLEW:MODE MAX", doing="choosing the fastest slew")
             return
@@ -180,23 +182,39 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
         n = self.number
         replies = self.unit.exchange(f":SOUR{n}:PRES?", f":SENS{n}:PRES?", f":OUTP{n}:STAT?", doing="reading the state")
         level, actual, on = (value_of(reply) for reply in replies)
-        return SourceState(float(level), float(actual), on == "1")
+        return SourceState(self.unit.number(level, "reading the state"), self.unit.number(actual, "reading the state"), on == "1")
 
     def pressure_now(self) -> float:
         """Measured pressure, Pa."""
-        return float(value_of(self.unit.ask(f":SENS{self.number}:PRES?")))
+        n = self.number
+
+        def decode(reply: str) -> float:
+            pressure, unit = (value_of(part) for part in reply.split(";"))
+            if unit.lower() not in PASCAL:
+                raise ValueError(f"{unit!r} is no unit")
+            return finite(pressure) * PASCAL[unit.lower()]
+
+        # On the way to the safe state it may have lost its settings: what it says is understood in any unit.
+        return self.unit.inquire(f":SENS{n}:PRES?;:UNIT{n}:PRES?", decode, "reading a pressure", anyway=True)
 
     def vented(self) -> bool:
         """Whether a vent has ended."""
-        return value_of(self.unit.ask(f":SOUR{self.number}:PRES:LEV:IMM:AMPL:VENT?")) == "2"
+        return self._vent_state() == 2
+
+    def _vent_state(self) -> int:
+        query = f":SOUR{self.number}:PRES:LEV:IMM:AMPL:VENT?"
+        return self.unit.inquire(query, lambda reply: int(value_of(reply)), "asking for the vent", anyway=True)
 
     def enable(self, level: float) -> None:
         """Controller on at set-point ``level``; a vent under way is ended first."""
         n, unit = self.number, self.unit
-        if value_of(unit.ask(f":SOUR{n}:PRES:LEV:IMM:AMPL:VENT?")) == "1":
+        if self._vent_state() == 1:
             unit.exchange(f":SOUR{n}:PRES:LEV:IMM:AMPL:VENT 0", doing="ending the vent")
+        # One message: a controller that lost its settings a moment ago must not start with others (mbar, full speed).
+        slew = f":SOUR{n}:PRES:SLEW {self._slew:.8g};:SOUR{n}:PRES:SLEW:MODE LIN" if isfinite(self._slew) else ""
+        settings = (part for part in (f":UNIT{n}:PRES PA", slew) if part)
         (on,) = unit.exchange(
-            f":SOUR{n}:PRES {level:.4f}", f":OUTP{n}:STAT 1", f":OUTP{n}:STAT?", doing="switching the controller on"
+            *settings, f":SOUR{n}:PRES {level:.2f}", f":OUTP{n}:STAT 1", f":OUTP{n}:STAT?", doing="switching the controller on"
         )
         if value_of(on) != "1":
             raise unit.fault(f"module {n} did not switch its controller on")
@@ -206,11 +224,11 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
         n, unit = self.number, self.unit
         if action is SafeAction.VENT:
             vent = f":SOUR{n}:PRES:LEV:IMM:AMPL:VENT"
-            (state,) = unit.exchange(f"{vent} 1", f"{vent}?", doing="venting")
+            (state,) = unit.exchange(f"{vent} 1", f"{vent}?", doing="venting", anyway=True)
             if value_of(state) not in ("1", "2"):
                 raise unit.fault(f"module {n} does not vent")
             return
-        (on,) = unit.exchange(f":OUTP{n}:STAT 0", f":OUTP{n}:STAT?", doing="switching the controller off")
+        (on,) = unit.exchange(f":OUTP{n}:STAT 0", f":OUTP{n}:STAT?", doing="switching the controller off", anyway=True)
         if value_of(on) != "0":
             raise unit.fault(f"module {n} did not switch its controller off")
 
@@ -271,10 +289,11 @@ class DruckPACE(ScpiInstrument):
         numbers = self._numbers(ports)
 
         def write(levels: Sequence[float]) -> None:
-            parts = [f":SOUR{n}:PRES {level:.4f}" for n, level in zip(numbers, levels, strict=True)]
+            # With its unit every time: a controller that has just been switched off and on counts in mbar.
+            parts = [f":UNIT{n}:PRES PA;:SOUR{n}:PRES {level:.4f}" for n, level in zip(numbers, levels, strict=True)]
             replies = self.exchange(*parts, *(f":SOUR{n}:PRES?" for n in numbers), doing="setting a pressure")
             for n, level, reply in zip(numbers, levels, replies, strict=True):
-                kept = float(value_of(reply))
+                kept = self.number(reply, "setting a pressure")
                 if abs(kept - level) > max(0.01, 1e-6 * abs(level)):
                     raise self.fault(f"module {n} has the set-point {kept:g} Pa, although {level:g} Pa was sent")
 
@@ -284,22 +303,51 @@ class DruckPACE(ScpiInstrument):
         """Measured pressure, controller on and in limits of ``ports``, in one round trip."""
         message = ";".join(f":SENS{n}:PRES:INL?;:OUTP{n}:STAT?" for n in self._numbers(ports))
 
-        def look() -> list[Condition]:
-            parts = self._session.query(message).split(";")
+        def decode(reply: str) -> list[Condition]:
+            parts = reply.split(";")
+            if len(parts) != 2 * len(ports):
+                raise ValueError(f"{reply[:60]!r}")
             found = []
             for place in range(0, len(parts), 2):
                 pressure, reached = value_of(parts[place]).split(",")
-                found.append(Condition(float(pressure), value_of(parts[place + 1]) == "1", int(reached) == 1))
+                found.append(Condition(finite(pressure), value_of(parts[place + 1]) == "1", int(reached) == 1))
             return found
 
-        return look
+        return lambda: self.inquire(message, decode, "looking at the pressures")
+
+    def delivery_reader(self, ports: Sequence[str]) -> Callable[[], list[Delivery]]:
+        """Pressures of ``ports``; allowed are three times their in-limits band (a controller may be just leaving it)."""
+        look = self.condition_reader(ports)
+
+        def measure() -> list[Delivery]:
+            found = []
+            for port, condition in zip(ports, look(), strict=True):
+                band = self.settings().get(f"{port}.in_limits_Pa")
+                allowed = 3.0 * band if isinstance(band, float) else float("inf")
+                found.append(Delivery(condition.level, allowed, condition.on, False))
+            return found
+
+        return measure
 
     def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
-        """Measured pressures of (port, "pressure"), one query a sample."""
-        message = ";".join(f":SENS{n}:PRES?" for n in self._numbers([port for port, _ in terminals]))
+        """Measured pressures of (port, "pressure") with the units they are told in, one query a sample."""
+        numbers = self._numbers([port for port, _ in terminals])
+        message = ";".join([*(f":SENS{n}:PRES?" for n in numbers), *(f":UNIT{n}:PRES?" for n in numbers)])
+
+        def decode(reply: str) -> tuple[list[float], set[str]]:
+            parts = [value_of(part) for part in reply.split(";")]
+            if len(parts) != 2 * len(numbers):
+                raise ValueError(f"{reply[:60]!r}")
+            return [float(part) for part in parts[: len(numbers)]], {part.upper() for part in parts[len(numbers) :]}
+
+        def sample() -> list[float]:
+            values, units = self.inquire(message, decode, "reading pressures")
+            if units != {"PA"}:
+                raise self.restarted()
+            return values
 
         def read(samples: int) -> Acquired:
-            rows = [[float(value_of(part)) for part in self._session.query(message).split(";")] for _ in range(samples)]
+            rows = [sample() for _ in range(samples)]
             values = np.array(rows, dtype=np.float64)
             lost = ~(np.abs(values) < OVERFLOW)
             return Acquired(np.where(lost, np.nan, values), lost)

@@ -19,8 +19,8 @@ from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import SafeAction
 from instruments.base import BenchInstrument
 from instruments.keithley_2600_channel import OFF_HIGH_IMPEDANCE, OFF_ZERO, DigitalLines, Keithley2600BChannel
-from instruments.keithley_2600_routines import listing, measuring
-from instruments.roles import OVERFLOW, Acquired, Condition
+from instruments.keithley_2600_routines import MARK, listing, measuring
+from instruments.roles import OVERFLOW, Acquired, Condition, Delivery
 from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
 from instruments.wiring import Setting
@@ -35,6 +35,8 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
     simultaneous: ClassVar[bool] = True
     release_port: ClassVar[int | None] = 5030  # the "dead socket termination" port
     voltage_ranges: ClassVar[tuple[float, ...]]
+    voltage_offsets: ClassVar[tuple[float, ...]]
+    """V, per range: offset error of the source and of the meter together, 1 year."""
     current_ranges: ClassVar[tuple[float, ...]]
     compliance_span: ClassVar[tuple[float, float]]
     spans: ClassVar[tuple[float, float]]
@@ -44,6 +46,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         super().__init__(name, address, **options)  # type: ignore[arg-type] # the stock class hands both on unread
         self._prepared = False
         self._routines: dict[str, str] = {}
+        self._loaded = 0
         model = self.model  # closing forgets it
         if f"Keithley{model}" != type(self).__name__:
             self.close()
@@ -83,18 +86,21 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
     def errors(self) -> list[str]:
         """Empty the error queue: ``code message`` each."""
         found = []
-        while int(float(self.ask("errorqueue.count"))) > 0:
-            code, message, *_ = self.ask("errorqueue.next()").split("\t")
-            found.append(f"{int(float(code))} {message.strip()}")
-            if len(found) > 64:
-                break
+        try:
+            while int(float(self.ask("errorqueue.count"))) > 0:
+                code, message, *_ = self.ask("errorqueue.next()").split("\t")
+                found.append(f"{int(float(code))} {message.strip()}")
+                if len(found) > 64:
+                    break
+        except ValueError as error:
+            raise self.fault(f"gave an answer without meaning when it was asked for errors ({error})") from error
         return found
 
     # -- wire ---------------------------------------------------------------------------------------------------
 
     def numbers(self, expressions: Sequence[str]) -> list[float]:
         """Print several numbers in one round trip."""
-        return [float(part) for part in self.ask(", ".join(expressions)).split("\t")]
+        return self.inquire(f"print({', '.join(expressions)})", _numbers(len(expressions)), "asking for its state")
 
     def transact(
         self,
@@ -105,6 +111,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         errors: int,
         expected: Sequence[float] = (),
         tolerance: float = 1e-9,
+        anyway: bool = False,
     ) -> list[float]:
         """Commands, then the values of ``shown``, in one round trip.
 
@@ -112,8 +119,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         ``tolerance``). Raises InstrumentError, with the error queue's own words where there are any.
         """
         self._prepare()
-        reply = self.converse(f"{commands} print({','.join(shown)})", doing)
-        values = [float(part) for part in reply.split("\t")]
+        values = self.inquire(f"{commands} print({','.join(shown)})", _numbers(len(shown)), doing, anyway=anyway)
         if values[errors] != 0:
             self.check_errors(doing)
         for name, value, wanted in zip(shown, values, expected, strict=False):
@@ -123,14 +129,24 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
 
     def _prepare(self) -> None:
         if not self._prepared:
-            self._session.write("format.asciiprecision=10 format.byteorder=format.LITTLEENDIAN")
+            # The mark is gone once the instrument has been switched off and on, and all its settings with it.
+            self._session.write(f"format.asciiprecision=10 format.byteorder=format.LITTLEENDIAN {MARK}=1")
             self._prepared = True
 
+    def require_settings_kept(self) -> None:
+        """InstrumentError if the mark that was set when it was first configured is gone."""
+        if self._prepared and self._session.query(f"print({MARK})").strip().startswith("nil"):
+            raise self.restarted()
+
+    def forget(self) -> None:
+        """Formats and routines are sent again before they are used."""
+        self._prepared = False
+        self._routines.clear()
+
     def unpack(self, block: bytes, rows: int, columns: int) -> NDArray[np.float64]:
-        """Numbers (rows, columns) of a REAL64 block: ``#0``, 8 bytes each, line feed."""
+        """Numbers (rows, columns) of a REAL64 block: ``#0``, 8 bytes each, line feed. ValueError for anything else."""
         if not block.startswith(b"#0") or not block.endswith(b"\n"):
-            self._session.resynchronise()
-            raise self.fault(f"sent a damaged block of readings ({block[:8]!r} … {block[-2:]!r})")
+            raise ValueError(f"a damaged block of readings, {block[:8]!r} … {block[-2:]!r}")
         count = rows * columns
         return np.array(struct.unpack(f"<{count}d", block[2:-1]), dtype=np.float64).reshape(rows, columns)
 
@@ -139,7 +155,8 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         known = self._routines.get(body)
         if known is None:
             self._prepare()
-            known = f"hil_routine_{len(self._routines) + 1}"
+            self._loaded += 1  # a name is never used twice, so that nobody calls another routine by an old name
+            known = f"hil_routine_{self._loaded}"
             self._session.write(f"loadandrunscript\nfunction {known}({arguments})\n{body}\nend\nendscript")
             self.check_errors("loading a measurement function")
             self._routines[body] = known
@@ -153,10 +170,12 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         shown = [f"{port}.source.levelv" for port in ports] + [f"{port}.source.output" for port in ports]
         message = f"{assignments} print({','.join(shown)},errorqueue.count)"
         count = len(ports)
+        decode = _numbers(2 * count + 1)
 
         def write(levels: Sequence[float]) -> None:
             self._prepare()
-            values = [float(part) for part in self.converse(message.format(*levels), "setting levels").split("\t")]
+            # The same set-points twice do no harm, and they are read back.
+            values = self.inquire(message.format(*levels), decode, "setting levels")
             if values[-1] != 0:
                 self.check_errors("setting levels")
             for position, (level, port) in enumerate(zip(levels, ports, strict=True)):
@@ -172,25 +191,58 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         shown = ",".join(f"{port}.source.levelv,{port}.source.output,{port}.source.compliance" for port in ports)
         message = f"print({shown})"
 
-        def look() -> list[Condition]:
-            parts = self._session.query(message).split("\t")
+        def decode(reply: str) -> list[Condition]:
+            parts = reply.split("\t")
+            if len(parts) != 3 * len(ports):
+                raise ValueError(f"{reply[:60]!r}")
             return [
-                Condition(float(parts[k]), float(parts[k + 1]) != 0, parts[k + 2].strip() == "false")
-                for k in range(0, len(parts), 3)
+                Condition(float(parts[k]), float(parts[k + 1]) != 0, not _truth(parts[k + 2])) for k in range(0, len(parts), 3)
             ]
 
-        return look
+        return lambda: self.inquire(message, decode, "looking at the sources")
+
+    def delivery_reader(self, ports: Sequence[str]) -> Callable[[], list[Delivery]]:
+        """Voltage at the terminals of ``ports``, measured, beside output and compliance, in one round trip."""
+        shown = ",".join(f"{port}.source.output,{port}.source.compliance,{port}.measure.v()" for port in ports)
+        message = f"print({MARK},{shown})"
+
+        def decode(reply: str) -> list[Delivery] | None:
+            mark, *parts = reply.split("\t")
+            if mark.strip() == "nil":
+                return None
+            if len(parts) != 3 * len(ports):
+                raise ValueError(f"{reply[:60]!r}")
+            return [
+                Delivery(float(parts[3 * k + 2]), self._voltage_error(port), float(parts[3 * k]) != 0, _truth(parts[3 * k + 1]))
+                for k, port in enumerate(ports)
+            ]
+
+        def measure() -> list[Delivery]:
+            self._prepare()
+            found = self.inquire(message, decode, "measuring what the sources deliver")
+            if found is None:
+                raise self.restarted()
+            return found
+
+        return measure
+
+    def _voltage_error(self, port: str) -> float:
+        """Largest difference, V, between level and reading in the present range: source and measure accuracy, 1 year."""
+        known = self.settings().get(f"{port}.source_range_V", self.voltage_ranges[-1])
+        full_scale = float(known) if isinstance(known, int | float) else self.voltage_ranges[-1]
+        return 4e-4 * full_scale + self.voltage_offsets[self.voltage_ranges.index(full_scale)]
 
     def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
         """Read ``terminals`` (port, ``volt`` | ``curr``), both channels overlapped, as one REAL64 block."""
-        name = self._routine("\n".join(measuring(terminals)), "count")
+        body = "\n".join(measuring(terminals))
+        self._routine(body, "count")
         slowest = max(_seconds_per_sample(self, port) for port, _ in terminals)
         patience = self._session.link.timeout
 
         def read(samples: int) -> Acquired:
             duration = 2 * samples * slowest
             timeout = None if duration < 0.5 * patience else patience + 2 * duration
-            return self._acquired(f"{name}({samples})", samples, len(terminals), timeout)
+            return self._acquired(f"{self._routine(body, 'count')}({samples})", samples, len(terminals), timeout)
 
         return read
 
@@ -199,7 +251,8 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
     ) -> tuple[Callable[[NDArray[np.float64], int, bool], Acquired], Callable[[int], float]]:
         """Levels of ``ports`` (n, n_ports) from a list, ``dwell`` s and overlapped readings at each: one round trip a list."""
         lists = [f"list{position}" for position in range(len(ports))]
-        name = self._routine("\n".join(listing(ports, lists, terminals, dwell)), ", ".join(["count", "home", *lists]))
+        body, arguments = "\n".join(listing(ports, lists, terminals, dwell)), ", ".join(["count", "home", *lists])
+        self._routine(body, arguments)
         slowest = max(_seconds_per_sample(self, port) for port, _ in terminals)
         both = 2.0 if len(terminals) > len({port for port, _ in terminals}) else 1.0
 
@@ -208,20 +261,27 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
 
         def run(levels: NDArray[np.float64], samples: int, home: bool) -> Acquired:
             columns = [",".join(f"{level:.10g}" for level in column) for column in levels.T]
-            call = f"{name}({samples},{int(home)},{','.join(f'{{{column}}}' for column in columns)})"
+            call = f"{self._routine(body, arguments)}({samples},{int(home)},{','.join(f'{{{column}}}' for column in columns)})"
             rows = samples * len(levels)
             patience = self._session.link.timeout + 2 * len(levels) * seconds(samples)
-            return self._acquired(call, rows, len(terminals), patience)
+            return self._acquired(call, rows, len(terminals), patience, repeat=False)
 
         return run, seconds
 
-    def _acquired(self, call: str, rows: int, columns: int, timeout: float | None) -> Acquired:
-        """Readings and overload flags (rows, columns) that ``call`` prints: readings first, then their statuses."""
-        block = self._session.query_bytes(call, 3 + 16 * columns * rows, timeout=timeout)
-        table = self.unpack(block, rows, 2 * columns)
+    def _acquired(self, call: str, rows: int, columns: int, timeout: float | None, *, repeat: bool = True) -> Acquired:
+        """Readings and overload flags (rows, columns) that ``call`` prints: readings first, then their statuses.
+
+        ``repeat``: the call does nothing but read, so that it may be sent again.
+        """
+
+        def ask() -> NDArray[np.float64]:
+            block = self._session.query_bytes(call, 3 + 16 * columns * rows, timeout=timeout)
+            return self.unpack(block, rows, 2 * columns)
+
+        table = self._again(ask, "reading", repeat)
         values = table[:, :columns]
-        status = table[:, columns:].astype(np.int64)
-        lost = np.abs(values) >= OVERFLOW
+        status = np.nan_to_num(table[:, columns:]).astype(np.int64)
+        lost = ~(np.abs(values) < OVERFLOW)
         overload = lost | ((status & (IN_COMPLIANCE | OVER_TEMPERATURE)) != 0)
         return Acquired(np.where(lost, np.nan, values), overload)
 
@@ -238,9 +298,28 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         )
         name = self._routine(body, "level, width, period, count")
         patience = self._session.link.timeout + 2 * count * period
-        reply = self._session.query(f"{name}({level:.10g},{width:.10g},{period:.10g},{count})", timeout=patience)
-        if float(reply.split("\t")[1]) != 0:
+        call = f"{name}({level:.10g},{width:.10g},{period:.10g},{count})"
+        _, errors = self.inquire(call, _numbers(2), "a pulse", timeout=patience, repeat=False)
+        if errors != 0:
             self.check_errors("a pulse")
+
+
+def _numbers(count: int) -> Callable[[str], list[float]]:
+    """Decoder of ``count`` numbers that were printed; ValueError for anything else."""
+
+    def decode(reply: str) -> list[float]:
+        values = [float(part) for part in reply.split("\t")]
+        if len(values) != count:
+            raise ValueError(f"{reply[:60]!r}")
+        return values
+
+    return decode
+
+
+def _truth(word: str) -> bool:
+    if word.strip() not in ("true", "false"):
+        raise ValueError(f"{word[:20]!r} is neither true nor false")
+    return word.strip() == "true"
 
 
 def _seconds_per_sample(unit: Keithley2600B, port: str) -> float:
@@ -250,6 +329,7 @@ def _seconds_per_sample(unit: Keithley2600B, port: str) -> float:
 
 class _Low(Keithley2600B):
     voltage_ranges = (0.1, 1.0, 6.0, 40.0)
+    voltage_offsets = (0.4e-3, 0.6e-3, 2.8e-3, 20e-3)
     current_ranges = (100e-9, 1e-6, 10e-6, 100e-6, 1e-3, 10e-3, 100e-3, 1.0, 3.0)
     compliance_span = (10e-9, 3.0)
     spans = (40.4, 3.03)
@@ -266,6 +346,7 @@ class Keithley2636B(Keithley2600B):
 
     concrete = True
     voltage_ranges = (0.2, 2.0, 20.0, 200.0)
+    voltage_offsets = (0.6e-3, 0.95e-3, 10e-3, 100e-3)
     current_ranges = (100e-12, 1e-9, 10e-9, 100e-9, 1e-6, 10e-6, 100e-6, 1e-3, 10e-3, 100e-3, 1.0, 1.5)
     compliance_span = (100e-12, 1.5)
     spans = (202.0, 1.515)

@@ -13,7 +13,7 @@ from qcodes.validators import Enum, Ints, Numbers
 from hil.core.errors import ConfigError
 from hil.core.types import Quantity, SafeAction
 from instruments.base import number_setting, refuse_unknown
-from instruments.keithley_2600_routines import LETTER
+from instruments.keithley_2600_routines import LETTER, MARK
 from instruments.roles import OVERFLOW, SourcePlan, SourceState
 from instruments.wiring import Setting
 
@@ -160,7 +160,8 @@ class Keithley2600BChannel(StockChannel):
         """Output on at ``level``."""
         smu = self.channel
         self.unit.transact(
-            f"{smu}.source.levelv={level:.10g} {smu}.source.output=1",
+            # An instrument that has lost its limits since it was configured stays off.
+            f"if {MARK} then {smu}.source.levelv={level:.10g} {smu}.source.output=1 end",
             (f"{smu}.source.output", "errorqueue.count"),
             "switching the output on",
             errors=1,
@@ -178,6 +179,7 @@ class Keithley2600BChannel(StockChannel):
             "switching the output off",
             errors=2,
             expected=(0.0, float(mode)),
+            anyway=True,
         )
 
     # -- meter --------------------------------------------------------------------------------------------------

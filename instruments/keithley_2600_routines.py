@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+MARK = "hil_alive"
+"""Global variable that is set when an instrument is first spoken to; nil once it has been switched off and on."""
 LETTER = {"volt": "v", "curr": "i"}
 """Parameter name -> the letter TSP uses for it."""
 

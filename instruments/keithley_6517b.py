@@ -96,22 +96,29 @@ class Keithley6517B(ScpiInstrument):
         patience = self._session.link.timeout
 
         def read(samples: int) -> Acquired:
+            def decode(text: str) -> Acquired:
+                # Bare readings, as it was configured: after it was switched off and on it adds units and times to them.
+                values = np.array([float(part) for part in text.split(",")], dtype=np.float64).reshape(samples, 1)
+                lost = ~(np.abs(values) < OVERFLOW)
+                return Acquired(np.where(lost, np.nan, values), lost)
+
             if samples > LONGEST_BUFFER:
                 raise ConfigError(f"{self.name} stores {LONGEST_BUFFER} readings at the most, not {samples}")
             duration = samples * self._nplc / 50.0 * 4
             timeout = None if duration < 0.5 * patience else patience + duration
             if samples == 1:
                 prefix = "" if self._count == 1 else ":TRIG:COUN 1;"
-                text = self.converse(f"{prefix}:READ?", "reading", timeout=timeout)
+                found = self.inquire(f"{prefix}:READ?", decode, "reading", timeout=timeout)
             else:
-                text = self.converse(
+                found = self.inquire(
                     f":TRAC:CLE;:TRAC:POIN {samples};:TRIG:COUN {samples};:TRAC:FEED SENS;:TRAC:FEED:CONT NEXT;"
                     ":INIT;*WAI;:TRAC:DATA?",
+                    decode,
                     "reading the buffer",
                     timeout=timeout,
                 )
             self._count = samples
-            return self._parsed(text, samples)
+            return found
 
         return read
 
@@ -120,11 +127,11 @@ class Keithley6517B(ScpiInstrument):
             self.configure_meter(parameter, {})
         return float(self.acquisition([("", parameter)])(1).values[0, 0])
 
-    def _parsed(self, text: str, samples: int) -> Acquired:
-        try:
-            values = np.array([float(part) for part in text.split(",")], dtype=np.float64).reshape(samples, 1)
-        except ValueError:
-            self._session.resynchronise()
-            raise self.fault(f"sent {text[:60]!r} where {samples} readings were expected") from None
-        lost = ~(np.abs(values) < OVERFLOW)
-        return Acquired(np.where(lost, np.nan, values), lost)
+    def require_settings_kept(self) -> None:
+        """InstrumentError if zero check, which goes off when it is configured and on with the power, is on."""
+        if self._settings.get("zero_check") is False and self._session.query(":SYST:ZCH?").strip() != "0":
+            raise self.restarted()
+
+    def forget(self) -> None:
+        """The trigger count is sent again before it is used."""
+        self._count = 0

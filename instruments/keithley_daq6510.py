@@ -25,8 +25,11 @@ RANGES = {
     "volt": (0.1, 1.0, 10.0, 100.0, 1000.0),
     "curr": (10e-6, 100e-6, 1e-3, 10e-3, 100e-3, 1.0, 3.0),
 }
+MARK = 60
+"""Event enable register of an instrument that we configured (errors of all kinds); 0 after it was switched off and on."""
 HEADER = {"volt": "VOLT", "curr": "CURR"}
 SETTINGS = ("range", "nplc", "auto_zero", "input_impedance")
+Decode = Callable[[str], tuple[Any, int]]
 _CHANNEL = re.compile(r"ch([12]\d\d)")
 
 
@@ -104,7 +107,7 @@ class KeithleyDAQ6510(ScpiInstrument):
         also, only = (f", {channel}", f" {channel}") if port else ("", "")
         nplc = number_setting(settings, "nplc", 1.0) or 1.0
         self.nplc.validate(nplc)
-        self.exchange(":FORM:ASC:PREC 10", f':SENS:FUNC "{head}"{also}', doing="choosing the function")
+        self.exchange(":FORM:ASC:PREC 10", f"*ESE {MARK}", f':SENS:FUNC "{head}"{also}', doing="choosing the function")
         chosen = settings.get("range", 10.0 if parameter == "volt" else RANGES["curr"][-1])
         if chosen == "auto":
             self.exchange(f":SENS:{head}:RANG:AUTO ON{also}", doing="choosing autorange")
@@ -151,48 +154,63 @@ class KeithleyDAQ6510(ScpiInstrument):
 
         def read(samples: int) -> Acquired:
             duration = one_sample * samples
-            text = take(samples, None if duration < 0.5 * patience else patience + 2 * duration)
-            try:
-                values = np.array([float(part) for part in text.split(",")], dtype=np.float64).reshape(samples, len(ports))
-            except ValueError:
-                self._session.resynchronise()
-                raise self.fault(f"sent {text[:60]!r} where {samples * len(ports)} readings were expected") from None
+            timeout = None if duration < 0.5 * patience else patience + 2 * duration
+
+            def decode(reply: str) -> tuple[Any, int]:
+                text, mark = reply.split(";")
+                values = np.array([float(part) for part in text.split(",")], dtype=np.float64)
+                return values.reshape(samples, len(ports)), int(mark)
+
+            values, mark = take(samples, decode, timeout)
+            if mark != MARK:
+                raise self.restarted()
             lost = ~(np.abs(values) < OVERFLOW)
             return Acquired(np.where(lost, np.nan, values), lost)
 
         return read
 
-    def _front(self, samples: int, timeout: float | None) -> str:
+    def _front(self, samples: int, decode: Decode, timeout: float | None) -> tuple[Any, int]:
         prefix = "" if self._count == samples else f":COUN {samples};"
         if samples == 1:
-            text = self.converse(f"{prefix}:READ?", "reading", timeout=timeout)
+            found = self.inquire(f"{prefix}:READ?;*ESE?", decode, "reading", timeout=timeout)
         else:
-            text = self.converse(
-                f'{prefix}:TRAC:CLE "defbuffer1";:TRAC:TRIG "defbuffer1";*WAI;:TRAC:DATA? 1, {samples}, "defbuffer1", READ',
+            found = self.inquire(
+                f'{prefix}:TRAC:CLE "defbuffer1";:TRAC:TRIG "defbuffer1";*WAI;:TRAC:DATA? 1, {samples}, "defbuffer1", READ;*ESE?',
+                decode,
                 "reading the buffer",
                 timeout=timeout,
             )
         self._count = samples
-        return text
+        return found
 
-    def _scanned(self, ports: Sequence[str]) -> Callable[[int, float | None], str]:
+    def _scanned(self, ports: Sequence[str]) -> Callable[[int, Decode, float | None], tuple[Any, int]]:
         channels = _channel_list(ports)
 
-        def take(samples: int, timeout: float | None) -> str:
+        def take(samples: int, decode: Decode, timeout: float | None) -> tuple[Any, int]:
             prefix = ""
             if self._scan != tuple(ports):
                 prefix += f":COUN 1;:ROUT:SCAN:CRE {channels};"
             if self._scan != tuple(ports) or self._count != samples:
                 prefix += f":ROUT:SCAN:COUN:SCAN {samples};"
-            text = self.converse(
-                f'{prefix}:TRAC:CLE "defbuffer1";:INIT;*WAI;:TRAC:DATA? 1, {samples * len(ports)}, "defbuffer1", READ',
+            found = self.inquire(
+                f'{prefix}:TRAC:CLE "defbuffer1";:INIT;*WAI;:TRAC:DATA? 1, {samples * len(ports)}, "defbuffer1", READ;*ESE?',
+                decode,
                 "scanning",
                 timeout=timeout,
             )
             self._scan, self._count = tuple(ports), samples
-            return text
+            return found
 
         return take
+
+    def require_settings_kept(self) -> None:
+        """InstrumentError if the event enable register, set when it was configured, is back at its default."""
+        if self._configured and self._session.query("*ESE?").strip() != str(MARK):
+            raise self.restarted()
+
+    def forget(self) -> None:
+        """Scan list and counts are sent again before they are used."""
+        self._scan, self._count = (), 0
 
     def read_one(self, port: str, parameter: str) -> float:
         """One reading of one port; NaN in overflow. Configures the port first where that has not been done."""

@@ -44,6 +44,16 @@ class Condition(NamedTuple):
     in_limits: bool
 
 
+class Delivery(NamedTuple):
+    """What a source that is on really delivers: measured level, how far it may be from its set-point by the data sheets,
+    output still on, at its compliance."""
+
+    actual: float
+    allowed: float
+    on: bool
+    limited: bool
+
+
 class Acquired(NamedTuple):
     """Readings of some terminals: values and overload, (samples, n). A value in overload may be NaN."""
 
@@ -86,6 +96,15 @@ class SourceInstrument(Protocol):
 
     def condition_reader(self, ports: Sequence[str]) -> Callable[[], list[Condition]]:
         """A function that looks at ``ports``."""
+        ...
+
+
+@runtime_checkable
+class VerifiableSource(Protocol):
+    """An instrument that measures what its sources deliver."""
+
+    def delivery_reader(self, ports: Sequence[str]) -> Callable[[], list[Delivery]]:
+        """A function that measures at ``ports``, and fails if the instrument has lost its settings."""
         ...
 
 
@@ -144,6 +163,22 @@ class Identified(Protocol):
 
     def settings(self) -> Mapping[str, object]:
         """JSON: ranges, integration times, limits as last set and read back; sends nothing."""
+        ...
+
+
+@runtime_checkable
+class Recoverable(Protocol):
+    """A driver that overcomes troubles of its link, and notices an instrument that has lost its settings."""
+
+    session: Any
+    """Has ``notice``, which is told a sentence about every trouble overcome."""
+
+    def require_settings_kept(self) -> None:
+        """InstrumentError if the instrument has been switched off and on since it was configured."""
+        ...
+
+    def forget(self) -> None:
+        """What is believed of the instrument's state is no longer believed."""
         ...
 
 

@@ -56,9 +56,13 @@ class WayHome:
             members = [drive for drive in touched if drive.channel.name in group]
             pressures = [drive for drive in members if drive.plan.quantity is Quantity.PRESSURE]
             others = [drive for drive in members if drive.plan.quantity is not Quantity.PRESSURE]
-            self._ramp_down([drive for drive in others if drive.output is Output.ON], problems)
+            on_the_way: list[str] = []
+            self._ramp_down([drive for drive in others if drive.output is Output.ON], on_the_way)
             for drive in others:
                 self._leave(drive, problems)
+            if any(drive.output is Output.ON for drive in others):
+                # Trouble on the way down does not matter where the output has been seen to be off in the end.
+                problems += [problem for problem in on_the_way if problem not in problems]
             self._release(pressures, problems)
         if problems:
             raise InstrumentError("the safe state was not reached everywhere: " + "; ".join(problems))

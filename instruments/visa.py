@@ -89,6 +89,8 @@ class Session:
         self.identity = ""
         self.lock = threading.RLock()
         self.failed = False
+        self.notice: Callable[[str], None] = lambda _: None
+        """Told a sentence about every trouble that was overcome."""
         # True while a reply is owed: a Ctrl-C or an error in between leaves it set, and the next use cleans up first.
         self._owed = False
 

@@ -10,7 +10,7 @@ from instruments.keithley_2600 import Keithley2602B, Keithley2636B
 from instruments.roles import SourcePlan
 from tests.unit.instruments.conftest import Build
 
-FORMAT = ("format.asciiprecision=10 format.byteorder=format.LITTLEENDIAN", None)
+FORMAT = ("format.asciiprecision=10 format.byteorder=format.LITTLEENDIAN hil_alive=1", None)
 CONFIGURE = (
     "smua.source.output=0 smua.source.func=1 smua.source.levelv=0 smua.source.autorangev=0 smua.source.rangev=6 "
     "smua.source.limiti=1e-05 smua.source.offmode=0 "
@@ -138,7 +138,7 @@ def test_a_run_time_error_is_told_in_the_queues_own_words(build: Build) -> None:
 
 
 def test_switching_on_and_off_is_verified(build: Build) -> None:
-    on = "smub.source.levelv=0 smub.source.output=1 print(smub.source.output,errorqueue.count)"
+    on = "if hil_alive then smub.source.levelv=0 smub.source.output=1 end print(smub.source.output,errorqueue.count)"
     off = (
         "smub.source.offmode={0} smub.source.output=0 smub.source.levelv=0 "
         "print(smub.source.output,smub.source.offmode,errorqueue.count)"
@@ -191,8 +191,11 @@ def test_a_damaged_block_is_an_error_and_not_data(build: Build) -> None:
         ("print(errorqueue.count)", "0"),
         ("hil_routine_1(1)", b"X0" + bytes(48) + b"\n"),
         ("*IDN?", "Keithley Instruments Inc., Model 2602B, 1234567, 3.3.5"),
+        ("print(errorqueue.count)", "0"),
+        ("print(hil_alive)", "1.000000000e+00"),
+        ("hil_routine_1(1)", b"X0" + bytes(48) + b"\n"),
     )
-    with pytest.raises(InstrumentError, match=r"damaged block"):
+    with pytest.raises(InstrumentError, match=r"twice while reading.*damaged block"):
         smu.acquisition([("smua", "curr"), ("smub", "curr"), ("smub", "volt")])(1)
 
 

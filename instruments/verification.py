@@ -1,0 +1,78 @@
+"""After every reading: does each source still deliver what was asked of it? Only then the reading counts.
+
+A source can go off, be switched off and on with its default settings, stick at a level, drift, or run into its compliance
+between two looks. What was read meanwhile belongs to another stimulus than the one on record.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
+
+from hil.core.errors import InstrumentError
+from instruments.roles import Delivery, Recoverable, VerifiableSource
+from instruments.terminals import Drive, Output, by_instrument
+
+Check = Callable[[], list[Delivery]]
+
+
+class Verification:
+    """Measures what sources deliver, one round trip per instrument; compiled once for every set of sources."""
+
+    def __init__(self) -> None:
+        self._checks: dict[tuple[int, ...], list[tuple[Check, list[int]]]] = {}
+
+    def __call__(self, drives: Sequence[Drive]) -> bool:
+        """Whether a source is at its compliance. InstrumentError naming the control that does not deliver its value."""
+        active = [drive for drive in drives if drive.output is Output.ON]
+        limited = False
+        for check, positions in self._compiled(active):
+            for position, delivery in zip(positions, check(), strict=True):
+                self._judge(active[position], delivery)
+                limited |= delivery.limited
+        looked_at = {id(drive.instrument) for drive in active}
+        floating = [drive for drive in drives if drive.output is Output.FLOATING and id(drive.instrument) not in looked_at]
+        for instrument, _ in by_instrument(floating):
+            # Nothing to measure, but an instrument that has lost its settings may clamp the node by now.
+            if isinstance(instrument, Recoverable):
+                instrument.require_settings_kept()
+        return limited
+
+    def _compiled(self, active: Sequence[Drive]) -> list[tuple[Check, list[int]]]:
+        key = tuple(map(id, active))
+        if key not in self._checks:
+            self._checks[key] = [
+                (instrument.delivery_reader([active[k].port_name for k in positions]), positions)
+                for instrument, positions in by_instrument(active)
+                if isinstance(instrument, VerifiableSource)
+            ]
+        return self._checks[key]
+
+    @staticmethod
+    def _judge(drive: Drive, delivery: Delivery) -> None:
+        name, unit = drive.channel.name, drive.channel.quantity.value
+        if not delivery.on:
+            raise InstrumentError(f"control {name!r}: the output of {drive.path} went off by itself; look at the instrument")
+        if delivery.limited:
+            return  # it cannot reach its value; what was read is marked
+        if not isfinite(delivery.actual):
+            raise InstrumentError(f"control {name!r}: {drive.path} reads no value at its own output; look at the instrument")
+        difference = delivery.actual - drive.commanded
+        if not abs(difference) <= delivery.allowed:
+            raise InstrumentError(
+                f"control {name!r}: {drive.path} delivers {delivery.actual:.6g} {unit} although {drive.commanded:.6g} {unit} "
+                f"was asked for, {abs(difference):.3g} {unit} off where {delivery.allowed:.3g} {unit} is allowed: "
+                "the source is stuck or drifts; look at it, and at what is connected to it"
+            )
+
+
+def tell(instruments: Iterable[object], warn: Callable[[str], None]) -> None:
+    """From now on ``warn`` hears of every trouble that an instrument's link had and overcame."""
+    for instrument in instruments:
+        if isinstance(instrument, Recoverable):
+            instrument.session.notice = warn
+
+
+def forget(instruments: Iterable[object]) -> None:
+    """After a stop nothing is believed of any instrument's state: it is set up afresh before its next use."""
+    for instrument in instruments:
+        if isinstance(instrument, Recoverable):
+            instrument.forget()
