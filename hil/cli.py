@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from hil.core.events import Event
+    from collections.abc import Callable
+
+    from hil.core.events import Event, Listener
+    from hil.run import Result
 
 app = typer.Typer(
     add_completion=False,
@@ -33,6 +36,8 @@ BenchOption = Annotated[str | None, typer.Option("--bench", help="Bench file in 
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="path=value: change a field; bench.… changes the bench file.")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of every random generator.")]
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of the recorded runs.")]
+RunArgument = Annotated[int, typer.Argument(metavar="ID", help="Number of the run (`hil runs`).")]
+StopByOption = Annotated[str | None, typer.Option("--stop-by", help="End at the last step that fits before e.g. 07:00.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")]
 
 
@@ -51,21 +56,44 @@ def run(
     seed: SeedOption = None,
     data: DataOption = Path("data"),
     as_json: JsonOption = False,
+    stop_by: StopByOption = None,
+    hold: Annotated[str | None, typer.Option("--hold", help="Keep the set-points after the run for this long: '8 h'.")] = None,
 ) -> None:
     """Run a protocol. Exit code: 0 converged or done, 1 not converged, 2 bad input, 3 instrument, 4 safety, 5 stopped."""
     from hil.bench import Target
+    from hil.core.errors import ConfigError
+    from hil.experiment.units import parse
     from hil.run import Request
     from hil.run import run as run_protocol
 
-    request = Request(protocol, bench, Target(on.value), real_time, tuple(set_ or ()), seed, data)
+    try:
+        held = None if hold is None else parse(hold, "s")
+    except ConfigError as error:
+        _fail(f"--hold {hold}: {error}")
+    request = Request(protocol, bench, Target(on.value), real_time, tuple(set_ or ()), seed, data, stop_by, held)
+    _go(lambda listeners: run_protocol(request, listeners), as_json)
+
+
+@app.command()
+def resume(
+    run_id: RunArgument, data: DataOption = Path("data"), as_json: JsonOption = False, stop_by: StopByOption = None
+) -> None:
+    """Go on with a run that was stopped, killed, or failed; with the same files, from its last saved state."""
+    from hil.resume import resume as go_on
+
+    _go(lambda listeners: go_on(run_id, data, listeners, stop_by), as_json)
+
+
+def _go(begin: "Callable[[list[Listener]], Result]", as_json: bool) -> NoReturn:
+    """Run with a progress bar where somebody looks, print the end, and exit with its code."""
     if as_json or not sys.stderr.isatty():
-        result = run_protocol(request)
+        result = begin([])
     else:
         from rich.console import Console
         from rich.progress import Progress
 
         with Progress(console=Console(stderr=True), transient=True) as progress:
-            result = run_protocol(request, [_Bar(progress)])
+            result = begin([_Bar(progress)])
     if result.error:
         typer.echo(f"hil: {result.error}", err=True)
     if as_json:
@@ -73,6 +101,23 @@ def run(
     elif result.summary["run_id"] is not None:
         _print_run(result.summary)
     raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def note(
+    run_id: RunArgument,
+    text: Annotated[str, typer.Argument(help="What is to be remembered.")],
+    data: DataOption = Path("data"),
+) -> None:
+    """Add a note to the log of a run, also while it is going on."""
+    from hil.core.errors import HilError
+    from hil.prepared import exit_code_of
+    from hil.record.logbook import add_note
+
+    try:
+        add_note(run_id, text, data)
+    except HilError as error:
+        _fail(str(error), exit_code_of(error))
 
 
 @app.command("dry-run")
@@ -161,9 +206,6 @@ def runs(data: DataOption = Path("data"), as_json: JsonOption = False) -> None:
         )
 
 
-RunArgument = Annotated[int, typer.Argument(metavar="ID", help="Number of the run (`hil runs`).")]
-
-
 @app.command()
 def show(run_id: RunArgument, data: DataOption = Path("data"), as_json: JsonOption = False) -> None:
     """Show one run: how it ended, with what, on which bench."""
@@ -175,13 +217,16 @@ def show(run_id: RunArgument, data: DataOption = Path("data"), as_json: JsonOpti
     except HilError as error:
         _fail(str(error))
     if as_json:
-        _print_json({"run_id": run_id, **loaded.metadata, "snapshot": loaded.snapshot})
+        _print_json({"run_id": run_id, **loaded.metadata, "notes": loaded.notes, "snapshot": loaded.snapshot})
         return
     facts = loaded.metadata
     lines = [f"run {run_id}: {loaded.name} on {facts.get('target', '?')}, {loaded.outcome} (started {facts.get('started', '?')})"]
     lines += [f"  bench {facts.get('bench', '?')}, seed {facts.get('seed', '?')}, commit {facts.get('git_commit') or 'unknown'}"]
     lines += [f"  {key}: {value}" for key, value in facts.get("notebook", {}).items() if value]
     lines += [f"  {len(loaded.readings)} readings, {len(loaded.history)} rows of training history"]
+    if "continues" in facts:
+        lines += [f"  continues run {facts['continues']['run_id']}"]
+    lines += [f"  note of {note['time']} by {note['author'] or 'somebody'}: {note['text']}" for note in loaded.notes]
     lines += [f"  {event.get('warning') or event.get('reason')}" for event in loaded.events]
     typer.echo("\n".join(lines))
     if loaded.summary:

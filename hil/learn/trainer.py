@@ -16,7 +16,7 @@ from hil.learn.noise import ReadingNoise
 from hil.learn.optimise import Optimiser
 from hil.learn.scale import Scale
 from hil.learn.tasks import Bindings, Task, outputs_of
-from hil.learn.training_state import Ending, Point, StopRule
+from hil.learn.training_state import Ending, Moved, Point, StopRule
 
 CLAMPED = "clamped:"
 """How a backend's warning begins when a device sits on a floor or a source in compliance: its gradient is not to be trusted."""
@@ -83,6 +83,7 @@ class Trainer:
         self._active: tuple[str, ...] = ()
         self._announced = False
         self._stands = False
+        self._mark = 0
         self._best_steps: list[float] = []
 
     # -- what a caller sees -------------------------------------------------------------------------------------
@@ -116,7 +117,8 @@ class Trainer:
     def steps(self) -> Iterator[StepDone]:
         """Train. Stop by ceasing to iterate; iterate again to go on. Raises what ``Backend.measure`` raises."""
         while self.ending is None:
-            clamps = self._clamps()
+            if self.base is None:
+                self._mark = self._clamps()
             base = self._settled_base()
             if not self._announced:
                 self._announced = True
@@ -124,12 +126,13 @@ class Trainer:
                 if self.best is None or base.loss < self.best.loss:
                     self.best = base
                 self._best_steps.append(self.best.loss)
-                yield self._event(base, self._clamps() - clamps)
+                yield self._event(base, self._clamps() - self._mark)
             if self._judge(base):
                 return
-            clamps = self._clamps()
+            if self._plan_rng is None:
+                self._mark = self._clamps()
             self._gradient = self._estimate(base)
-            self._update(self._gradient.value, self._clamps() > clamps)
+            self._update(self._gradient.value, self._clamps() > self._mark)
 
     def finish(self) -> Point:
         """Leave the best weights applied, and return what was read there (``final_samples`` readings)."""
@@ -140,6 +143,26 @@ class Trainer:
             return base
         self.best = self._measure_base(self.best.theta, self.final_samples)
         return self.best
+
+    def revisit(self) -> Moved | None:
+        """After ``load_state_dict`` on a backend that did not keep its own state: measure first where it stood.
+
+        That is the base point or, before it was measured, the best one. When it has moved by more than its noise explains,
+        the new reading replaces the old one, and probes that were measured against that are measured again. None before
+        anything was measured.
+        """
+        self._stands = False
+        before = self.best if self.base is None else self.base
+        if before is None:
+            return None
+        now = self._measure_base(before.theta, self.final_samples if before.remeasured else self.samples)
+        moved = Moved.between(before, now)
+        if moved.significant:
+            self._plan = []
+            self.base = None if self.base is None else now
+            self.best = now if self.best is not None and np.array_equal(self.best.theta, now.theta) else self.best
+        self._checkpoint()
+        return moved
 
     # -- measuring ----------------------------------------------------------------------------------------------
 
@@ -321,6 +344,8 @@ class Trainer:
             "gradient": None if self._gradient is None else [self._gradient.value.tolist(), self._gradient.std.tolist()],
             "active": list(self._active),
             "announced": self._announced,
+            "stands": self._stands,
+            "mark": self._mark,
             "ending": self.ending,
             "reason": self.reason,
             "optimiser": self.optimiser.state_dict(),
@@ -344,6 +369,7 @@ class Trainer:
         self._gradient = None if saved is None else GradientEstimate(*(np.array(part, dtype=np.float64) for part in saved))
         self._active = tuple(state["active"])
         self._announced = state["announced"]
+        self._stands, self._mark = state["stands"], state["mark"]
         self.ending = None if state["ending"] is None else Ending(state["ending"])
         self.reason = state["reason"]
         self.optimiser.load_state_dict(state["optimiser"])

@@ -1,6 +1,6 @@
 """What a training is stopped by, how it ends, and the one point it stands on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -56,3 +56,35 @@ class Point:
         """From ``packed``."""
         theta, outputs, noise, own = (np.array(packed[name], dtype=np.float64) for name in ("theta", "outputs", "noise", "own"))
         return cls(theta, outputs, noise, own, packed["loss"], packed["loss_std"], packed["time"], packed["remeasured"])
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far one point moved between two visits: ``change`` and its standard error, (n_inputs, n_outputs)."""
+
+    change: FloatArray
+    std: FloatArray
+    loss_before: float
+    loss_now: float
+
+    @classmethod
+    def between(cls, before: Point, now: Point) -> "Moved":
+        """From a first and a second visit to the same coordinates."""
+        return cls(now.outputs - before.outputs, np.hypot(before.noise, now.noise), before.loss, now.loss)
+
+    @property
+    def significant(self) -> bool:
+        """Whether any output moved by more than 4 standard errors."""
+        return bool(np.any(np.abs(self.change) > 4.0 * self.std))
+
+    def facts(self, names: Sequence[str]) -> dict[str, Any]:
+        """As JSON: the largest move of each output over all inputs, 4 standard errors of it, and the loss."""
+        worst = np.argmax(np.abs(self.change), axis=0)
+        columns = np.arange(len(names))
+        return {
+            "moved": dict(zip(names, self.change[worst, columns].tolist(), strict=True)),
+            "explained_by_noise": dict(zip(names, (4.0 * self.std[worst, columns]).tolist(), strict=True)),
+            "loss_before": self.loss_before,
+            "loss_now": self.loss_now,
+            "significant": self.significant,
+        }

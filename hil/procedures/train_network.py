@@ -1,6 +1,7 @@
 """Train the weights of a network until its outputs are what a protocol wants, on whatever backend the lab has."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,16 +41,39 @@ def run(
     """
     problem = resolve(settings, lab.backend)
     lab.backend.envelope.check(*_stacked(problem.first_stimuli()))
-    trainer = problem.trainer(lab, checkpoint)
+    revisits: list[object] = [] if resume is None else list(resume["revisits"])
+
+    def keep(state: Mapping[str, object]) -> None:
+        if checkpoint is not None:
+            checkpoint({**state, "revisits": revisits})
+
+    trainer = problem.trainer(lab, None if checkpoint is None else keep)
     if resume is not None:
         trainer.load_state_dict(resume)
+        if not lab.backend.capabilities.can_capture:
+            _revisit(trainer, lab, revisits)
     for done in trainer.steps():
         lab.events.emit(done)
         for name in done.info["limits"] if isinstance(done.info["limits"], list) else ():
             lab.events.warn(f"weight limit: the limits of {name} hold the weights back")
         lab.events.emit(Progress(done.step, settings.stop.max_steps, f"loss {done.loss:.4g} {settings.output_unit}²"))
     final = trainer.finish()
-    return _summary(problem, lab, trainer, final)
+    summary = _summary(problem, lab, trainer, final)
+    return replace(summary, results={**summary.results, "revisits": revisits}) if revisits else summary
+
+
+def _revisit(trainer: Trainer, lab: Lab, revisits: list[object]) -> None:
+    """The backend stands where nobody knows: go back to the point of the last state, and say how far it moved meanwhile."""
+    moved = trainer.revisit()
+    if moved is None:
+        return
+    names = trainer.task.output_names
+    facts = moved.facts(names)
+    revisits.append(facts)
+    unit = lab.backend.capabilities.outputs[names[0]].quantity.value
+    how_far = ", ".join(f"{name} by {value:.3g} {unit}" for name, value in facts["moved"].items())
+    meaning = "the probes of this step are measured again" if moved.significant else "as much as its noise explains"
+    lab.events.warn(f"resumed: since the interruption the base point moved {how_far}; {meaning}")
 
 
 def _stacked(stimuli: list[Stimulus]) -> tuple[FloatArray, Any]:

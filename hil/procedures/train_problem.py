@@ -8,7 +8,7 @@ import numpy as np
 from hil.core.backend import Backend
 from hil.core.errors import CapabilityError
 from hil.core.lab import Lab
-from hil.core.types import BoolArray, Channel, FloatArray, Kind, Layout, Stimulus
+from hil.core.types import BoolArray, Channel, Determinism, FloatArray, Kind, Layout, Stimulus
 from hil.experiment.fields import FieldError, unknown
 from hil.learn.feasible import FeasibleSet
 from hil.learn.gradients.base import GradientEstimator
@@ -53,6 +53,7 @@ class Problem:
             samples=settings.samples,
             final_samples=settings.final_samples,
             rng=np.random.default_rng(lab.seed),
+            block=block_of(lab.backend, settings.settle.dwell),
             warnings=lambda: lab.events.warnings,
             checkpoint=checkpoint,
         )
@@ -77,6 +78,15 @@ class Problem:
                     corner[position] = end[position]
                     rows.append(self.scale.to_theta(self.feasible.project(corner)[0])[None, :])
         return rows
+
+
+def block_of(backend: Backend, dwell: float | None) -> int | None:
+    """Stimuli measured between two savings of the state (None: all of a round).
+
+    One set of weights where a reading takes real time and must not be lost; everything at once where it is computed, or where
+    the instrument itself runs the list.
+    """
+    return 1 if backend.capabilities.determinism is Determinism.PHYSICAL and dwell is None else None
 
 
 def resolve(settings: Settings, backend: Backend) -> Problem:

@@ -4,12 +4,13 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil.core.errors import ConfigError, RecordError
+from hil.record.logbook import notes
 from hil.record.recorder import DATABASE
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ _TEXT_TAGS = ("protocol_text", "bench_text", "target", "outcome", "git_commit", 
 
 @dataclass(frozen=True)
 class Run:
-    """One run. ``readings``: one row per reading; ``history``: one per step; ``rows``: a procedure's tables by name."""
+    """One run. ``readings``: one row per reading; ``history``: one per step; ``rows``: a procedure's tables by name.
+
+    A run that continues others holds their rows too, up to the state it went on from. ``notes``: time, author, text.
+    """
 
     run_id: int
     name: str
@@ -34,6 +38,7 @@ class Run:
     history: "pd.DataFrame"
     rows: "dict[str, pd.DataFrame]"
     events: list[dict[str, Any]]
+    notes: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def outcome(self) -> str:
@@ -123,6 +128,7 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
                     "outcome": facts.get("outcome", "unfinished"),
                     "steps": summary.get("steps"),
                     "loss": summary.get("loss"),
+                    "continues": facts.get("continues", {}).get("run_id"),
                 }
             )
     return listed
@@ -141,7 +147,7 @@ def load(run_id: int, folder: Path) -> Run:
             raise ConfigError(f"there is no run {run_id} in {folder}; it holds {shown}")
         dataset: Any = load_by_id(run_id, connection)
         facts = _metadata(dict(dataset.metadata))
-        frames = _tables(folder, dataset.table_name)
+        frames = _tables(folder, _pieces(connection, dataset, facts))
         raw_time = dataset.run_timestamp_raw
         readings, history = frames["reading"], frames["step"]
         order = [name for name in ("time", *_column_order(facts)) if name in readings]
@@ -161,18 +167,38 @@ def load(run_id: int, folder: Path) -> Run:
             _with_records(history),
             {name: pd.DataFrame(records) for name, records in rows.items()},
             [json.loads(text) for text in frames["event"].get("event_record", ())],
+            notes(folder, run_id),
         )
 
 
-def _tables(folder: Path, table: str) -> "dict[str, pd.DataFrame]":
+def _pieces(connection: Any, dataset: Any, facts: dict[str, Any]) -> list[tuple[str, dict[str, int] | None]]:
+    """The tables that make up a run, first part first, each with the rows of every group that count (None: all of them)."""
+    from qcodes.dataset.data_set import load_by_id
+
+    pieces: list[tuple[str, dict[str, int] | None]] = [(dataset.table_name, None)]
+    while "continues" in facts:
+        before: Any = load_by_id(facts["continues"]["run_id"], connection)
+        pieces.insert(0, (before.table_name, facts["continues"]["rows"]))
+        facts = _metadata(dict(before.metadata))
+    return pieces
+
+
+def _tables(folder: Path, pieces: list[tuple[str, dict[str, int] | None]]) -> "dict[str, pd.DataFrame]":
     """The four groups of rows, by index. Read past QCoDeS, whose converters keep 15 of the 17 digits that are stored."""
     import pandas as pd
 
+    everything = pd.DataFrame()
     connection = sqlite3.connect(f"{database(folder).resolve().as_uri()}?mode=ro", uri=True)
     try:
-        cursor = connection.execute(f'SELECT * FROM "{table}" ORDER BY id')
-        names = [column[0] for column in cursor.description]
-        everything = pd.DataFrame(cursor.fetchall(), columns=names)
+        for number, (table, _) in enumerate(pieces):
+            cursor = connection.execute(f'SELECT * FROM "{table}" ORDER BY id')
+            names = [column[0] for column in cursor.description]
+            part = pd.DataFrame(cursor.fetchall(), columns=names, dtype=object)
+            everything = part if everything.empty else pd.concat([everything, part], ignore_index=True)
+            limits = pieces[number][1]
+            for group, limit in (limits or {}).items():
+                # What was measured after the state that the next part went on from was measured again by that part.
+                everything = everything.drop(everything.index[everything[group].notna()][limit:])
     finally:
         connection.close()
     found = {}
@@ -245,7 +271,7 @@ def export(run: Run, form: str, folder: Path) -> list[Path]:
                     table.to_parquet(target)
                 written.append(target)
         target = folder / f"{stem}.json"
-        target.write_text(json.dumps({"run_id": run.run_id, **run.metadata}, indent=2), encoding="utf-8")
+        target.write_text(json.dumps({"run_id": run.run_id, **run.metadata, "notes": run.notes}, indent=2), encoding="utf-8")
         return [*written, target]
     except ImportError as error:
         raise ConfigError(f"export to {form} needs one more package: pip install 'memristor-hil[export]' ({error})") from error

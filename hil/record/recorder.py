@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hil.core.errors import ConfigError, RecordError
 from hil.core.events import Event, Finished, Measured, StepDone, TableRow, Warned
 from hil.core.types import Layout
+from hil.record.checkpoint import Spill
 
 if TYPE_CHECKING:
     from qcodes.dataset.data_set import DataSet
@@ -88,7 +89,9 @@ class RunRecorder:
     """Writes the events of one run. Construct it before anything is applied; ``finish`` (or ``close``) ends the dataset.
 
     ``description``: JSON-able facts about the run that are stored as metadata, one tag each, prefixed ``hil_``.
-    Raises ConfigError when the folder cannot be written, RecordError when a write fails later.
+    ``counts``: how many rows of each group the runs hold that this one continues; its own are numbered on from there.
+    Raises ConfigError when the folder cannot be written, RecordError when a write fails later: what could not be written then
+    waits in ``spill``, and so does everything after it, without a second error, so that the way to the safe state is free.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class RunRecorder:
         outputs: Layout,
         snapshot: Mapping[str, object],
         description: Mapping[str, object],
+        counts: Mapping[str, int] | None = None,
     ) -> None:
         self._connection = open_database(folder)
         self.path = folder / DATABASE
@@ -109,7 +113,7 @@ class RunRecorder:
         if set(self._controls.values()) & set(self._outputs.values()):
             self._outputs = identifiers(outputs.names, "read_")
         self._weights = identifiers(controls.names, "weight_")
-        self._counts = {"reading": 0, "row": 0, "event": 0}
+        self._counts = {"reading": 0, "step": 0, "row": 0, "event": 0, **(counts or {})}
         try:
             self._dataset = self._start(protocol, sample, controls, outputs, snapshot, description)
         except _ERRORS as error:
@@ -118,6 +122,13 @@ class RunRecorder:
                 f"the run cannot be recorded in {self.path}: {_why(error)}; choose another folder with --data DIR"
             ) from error
         self.run_id: int = self._dataset.run_id
+        self.spill = Spill(folder, self.run_id)
+        self.broken = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows of each group so far, those of the runs before included."""
+        return dict(self._counts)
 
     def _start(
         self,
@@ -190,11 +201,18 @@ class RunRecorder:
                 pass
 
     def _add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self.broken:
+            self.spill.add(rows)
+            return
         try:
             self._dataset.add_results(rows)
         except _ERRORS as error:
+            self.broken = True
+            place = self.spill.add(rows)
+            kept = f"it is kept in {place}" if place else "no other place took it either, so it is lost"
             raise RecordError(
-                f"a measurement could not be written to {self.path}: {_why(error)}; free space or unlock the file"
+                f"a measurement could not be written to {self.path}: {_why(error)}; {kept}; free space or unlock the file, "
+                "then resume the run"
             ) from error
 
     def _reading_rows(self, event: Measured) -> list[dict[str, Any]]:
@@ -219,6 +237,7 @@ class RunRecorder:
             "gradient": event.gradient,
             "info": event.info,
         }
+        self._next("step")
         return {
             "step": event.step,
             "loss": float(event.loss),
@@ -250,6 +269,10 @@ class RunRecorder:
             self._dataset.add_metadata("hil_snapshot_end", json.dumps(plain(snapshot)))
         except _ERRORS as error:
             raise RecordError(f"the snapshot could not be written to {self.path}: {_why(error)}") from error
+
+    def release(self) -> None:
+        """Close the file without ending the dataset, as a program that is killed does; a closed one stays as it is."""
+        self._connection.close()
 
     def close(self) -> None:
         """End the dataset and close the file; a dataset without a summary reads as unfinished."""

@@ -1,0 +1,75 @@
+"""Go on with a run that was interrupted: same files, same settings, from the last state that was saved.
+
+What is measured now becomes a run of its own that names the one it continues; both are read together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hil.bench import Target
+from hil.core.errors import ConfigError, HilError
+from hil.core.events import Listener
+from hil.experiment.loader import Document
+from hil.keeping import fingerprint
+from hil.prepared import Prepared, Request, exit_code_of, prepare
+from hil.record.checkpoint import CheckpointFile
+from hil.record.reader import list_runs
+from hil.run import Result, begin, locked_run, refusal
+
+
+def resume(run_id: int, data: Path, listeners: Sequence[Listener] = (), stop_by: str | None = None) -> Result:
+    """Continue run ``run_id`` of ``data``; ends like ``hil.run.run``. Never raises a HilError.
+
+    Refused, before anything is connected: a run that is complete, going on, or was continued already; one whose procedure
+    keeps no state; and one whose protocol or bench file is no longer the one it began with.
+    """
+    request = Request(f"run {run_id}", data=data)
+    try:
+        saved = _saved(run_id, data)
+        request = _request(saved, data, stop_by)
+        # Whoever still measures for this run holds its lock.
+        with locked_run(data, run_id):
+            pass
+    except HilError as error:
+        return Result(refusal(request, str(error)), exit_code_of(error), str(error))
+    return begin(request, lambda: _same_files(prepare(request), saved, run_id), listeners, saved)
+
+
+def _saved(run_id: int, data: Path) -> Mapping[str, Any]:
+    saved = CheckpointFile(data, run_id).read()
+    if saved is not None and "continued_as" in saved:
+        raise ConfigError(f"run {run_id} was continued as run {saved['continued_as']}; go on with that one")
+    if saved is not None:
+        return saved
+    listed = {run["run_id"]: run for run in list_runs(data)}
+    if run_id not in listed:
+        raise ConfigError(f"there is no run {run_id} in {data}; `hil runs` lists them")
+    run = listed[run_id]
+    if run["continues"] is not None and run["outcome"] == "unfinished":
+        raise ConfigError(f"run {run_id} ended before it measured anything; go on with the run it continues: {run['continues']}")
+    if run["outcome"] in ("converged", "not_converged", "done"):
+        raise ConfigError(f"run {run_id} is complete ({run['outcome']}); there is nothing left to do")
+    raise ConfigError(
+        f"run {run_id} cannot be resumed: its procedure keeps no state, or it ended before anything was applied; run it again"
+    )
+
+
+def _request(saved: Mapping[str, Any], data: Path, stop_by: str | None) -> Request:
+    asked = dict(saved["request"])
+    asked["target"] = Target(asked["target"])
+    asked["sets"] = tuple(asked["sets"])
+    return replace(Request(**asked), data=data, stop_by=stop_by)
+
+
+def _same_files(prepared: Prepared, saved: Mapping[str, Any], run_id: int) -> Prepared:
+    """ConfigError naming the file that changed since the run began."""
+    files: tuple[tuple[str, Document], ...] = (("protocol", prepared.protocol), ("bench", prepared.bench_document))
+    for what, document in files:
+        if fingerprint(document.text) != saved["files"][what]:
+            raise ConfigError(
+                f"{document.path}: this {what} file has changed since run {run_id} began, and a run has one only; put back what "
+                f"it was (`hil show {run_id} --json` holds its text), or begin a new run"
+            )
+    return prepared
