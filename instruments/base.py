@@ -58,6 +58,8 @@ class BenchInstrument(VisaInstrument):
     link: ClassVar[Link]
     simultaneous: ClassVar[bool] = False
     concrete: ClassVar[bool] = False
+    joiner: ClassVar[str] = ""
+    """What joins messages into one line, for an instrument whose lines may be long."""
     release_port: ClassVar[int | None] = None
     """TCP port whose opening makes the instrument drop links that nobody uses any more, where it has one."""
 

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from instruments.guard_links import is_socket
+from instruments.guard_links import is_socket, visa_manager
 from instruments.guard_rescue import Rescue
 
 ORPHAN_CHECK = 0.25
@@ -53,10 +53,9 @@ def main() -> int:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     parent = os.getppid()
     plan = json.loads(sys.stdin.readline())
-    if any(not is_socket(instrument["address"]) for instrument in plan["instruments"]):
-        import pyvisa  # what takes long is done now, not when every millisecond counts
-
-        pyvisa.ResourceManager(next(i["visalib"] for i in plan["instruments"] if not is_socket(i["address"])))
+    for instrument in plan["instruments"]:
+        if not is_socket(instrument["address"]):
+            visa_manager(instrument["visalib"])  # what takes long is done now, not when every millisecond counts
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     door = _Door(plan, orders)
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()

@@ -6,6 +6,7 @@ VISA. ``LinkError`` is whatever goes wrong.
 
 import re
 import socket
+from functools import cache
 from typing import Any, Protocol
 
 _SOCKET = re.compile(r"(?i)^TCPIP\d*::([^:]+)::(\d+)::SOCKET$")
@@ -30,6 +31,14 @@ class Link(Protocol):
     def close(self) -> None:
         """End the connection."""
         ...
+
+
+@cache
+def visa_manager(visalib: str) -> Any:
+    """VISA, found once: looking for its library takes a tenth of a second."""
+    import pyvisa
+
+    return pyvisa.ResourceManager(visalib)
 
 
 def is_socket(address: str) -> bool:
@@ -104,7 +113,7 @@ class VisaLink:
         address = plan["address"]
         self._serial = address.upper().startswith("ASRL")
         try:
-            resource: Any = pyvisa.ResourceManager(plan["visalib"]).open_resource(address)
+            resource: Any = visa_manager(plan["visalib"]).open_resource(address)
             resource.read_termination = plan["read_termination"]
             resource.write_termination = plan["write_termination"]
             if self._serial:

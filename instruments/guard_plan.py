@@ -93,5 +93,6 @@ def _line(spec: InstrumentSpec, driver: type[Any]) -> dict[str, Any]:
         "baud_rate": link.baud_rate,
         "data_bits": link.data_bits,
         "parity": link.parity,
+        "joiner": driver.joiner,
         "release_port": driver.release_port,
     }

@@ -119,7 +119,10 @@ class Instrument:
         if link is None:
             link = self._link = connect(self._plan)
             attention = list(dict.fromkeys(line for terminal in self._plan["terminals"] for line in terminal["attention"]))
-        link.send([*attention, *messages, *(query for query, _ in queries)])
+        joiner = self._plan["joiner"]
+        # In one line they are obeyed at one moment, so that nobody sees one terminal off and its neighbour still on.
+        together = [joiner.join(messages)] if joiner and messages else messages
+        link.send([*attention, *together, *(query for query, _ in queries)])
         # A late reply to the dead program may come first: it is taken for an answer only if it could be one.
         return [self._reply(link, expected) for _, expected in queries]
 
@@ -166,6 +169,8 @@ class Rescue:
                 future.result()
             except UnreachableError as error:
                 self._note(str(error))
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong with one instrument, the others are made safe
+                self._note(f"{type(error).__name__}: {error}")
 
     def _start(self, instrument: Instrument) -> dict[str, tuple[float, bool]]:
         found = instrument.start()

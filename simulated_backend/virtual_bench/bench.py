@@ -33,7 +33,7 @@ class Bench:
         try:
             for instrument in plan.instruments:
                 emulator = emulators[instrument.name]
-                line = Line(emulator, self.plant.lock, self.traffic, partial(self._act, emulator))
+                line = Line(emulator, self.plant.turn, self.traffic, partial(self._act, emulator))
                 self.lines[instrument.name] = line
                 self.listeners[instrument.name] = _listener(instrument, line)
                 line.drop = self.listeners[instrument.name].drop

@@ -27,6 +27,8 @@ class SteppedTime:
     def catch_up(self) -> None:
         """Nothing passes by itself."""
 
+    arrive = begin = end = catch_up
+
 
 class RealTime:
     """The wall clock. Waiting lets go of ``lock``, so that other instruments are served meanwhile."""
@@ -36,6 +38,7 @@ class RealTime:
         self._lock = lock
         self._start = time.monotonic()
         self._plant = 0.0
+        self._arrived = False
 
     def now(self) -> float:
         """Seconds since the bench was switched on."""
@@ -54,6 +57,7 @@ class RealTime:
             finally:
                 self._lock.acquire()
             remaining = moment - self.now()
+        self._arrived = False
         self.catch_up()
 
     def catch_up(self) -> None:
@@ -62,3 +66,31 @@ class RealTime:
         if behind > 0.0:
             self._plant += behind
             self._step(behind)
+
+    def begin(self) -> None:
+        """An instrument begins to obey a message: what it does until it waits or ends happens at one moment."""
+        self._arrived = False
+
+    end = begin
+
+    def arrive(self) -> None:
+        """Bring the plant to the moment of the message that is being obeyed; computing it takes no time of the bench."""
+        if not self._arrived:
+            self.catch_up()
+            self._arrived = True
+
+
+class Turn:
+    """The lock of the plant, held while an instrument obeys one message."""
+
+    def __init__(self, lock: threading.Lock, clock: SteppedTime | RealTime) -> None:
+        self._lock = lock
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._clock.begin()
+
+    def __exit__(self, *_: object) -> None:
+        self._clock.end()
+        self._lock.release()

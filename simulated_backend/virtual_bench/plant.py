@@ -16,7 +16,7 @@ from simulated_backend.description import rebuild
 from simulated_backend.imperfections import Imperfections
 from simulated_backend.network import Network
 from simulated_backend.virtual_bench.circuit import SHORTEST, Circuit
-from simulated_backend.virtual_bench.clock import RealTime, SteppedTime
+from simulated_backend.virtual_bench.clock import RealTime, SteppedTime, Turn
 from simulated_backend.virtual_bench.faults import OutputStage
 from simulated_backend.virtual_bench.flow_lines import FlowLines
 from simulated_backend.virtual_bench.plan import BenchPlan
@@ -60,6 +60,7 @@ class Plant:
         self.clock = RealTime(self._step, self.lock) if plan.real_time else SteppedTime(self._step)
         self.lines = FlowLines(self.clock.now)
         self.flow, self.valve = self.lines.flow, self.lines.valve
+        self.turn = Turn(self.lock, self.clock)
         self.troubles: list[str] = []
         self._plan = plan
         self._wires = {(wire.instrument, wire.port): self._position(wire.instrument, wire.port, wire.node) for wire in plan.wires}
@@ -95,7 +96,7 @@ class Plant:
         """The terminal ``port`` of ``instrument``; the same object every time."""
         key = (instrument, port)
         if key not in self._terminals:
-            terminal = Terminal(instrument, port, self._wires.get(key), self.clock.catch_up, self._change)
+            terminal = Terminal(instrument, port, self._wires.get(key), self.clock.arrive, self._change)
             self._terminals[key] = terminal
             # In real time the plant may be running before the last instrument is switched on.
             if self._circuit is not None and terminal.node is not None:
@@ -112,7 +113,7 @@ class Plant:
                 self._plan.atmosphere,
                 self._plan.atmosphere,
                 self._plan.pressure_time_constant,
-                self.clock.catch_up,
+                self.clock.arrive,
                 np.random.default_rng(seed),
             )
             node = self._wires.get(key)
@@ -208,6 +209,7 @@ class Plant:
                 "current": sample.current,
                 "input_resistance": 1.0 / terminal.conductance if terminal.conductance > 0.0 else inf,
                 "bias_current": terminal.bias,
+                "since": terminal.since,
             }
             result.setdefault(instrument, {})[port] = facts
         return result
@@ -217,7 +219,13 @@ class Plant:
         self.clock.catch_up()
         result: dict[str, dict[str, Mapping[str, object]]] = {}
         for (instrument, port), outlet in self._outlets.items():
-            facts = {"pressure": outlet.true, "target": outlet.target, "slew": outlet.slew, "state": outlet.state}
+            facts = {
+                "pressure": outlet.true,
+                "target": outlet.target,
+                "slew": outlet.slew,
+                "state": outlet.state,
+                "since": outlet.since,
+            }
             result.setdefault(instrument, {})[port] = facts
         return result
 

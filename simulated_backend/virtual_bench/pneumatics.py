@@ -1,5 +1,6 @@
 """Pressure outlets: a commanded ramp, followed with the lag of the tubing, with the unrest of a real controller."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, inf
@@ -40,6 +41,8 @@ class Outlet:
         self.true = pressure
         self.target: float | None = None
         self.slew = inf
+        self.since = time.monotonic()
+        """s of the machine's clock: when it was last told something new."""
         self.stage = OutputStage()
         self._ramp = pressure
         self._shut = True
@@ -58,11 +61,16 @@ class Outlet:
         self._arrive()
         if self._shut or self.target is None:
             self._ramp = self.true
-        self.target, self.slew, self._shut = pascal if pascal is None else self.stage.delivered(pascal), slew, False
+        told = (pascal if pascal is None else self.stage.delivered(pascal), slew, False)
+        if told != (self.target, self.slew, self._shut):
+            self.since = time.monotonic()
+        self.target, self.slew, self._shut = told
 
     def hold(self) -> None:
         """Shut the valves: the pressure stays where it is."""
         self._arrive()
+        if not self._shut:
+            self.since = time.monotonic()
         self._shut = True
 
     def set_stability(self, deviation: float, correlation_time: float) -> None:

@@ -11,6 +11,7 @@ import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from hil.core.errors import ConfigError
 from simulated_backend.virtual_bench.emulator import Emulator
@@ -24,7 +25,9 @@ _CHUNK = 65_536
 class Line:
     """What travels between clients and one emulator, with the faults that were put on it. All use of it is under a lock."""
 
-    def __init__(self, emulator: Emulator, plant_lock: threading.Lock, traffic: Traffic, act: Callable[[Order], None]) -> None:
+    def __init__(
+        self, emulator: Emulator, plant_lock: AbstractContextManager[None], traffic: Traffic, act: Callable[[Order], None]
+    ) -> None:
         self.emulator = emulator
         self.traffic = traffic
         self.faults = LineFaults(act)

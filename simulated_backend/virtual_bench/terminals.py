@@ -1,5 +1,6 @@
 """One terminal of an instrument at its node, with the source that may be at its limit."""
 
+import time
 from collections.abc import Callable
 from math import inf
 
@@ -16,7 +17,7 @@ class Terminal:
     ``limit``: 0 while the source holds its level, +1 or -1 while it is held at that side of its limit.
     """
 
-    __slots__ = ("_arrive", "_changed", "bias", "conductance", "instrument", "limit", "node", "port", "source", "stage")
+    __slots__ = ("_arrive", "_changed", "bias", "conductance", "instrument", "limit", "node", "port", "since", "source", "stage")
 
     def __init__(
         self, instrument: str, port: str, node: int | None, arrive: Callable[[], None], changed: Callable[[], None]
@@ -25,6 +26,8 @@ class Terminal:
         self.port = port
         self.node = node
         self.source: Source = Open()
+        self.since = time.monotonic()
+        """s of the machine's clock: when the source was last changed."""
         self.conductance = 0.0
         self.bias = 0.0
         self.limit = 0
@@ -45,6 +48,7 @@ class Terminal:
         if type(source) is not type(self.source):
             self.limit = 0
         self.source = source
+        self.since = time.monotonic()
         self._changed()
 
     def set_load(self, input_resistance: float, bias_current: float) -> None:
