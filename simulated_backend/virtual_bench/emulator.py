@@ -102,6 +102,12 @@ def models() -> tuple[str, ...]:
     return tuple(sorted(_registry()))
 
 
+def identity_of(model: str) -> str:
+    """What a ``model`` answers to its identity query unless an option says otherwise; empty where that is not plain text."""
+    cls = _registry()[model]
+    return str(cls.models[model].get("identity") or getattr(cls, "identity", ""))
+
+
 def transport_of(instrument: InstrumentPlan) -> Transport:
     """How ``instrument`` will be reached; ConfigError for an unknown model or transport."""
     chosen = instrument.options.get("transport") or _class_of(instrument).transport

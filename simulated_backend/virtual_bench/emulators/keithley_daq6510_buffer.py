@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import pack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from simulated_backend.virtual_bench.scpi import ScpiError, choice, keyword, number, quoted
 
@@ -39,6 +39,8 @@ class ReadingRecord:
 
 class Buffers:
     """All buffers of one instrument by name; the two default ones always exist. A full buffer drops its oldest readings."""
+
+    elements: ClassVar[tuple[str, ...]] = ELEMENTS
 
     def __init__(self) -> None:
         self._buffers: dict[str, deque[ReadingRecord]] = {}
@@ -84,7 +86,7 @@ class Buffers:
         name, rest = "defbuffer1", parameters
         if parameters and parameters[0][:1] in "'\"":
             name, rest = self.known(quoted(parameters[:1])), parameters[1:]
-        return name, [keyword(text, ELEMENTS) for text in rest] or ["READ"]
+        return name, [keyword(text, self.elements) for text in rest] or ["READ"]
 
     def latest(self, name: str, elements: list[str]) -> str:
         """The last reading of a buffer, as it is sent."""

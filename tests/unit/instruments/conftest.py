@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from simulated_backend.virtual_bench.emulator import identity_of
 from tests.unit.instruments.scripted import Exchange, ScriptedResource, scripted
 
 IDENTITIES = {
@@ -23,7 +24,7 @@ def build() -> Iterator[Build]:
     made: list[tuple[Any, ScriptedResource]] = []
 
     def make(driver: type[Any], *exchanges: Exchange, name: str = "unit") -> tuple[Any, ScriptedResource]:
-        identity, greeting = IDENTITIES[driver.__name__]
+        identity, greeting = IDENTITIES.get(driver.__name__) or (identity_of(driver.__name__), ())
         session, resource = scripted(name, driver.link, identity, *greeting, *exchanges)
         instrument = driver(name, session=session)
         made.append((instrument, resource))

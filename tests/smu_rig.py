@@ -1,0 +1,21 @@
+"""A plant of resistors for one source-measure unit: 1 Mohm from every wired node to low."""
+
+from collections.abc import Mapping
+
+from simulated_backend.description import describe
+from simulated_backend.devices import registry
+from simulated_backend.network import Edge, Network, Node
+from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan, Wire
+
+CONDUCTANCE = 1e-6
+
+
+def resistors(model: str, port_of_node: Mapping[str, str], *, seed: int = 2, ideal: bool = False, **options: object) -> BenchPlan:
+    """The instrument ``it`` of ``model``, each of its ports on a node with a resistor to low."""
+    law = registry.law("ohmic")
+    nodes = [Node("low", ground=True), *(Node(name) for name in port_of_node)]
+    edges = [Edge(f"r{name}", name, "low", law, {"conductance": CONDUCTANCE}) for name in port_of_node]
+    wires = tuple(Wire("it", port, name) for name, port in port_of_node.items())
+    return BenchPlan(
+        (InstrumentPlan("it", model, options),), wires, describe(Network.build(nodes, edges)), seed=seed, ideal=ideal
+    )
