@@ -121,7 +121,7 @@ def _run(
                     summary = history.summary(Outcome.STOPPED, str(end))
                 except HilError as problem:
                     error = problem
-                    summary = history.summary(Outcome.FAILED, str(problem))
+                    summary = history.summary(keeper.ended(problem) if keeper else Outcome.FAILED, str(problem))
                 if keeper is None:
                     raise error or KeyboardInterrupt
                 with stopper.held():

@@ -12,7 +12,7 @@ from typing import Self, TypeVar, final
 import numpy as np
 
 from hil.core.clock import Clock
-from hil.core.errors import BackendClosedError, BackendError, CapabilityError, ConfigError, NotSettledError
+from hil.core.errors import BackendClosedError, BackendError, CapabilityError, ConfigError, NotSafeError, NotSettledError
 from hil.core.safety import DwellWatch, SafetyEnvelope
 from hil.core.types import Capabilities, FloatArray, Reading, Readings, SettlePolicy, SettleReport, Stimulus, Trace, Waveform
 
@@ -296,7 +296,7 @@ class Backend(ABC):
             try:
                 self._make_safe()
             except Exception as second:  # noqa: BLE001 - whatever it is, the first error is the cause and must not be hidden
-                raise BackendError(f"{error}; and then the safe state was not reached: {second}") from error
+                raise NotSafeError(f"{error}; and then the safe state was not reached: {second}") from error
             raise
 
     @final

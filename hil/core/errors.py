@@ -33,6 +33,10 @@ class BackendError(HilError):
     """The backend could not do what it was asked."""
 
 
+class NotSafeError(BackendError):
+    """After a failure the safe state was not reached everywhere; the text says what first went wrong, too."""
+
+
 class BackendClosedError(BackendError):
     """A verb was called on a backend that is not open."""
 

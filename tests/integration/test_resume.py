@@ -21,8 +21,8 @@ from hil.record.reader import list_runs, load
 from hil.resume import resume
 from hil.run import Request, Result, run
 
-DIVIDER = Request("voltage_divider", sets=("stop.max_steps=6", "optimiser=momentum", "stop.loss_below=1e-12 V^2"))
-"""Momentum, because its memory is state too."""
+DIVIDER = Request("voltage_divider", sets=("stop.max_steps=6", "optimiser=momentum", "stop.loss_below=1e-12 V^2", "gradient.base_every=2"))
+"""Momentum and drift, because what they remember is state too."""
 BATCH = Request("linear_regression", sets=("stop.max_steps=2",), seed=3)
 
 
@@ -126,7 +126,7 @@ def kill(event):
     count += 1
     if count == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-run(Request("voltage_divider", sets=("stop.max_steps=6", "optimiser=momentum", "stop.loss_below=1e-12 V^2"),
+run(Request("voltage_divider", sets=("stop.max_steps=6", "optimiser=momentum", "stop.loss_below=1e-12 V^2", "gradient.base_every=2"),
             data=Path(sys.argv[1])), [kill])
 """
 
@@ -216,7 +216,7 @@ def test_an_instrument_fault_can_be_resumed_from(
     with monkeypatch.context() as patch:
         patch.setattr(SimulatedBackend, "_measure", failing)
         failed = run(on(tmp_path, DIVIDER))
-    assert (failed.exit_code, failed.summary["outcome"]) == (3, "failed")
+    assert (failed.exit_code, failed.summary["outcome"]) == (3, "stopped")
     assert failed.summary["results"]["resumable"] is True
     assert failed.summary["results"]["resume"] == f"hil resume 1 --data {tmp_path}"
     assert "the cable fell out" in failed.summary["results"]["reason"]

@@ -142,9 +142,9 @@ def test_a_failure_in_the_middle_is_on_record(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(SimulatedBackend, "_make_safe", noted)
     result = run(request(tmp_path))
     assert (result.exit_code, result.error) == (3, "the cable fell out")
-    assert result.summary["outcome"] == "failed"
+    assert result.summary["outcome"] == "stopped"
     assert result.summary["loss_history"]
-    assert load(result.summary["run_id"], tmp_path).outcome == "failed"
+    assert load(result.summary["run_id"], tmp_path).outcome == "stopped"
     assert made_safe
 
 
@@ -165,7 +165,7 @@ def test_a_record_that_breaks_stops_the_run(tmp_path: Path, monkeypatch: pytest.
             blocker.close()
     assert result.exit_code == 3
     assert "locked" in result.error
-    assert result.summary["outcome"] == "failed"
+    assert result.summary["outcome"] == "stopped"
 
 
 def test_a_stimulus_outside_the_limits_is_a_safety_refusal(tmp_path: Path) -> None:
