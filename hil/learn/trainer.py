@@ -9,6 +9,7 @@ from hil.core.backend import Backend
 from hil.core.errors import ConfigError
 from hil.core.events import StepDone
 from hil.core.types import Determinism, FloatArray, SettlePolicy
+from hil.learn.drift import Drift, with_visits
 from hil.learn.feasible import FeasibleSet
 from hil.learn.gradients.base import Evaluations, GradientEstimate, GradientEstimator, Probes
 from hil.learn.loss import Loss, SummedSquaredError
@@ -48,11 +49,13 @@ class Trainer:
         loss: Loss | None = None,
         rng: np.random.Generator | None = None,
         block: int | None = None,
+        base_every: int | None = None,
         warnings: Callable[[], Sequence[str]] | None = None,
         checkpoint: Callable[[Mapping[str, object]], None] | None = None,
     ) -> None:
         """``start``: (n,) SI. ``block``: stimuli measured per call of the backend (None: a whole round of probes).
 
+        ``base_every``: come back to the base point after that many probes, and take the drift that this shows out of them.
         ``final_samples`` are the readings a loss must hold in before it counts; an exact backend gives no new ones.
         """
         self.backend, self.task, self.bindings, self.scale, self.feasible = backend, task, bindings, scale, feasible
@@ -61,7 +64,7 @@ class Trainer:
         self.final_samples = samples if self._exact else max(final_samples, samples)
         self.loss: Loss = SummedSquaredError() if loss is None else loss
         self.rng = np.random.default_rng(0) if rng is None else rng
-        self.block = block
+        self.block, self.base_every = block, base_every
         self._warnings = warnings or (lambda: ())
         self._keep = checkpoint
         projected, active = feasible.project(np.asarray(start, dtype=np.float64))
@@ -84,6 +87,7 @@ class Trainer:
         self._announced = False
         self._stands = False
         self._mark = 0
+        self.drift: Drift | None = None
         self._best_steps: list[float] = []
 
     # -- what a caller sees -------------------------------------------------------------------------------------
@@ -157,8 +161,9 @@ class Trainer:
             return None
         now = self._measure_base(before.theta, self.final_samples if before.remeasured else self.samples)
         moved = Moved.between(before, now)
+        if moved.significant or self.base_every is not None:
+            self._plan = []  # times before and after an interruption belong to two clocks, so no line goes through both
         if moved.significant:
-            self._plan = []
             self.base = None if self.base is None else now
             self.best = now if self.best is not None and np.array_equal(self.best.theta, now.theta) else self.best
         self._checkpoint()
@@ -238,6 +243,9 @@ class Trainer:
         points = probes.points
         at_base = [bool(np.array_equal(point, base.theta)) for point in points]
         wanted = np.array([point for point, same in zip(points, at_base, strict=True) if not same]).reshape(-1, len(base.theta))
+        visits = np.zeros(len(wanted), dtype=np.bool_)
+        if self.base_every is not None:
+            wanted, visits = with_visits(wanted, base.theta, self.base_every)
         if number == len(self._plan):
             self._plan.append([])
         rows = self._plan[number]
@@ -246,18 +254,21 @@ class Trainer:
             self._stands = False
             rows += self._measure(wanted[len(rows) : len(rows) + size], self.samples)
             self._checkpoint()
-        fresh = iter(rows)
+        fresh = iter([row for row, visit in zip(rows, visits, strict=True) if not visit])
         known = {"outputs": base.outputs, "noise": base.own, "time": base.time}
-        chosen = [known if same else next(fresh) for same in at_base]
-        outputs = np.array([row["outputs"] for row in chosen])
-        noise = self.noise.total(np.array([row["noise"] for row in chosen]))
+        outputs, noise, times = self._columns([known if same else next(fresh) for same in at_base])
+        if visits.any():
+            seen = self._columns([known, *(row for row, visit in zip(rows, visits, strict=True) if visit)])
+            self.drift = Drift.fit(seen[2], seen[0], seen[1])
+            outputs, noise = self.drift.removed(outputs, noise, times)
+            outputs[at_base] = self.drift.value
         targets = self.task.targets
-        return Evaluations(
-            self.loss.value(outputs, targets),
-            self.loss.std(outputs, noise, targets),
-            outputs,
-            np.array([row["time"] for row in chosen]),
-        )
+        return Evaluations(self.loss.value(outputs, targets), self.loss.std(outputs, noise, targets), outputs, times)
+
+    def _columns(self, rows: Sequence[Mapping[str, Any]]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Outputs and noise (n, n_inputs, n_outputs), times (n,)."""
+        outputs, noise = (np.array([row[name] for row in rows]) for name in ("outputs", "noise"))
+        return outputs, self.noise.total(noise), np.array([row["time"] for row in rows])
 
     # -- deciding -----------------------------------------------------------------------------------------------
 
@@ -319,6 +330,7 @@ class Trainer:
                 "newly_clamped": clamps > 0,
                 "limits": list(self._active),
                 "gradient_std": gradient.std.tolist(),
+                **({} if self.drift is None else {"drift": self.drift.facts(self.task.output_names)}),
             },
         )
 
@@ -346,6 +358,7 @@ class Trainer:
             "announced": self._announced,
             "stands": self._stands,
             "mark": self._mark,
+            "drift": None if self.drift is None else self.drift.packed(),
             "ending": self.ending,
             "reason": self.reason,
             "optimiser": self.optimiser.state_dict(),
@@ -370,6 +383,7 @@ class Trainer:
         self._active = tuple(state["active"])
         self._announced = state["announced"]
         self._stands, self._mark = state["stands"], state["mark"]
+        self.drift = None if state["drift"] is None else Drift.unpacked(state["drift"])
         self.ending = None if state["ending"] is None else Ending(state["ending"])
         self.reason = state["reason"]
         self.optimiser.load_state_dict(state["optimiser"])

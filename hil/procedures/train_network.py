@@ -106,6 +106,7 @@ def _results(problem: Problem, lab: Lab, trainer: Trainer, final: Point) -> dict
         "loss_std": final.loss_std,
         "final_samples": trainer.final_samples,
         "clamped": trainer.clamped,
+        **({} if trainer.drift is None else {"drift": trainer.drift.facts(task.output_names)}),
     }
     if len(task) == 1:
         errors = final.outputs[0] - task.targets[0]

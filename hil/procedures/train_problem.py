@@ -53,6 +53,7 @@ class Problem:
             samples=settings.samples,
             final_samples=settings.final_samples,
             rng=np.random.default_rng(lab.seed),
+            base_every=settings.gradient.base_every,
             block=block_of(lab.backend, settings.settle.dwell),
             warnings=lambda: lab.events.warnings,
             checkpoint=checkpoint,

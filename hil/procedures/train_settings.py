@@ -65,10 +65,12 @@ class OptimiserChoice(Chosen):
 
 class GradientChoice(Chosen):
     """How the gradient is found. ``scaling`` says in which coordinates steps and rates count: ``si`` as in the papers,
-    ``linear`` or ``log`` with θ ∈ [0, 1] across the range of every channel.
+    ``linear`` or ``log`` with θ ∈ [0, 1] across the range of every channel. ``base_every``: come back to the base point after
+    that many probes, and take the drift that this shows out of the differences.
     """
 
     method: str = "forward_difference"
+    base_every: Annotated[int, Field(ge=1)] | None = None
     scaling: Annotated[str, choice(*Scaling)] = Scaling.SI.value
 
     @model_validator(mode="after")
