@@ -43,6 +43,7 @@ def chosen_link(link: Link, name: str, *, timeout: float | None, baud_rate: int 
     return replace(
         link,
         timeout=link.timeout if timeout is None else float(timeout),
+        first_timeout=link.first_timeout if timeout is None else min(link.first_timeout, float(timeout)),
         baud_rate=link.baud_rate if baud_rate is None else int(baud_rate),
         read_termination=link.read_termination if ending is None else ending,
         write_termination=link.write_termination if ending is None else ending,

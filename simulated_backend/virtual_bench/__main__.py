@@ -24,7 +24,7 @@ def answer(bench: Bench, question: Mapping[str, Any]) -> object:
         bench.renew()
         return None
     if verb == "happened":
-        return {name: list(line.faults.happened) for name, line in bench.lines.items()}
+        return list(bench.happened)
     plain: dict[object, Callable[[], object]] = {
         "now": plant.clock.now,
         "voltages": plant.node_voltages,

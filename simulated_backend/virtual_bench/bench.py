@@ -8,7 +8,7 @@ import numpy as np
 
 from hil.core.errors import ConfigError
 from simulated_backend.virtual_bench.emulator import Emulator, create, transport_of
-from simulated_backend.virtual_bench.faults import FAULTS, PLANT_FAULTS, Order
+from simulated_backend.virtual_bench.faults import FAULTS, PLANT_FAULTS, LineFaults, Order
 from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.server import Line, Listener, SerialListener, SocketListener
@@ -22,6 +22,8 @@ class Bench:
         self.plant = Plant(plan)
         self.traffic = Traffic(ordered=not plan.real_time)
         self.lines: dict[str, Line] = {}
+        self.happened: list[tuple[str, str]] = []
+        """Instrument and fault, in the order in which they acted, since the last ``renew``."""
         self.listeners: dict[str, Listener] = {}
         emulators = {}
         with self.plant.lock:
@@ -33,7 +35,12 @@ class Bench:
         try:
             for instrument in plan.instruments:
                 emulator = emulators[instrument.name]
-                line = Line(emulator, self.plant.turn, self.traffic, partial(self._act, emulator))
+                line = Line(
+                    emulator,
+                    self.plant.turn,
+                    self.traffic,
+                    LineFaults(partial(self._act, emulator), partial(self._note, emulator.name)),
+                )
                 self.lines[instrument.name] = line
                 self.listeners[instrument.name] = _listener(instrument, line)
                 line.drop = self.listeners[instrument.name].drop
@@ -64,6 +71,9 @@ class Bench:
                 self.plant.output(instrument, order.where)
         self.lines[instrument].inject(order)
 
+    def _note(self, instrument: str, fault: str) -> None:
+        self.happened.append((instrument, fault))
+
     def _act(self, emulator: Emulator, order: Order) -> None:
         """Carry out a fault inside an instrument or in the plant; both locks are held."""
         if order.fault == "error":
@@ -80,6 +90,7 @@ class Bench:
         """A new day: every fault mended, every instrument switched off and on, pressures at rest, extremes forgotten."""
         for line in self.lines.values():
             line.heal()
+        self.happened.clear()
         with self.plant.lock:
             self.plant.mend()
             for line in self.lines.values():

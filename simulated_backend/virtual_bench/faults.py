@@ -35,12 +35,13 @@ class Order:
 
 @dataclass(slots=True)
 class LineFaults:
-    """Faults that wait or act on one line. ``act``: puts a fault of an instrument or of the plant into effect."""
+    """Faults that wait or act on one line. ``act``: puts a fault of an instrument or of the plant into effect; ``happened``
+    is told of every fault when it begins to act."""
 
     act: Callable[[Order], None]
+    happened: Callable[[str], None]
     waiting: list[Order] = field(default_factory=list)
     lasting: dict[str, float] = field(default_factory=dict)
-    happened: list[str] = field(default_factory=list)
 
     def due(self) -> Iterator[Order]:
         """Count one message; the orders that act with it."""
@@ -52,7 +53,7 @@ class LineFaults:
 
     def begin(self, order: Order) -> None:
         """``order`` acts from now on."""
-        self.happened.append(order.fault)
+        self.happened(order.fault)
         if order.fault in ("silence", "garbage", "delay", "half_open"):
             self.lasting[order.fault] = order.amount
         else:
@@ -70,7 +71,6 @@ class LineFaults:
         """Forget everything."""
         self.waiting.clear()
         self.lasting.clear()
-        self.happened.clear()
 
 
 @dataclass(slots=True)

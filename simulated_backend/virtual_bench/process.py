@@ -83,9 +83,9 @@ class SideDoor:
         """
         self._bench.ask("inject", instrument=instrument, fault=fault, amount=amount, where=where, after=after)
 
-    def happened(self) -> dict[str, list[str]]:
-        """Faults that have acted since the last ``renew``, by instrument."""
-        return dict(self._bench.ask("happened"))
+    def happened(self) -> list[tuple[str, str]]:
+        """(instrument, fault) in the order in which they acted, since the last ``renew``."""
+        return [(instrument, fault) for instrument, fault in self._bench.ask("happened")]
 
     def renew(self) -> None:
         """Mend everything, switch every instrument off and on, put pressures to rest, forget the extremes."""

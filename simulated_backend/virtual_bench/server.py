@@ -26,11 +26,11 @@ class Line:
     """What travels between clients and one emulator, with the faults that were put on it. All use of it is under a lock."""
 
     def __init__(
-        self, emulator: Emulator, plant_lock: AbstractContextManager[None], traffic: Traffic, act: Callable[[Order], None]
+        self, emulator: Emulator, plant_lock: AbstractContextManager[None], traffic: Traffic, faults: LineFaults
     ) -> None:
         self.emulator = emulator
         self.traffic = traffic
-        self.faults = LineFaults(act)
+        self.faults = faults
         self.drop: Callable[[], None] = lambda: None
         self._plant_lock = plant_lock
         self._own_lock = threading.Lock()
@@ -47,7 +47,7 @@ class Line:
                 with self._own_lock, self._plant_lock:
                     self.emulator.power_on()
             with self._own_lock:
-                self.faults.happened.append(order.fault)
+                self.faults.happened(order.fault)
             self.drop()
             return
         with self._own_lock, self._plant_lock:
@@ -82,11 +82,11 @@ class Line:
         """The reply (None: there is none, or it is lost), and whether all links end here."""
         for order in self.faults.due():
             if order.fault == "restart":
-                self.faults.happened.append("restart")
+                self.faults.happened("restart")
                 self.emulator.power_on()
                 return None, True
             if order.fault == "drop":
-                self.faults.happened.append("drop")
+                self.faults.happened("drop")
                 if order.amount > 0:
                     self.emulator.receive(message)
                 return None, True
