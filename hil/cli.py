@@ -84,6 +84,31 @@ def resume(
     _go(lambda listeners: go_on(run_id, data, listeners, stop_by), as_json)
 
 
+@app.command()
+def stop(data: DataOption = Path("data")) -> None:
+    """Stop what runs on a data folder, from another terminal: safe state, outcome stopped. Waits for the end."""
+    from hil.control import stop as stop_all
+
+    _ask(lambda: stop_all(data))
+
+
+@app.command()
+def emergency(data: DataOption = Path("data")) -> None:
+    """Emergency stop: the guard process ends the program, whatever it is doing, and makes the bench safe at once."""
+    from hil.control import emergency as stop_now
+
+    _ask(lambda: stop_now(data))
+
+
+def _ask(act: "Callable[[], list[str]]") -> None:
+    from hil.core.errors import ConfigError, HilError
+
+    try:
+        _print_lines(act())
+    except HilError as error:
+        _fail(str(error), 2 if isinstance(error, ConfigError) else 3)
+
+
 def _go(begin: "Callable[[list[Listener]], Result]", as_json: bool) -> NoReturn:
     """Run with a progress bar where somebody looks, print the end, and exit with its code."""
     if as_json or not sys.stderr.isatty():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.bench import Assembled, Target
+from hil.control import stoppable_from_outside
 from hil.core.backend import Backend
 from hil.core.errors import BackendError, HilError, RecordError
 from hil.core.events import EventStream, Finished, Listener, Measured
@@ -16,6 +17,7 @@ from hil.deadline import Deadline, TimedEvents, TimeIsUpError, seconds_until
 from hil.holding import check_hold, keep_set_points
 from hil.keeping import History, Keeper, can_resume, fingerprint
 from hil.locks import locked, locked_bench
+from hil.plausibility import PlausibilityWatch
 from hil.prepared import (
     BAD_INPUT,
     EXIT_CODES,
@@ -60,7 +62,7 @@ def begin(
     try:
         prepared = files()
         _require_writable(request.data)
-        with stoppable() as stopper, ExitStack() as stack:
+        with stoppable() as stopper, stoppable_from_outside(request.data), ExitStack() as stack:
             if request.target is Target.BENCH:
                 stack.enter_context(_bench_lock(prepared))
             return _run(prepared, stack.enter_context(prepared.assembled()), listeners, stopper, saved)
@@ -109,13 +111,18 @@ def _run(
                         assembled.warnings.listen(events.warn)
                         recover_spill(prepared.request.data, events, saved)
                         backend.observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
+                        if prepared.request.target is not Target.SIMULATED:
+                            capabilities = backend.capabilities
+                            backend.observers.append(
+                                PlausibilityWatch(assembled.twin, capabilities.controls, capabilities.outputs)
+                            )
                         keeper = _keeper(prepared, backend, events, recorder, history, deadline, saved)
                     with prepared.located():
                         summary = _procedure(prepared, lab(events, recorder.run_id), keeper)
                     error = _held(lambda: keep_set_points(backend, assembled.clock, hold, events))
                 except KeyboardInterrupt:
                     summary = history.summary(
-                        Outcome.STOPPED, "stopped by the user (Ctrl-C or SIGTERM); every output is in its safe state"
+                        Outcome.STOPPED, "stopped by the user (Ctrl-C, SIGTERM or `hil stop`); every output is in its safe state"
                     )
                 except TimeIsUpError as end:
                     summary = history.summary(Outcome.STOPPED, str(end))
