@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hil.core.types import FloatArray
+from simulated_backend.devices.base import StateKind
 from simulated_backend.solve.kirchhoff import Problem
 from simulated_backend.solve.newton_dense import Solution
 
@@ -50,13 +51,14 @@ def _prepared(single: Problem) -> "PreparedNetwork":
         current, slope = single.edges(node_voltage[np.newaxis])
         return current[0], slope[0]
 
+    by_edges = single.state is not None or any(group.law.kind is StateKind.RATE for group in single.network.groups)
     return PreparedNetwork(
         single.network,
         single.clamped,
         pressure=single.pressure[0],
         concentration=single.concentration[0],
         shunt=single.shunt[0],
-        edge_law=None if single.state is None else held,
+        edge_law=held if by_edges else None,
         pattern=_pattern(single.network.base.tobytes(), single.network.tip.tobytes(), single.clamped.tobytes()),
     )
 

@@ -101,7 +101,8 @@ class Problem:
     """A network and everything that is applied to it; two-dimensional arrays have ``size`` rows, or one for all.
 
     voltage (size, n_nodes) holds the clamped values; clamped (n_nodes,); pressure, concentration, injected (A into the
-    node), shunt (S to ground): (size or 1, n_nodes). ``state`` None means relaxed devices, else they are held there.
+    node), shunt (S to ground): (size or 1, n_nodes). ``state`` None means relaxed devices
+    (and laws without a steady state held at their initial state), else all are held there.
     """
 
     network: Network
@@ -179,8 +180,8 @@ class Problem:
         shape = (len(voltage), self.network.n_edges)
         current, slope = np.empty(shape), np.empty(shape)
         for number, (group, drive) in enumerate(zip(self.network.groups, self.drives(voltage), strict=True)):
-            if self.state is not None and group.law.kind is not StateKind.NONE:
-                state = self.state[number]
+            if group.law.kind is StateKind.RATE or (self.state is not None and group.law.kind is not StateKind.NONE):
+                state = group.law.initial_state(group.parameters, drive) if self.state is None else self.state[number]
                 found = group.law.current(group.parameters, drive, state), group.law.conductance(group.parameters, drive, state)
             else:
                 found = group.law.steady(group.parameters, drive)

@@ -108,7 +108,7 @@ def relaxed(problem: Problem) -> Solution:
     groups = problem.network.groups
     rest = problem.drives(np.zeros_like(problem.voltage))
     state = tuple(
-        group.law.initial_state(group.parameters, drive) if group.law.kind is StateKind.RELAXATION else np.empty((0, 1, 0))
+        np.empty((0, 1, 0)) if group.law.kind is StateKind.NONE else group.law.initial_state(group.parameters, drive)
         for group, drive in zip(groups, rest, strict=True)
     )
     held = replace(problem, state=state)
@@ -119,7 +119,7 @@ def relaxed(problem: Problem) -> Solution:
             break
         drives = problem.drives(balance.voltage)
         state = tuple(
-            old + 0.5 * (group.law.steady_state(group.parameters, drive) - old) if old.size else old
+            old + 0.5 * (group.law.steady_state(group.parameters, drive) - old) if group.law.kind is StateKind.RELAXATION else old
             for group, drive, old in zip(groups, drives, state, strict=True)
         )
         balance = newton(replace(problem, state=state), balance.voltage)

@@ -1,7 +1,7 @@
 """The steady state of a network under given drives: what every reading of the simulator is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -183,7 +183,6 @@ def require_tied(network: Network, clamped: BoolArray, shunt: FloatArray) -> Non
 
 def _solved(problem: Problem, guess: FloatArray | None) -> tuple[Solution, BoolArray]:
     """Newton in blocks, then for rows that fail continuation and pseudo-time; and where a conductance is negative."""
-    problem = _held_rates(problem)
     block = max(1, _BLOCK // problem.network.n_edges)
     parts = []
     for first in range(0, problem.size, block):
@@ -205,17 +204,6 @@ def _solved(problem: Problem, guess: FloatArray | None) -> tuple[Solution, BoolA
     for row in np.flatnonzero(~solution.converged | negative.any(axis=-1)) if not hopeless else ():
         _rescue(problem.take([int(row)]), solution, int(row), negative)
     return solution, np.asarray(negative.any(axis=-1) & solution.converged)
-
-
-def _held_rates(problem: Problem) -> Problem:
-    """Laws without a steady state are held at their initial state; then all others must be given one too."""
-    groups = problem.network.groups
-    if problem.state is not None or all(group.law.kind is not StateKind.RATE for group in groups):
-        return problem
-
-    drives = problem.drives(problem.voltage)
-    state = tuple(group.law.initial_state(group.parameters, drive) for group, drive in zip(groups, drives, strict=True))
-    return replace(problem, state=state)
 
 
 def _cold(problem: Problem) -> Solution:
@@ -275,12 +263,11 @@ def _point(problem: Problem, batch: tuple[int, ...], solution: Solution, statele
                 f"balance by {solution.residual[row]:.1e} of the largest current; it may have no steady state"
             )
     voltage = solution.voltage
-    held = _held_rates(problem)
-    current, _ = held.edges(np.where(good[:, np.newaxis], voltage, 0.0))
-    terminal = np.where(problem.clamped, held.leaving(current, voltage), 0.0)
+    current, _ = problem.edges(np.where(good[:, np.newaxis], voltage, 0.0))
+    terminal = np.where(problem.clamped, problem.leaving(current, voltage), 0.0)
     warnings: list[str] = []
     if validity and good.any():
-        rows = held if good.all() else held.take(np.flatnonzero(good))
+        rows = problem if good.all() else problem.take(np.flatnonzero(good))
         for group, drive in zip(rows.network.groups, rows.drives(voltage[good]), strict=True):
             warnings += [text for text in group.law.validity(group.parameters, drive) if text not in warnings]
     lost = ~good[:, np.newaxis]

@@ -18,7 +18,9 @@ from simulated_backend.netlist import Transient, netlist
 from simulated_backend.network import Edge, Network, Node
 
 STORED = Path(__file__).parents[2] / "data" / "golden" / "ngspice_laws.npz"
-CASES = tuple((kind, seed) for kind, count in (("relaxed", 8), ("held", 8), ("transient", 4)) for seed in range(count))
+CASES = tuple(
+    (kind, seed) for kind, count in (("relaxed", 8), ("held", 8), ("mixed", 8), ("transient", 4)) for seed in range(count)
+)
 SAMPLES = np.array([0.05, 0.2, 0.35, 0.49, 0.52, 0.7, 0.85, 1.0])
 
 
@@ -113,7 +115,8 @@ def _laws():
 def draw(kind: str, seed: int) -> Case:
     """A random tree with extra edges; every law that ``kind`` allows is there at least once among the seeds.
 
-    relaxed: laws with a steady state, all settled; held: all laws, at their initial states; transient: all that move.
+    relaxed: laws with a steady state, all settled; held: all laws, at their initial states; mixed: all laws, those with a
+    steady state settled and the others at their initial state; transient: all that move.
     """
     g = np.random.default_rng([2026, seed, len(kind)])
     n = int(g.integers(5, 10))
