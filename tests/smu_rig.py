@@ -19,3 +19,10 @@ def resistors(model: str, port_of_node: Mapping[str, str], *, seed: int = 2, ide
     return BenchPlan(
         (InstrumentPlan("it", model, options),), wires, describe(Network.build(nodes, edges)), seed=seed, ideal=ideal
     )
+
+
+PORTS = {
+    "Keithley2400": ("instruments.keithley_2400.Keithley2400", ""),
+    "Keithley2450": ("instruments.keithley_2450.Keithley2450", ""),
+}
+"""Model -> its driver class and the port that the bench tests use."""
