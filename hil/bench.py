@@ -26,11 +26,13 @@ from hil.bench_station import (
 from hil.bench_world import mounting, simulated_world
 from hil.core.backend import Backend
 from hil.core.clock import Clock, SteppedClock, WallClock
+from hil.core.events import EventStream
 from hil.core.safety import SafetyEnvelope
 from hil.core.twin import Twin
 from hil.core.types import Layout
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.protocol import Protocol
+from hil.housekeeping import Housekeeper, PausingClock
 
 if TYPE_CHECKING:
     from simulated_backend.network import Network
@@ -62,6 +64,19 @@ class Assembled:
     virtual: Any = None
     stack: ExitStack = field(default_factory=ExitStack)
     exchange: Callable[[int], None] | None = None
+    pausing: PausingClock | None = None
+    housekeeping: tuple[tuple[str, str], ...] = ()
+
+    def housekeeper(self, events: EventStream) -> Housekeeper | None:
+        """What looks at the housekeeping of the bench file; None where there are no instruments, or nothing to look at.
+
+        The backend must be open. Raises ConfigError for a parameter that cannot be read.
+        """
+        if self.pausing is None or not self.housekeeping:
+            return None
+        from instruments.housekeeping import Watched
+
+        return Housekeeper(Watched(self.housekeeping).read, self.pausing, events)
 
     def __enter__(self) -> Self:
         return self
@@ -188,6 +203,7 @@ def _instruments(
             stack.callback(virtual.stop)
             specs = instrument_specs(bench, virtual.addresses)
             clock = virtual.clock
+        clock = pausing = PausingClock(clock)
         backend = InstrumentBackend(
             name or target.value,
             specs,
@@ -207,7 +223,8 @@ def _instruments(
         stack.close()
         raise
     exchange = None if virtual is None else mounting(bench, backend, seed, virtual)
-    return Assembled(backend, SimulatedTwin(network, allowed.layout, outputs), clock, network, relay, virtual, stack, exchange)
+    twin = SimulatedTwin(network, allowed.layout, outputs)
+    return Assembled(backend, twin, clock, network, relay, virtual, stack, exchange, pausing, tuple(bench.housekeeping.items()))
 
 
 def shipped_protocols() -> Path:

@@ -1,7 +1,7 @@
 """The one place that joins a protocol, a lab and a recorder, and that makes sure a run ends safely and on record."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hil.deadline import Deadline, TimedEvents, TimeIsUpError, seconds_until
 from hil.holding import check_hold, keep_set_points
 from hil.keeping import History, Keeper, can_resume, fingerprint
 from hil.locks import locked, locked_bench
+from hil.notify import notifiers, send
 from hil.plausibility import PlausibilityWatch
 from hil.prepared import (
     BAD_INPUT,
@@ -95,13 +96,14 @@ def _run(
     check_plan(prepared, lab(EventStream()))
     hold = prepared.hold
     check_hold(backend.envelope, hold)
+    ways = notifiers(prepared.bench.notify, prepared.request.data)
     history = History(**saved["history"]) if saved else History()
     deadline = _deadline(prepared, assembled)
     error: HilError | None = None
     keeper: Keeper | None = None
     with ExitStack() as stack:
         try:
-            with backend:
+            with backend, ExitStack() as meanwhile:
                 try:
                     with stopper.held():
                         recorder = new_recorder(prepared, assembled, saved)
@@ -116,6 +118,10 @@ def _run(
                             backend.observers.append(
                                 PlausibilityWatch(assembled.twin, capabilities.controls, capabilities.outputs)
                             )
+                        housekeeper = assembled.housekeeper(events)
+                        if housekeeper is not None:
+                            backend.observers.append(housekeeper)
+                            meanwhile.enter_context(housekeeper)
                         keeper = _keeper(prepared, backend, events, recorder, history, deadline, saved)
                     with prepared.located():
                         summary = _procedure(prepared, lab(events, recorder.run_id), keeper)
@@ -141,7 +147,10 @@ def _run(
             again = problem if isinstance(problem, HilError) else BackendError("stopped again while reaching the safe state")
             error = again if error is None else BackendError(f"{error}; and then: {again}")
             summary = history.summary(Outcome.FAILED, str(error))
-        return _ended(prepared, summary, error, backend.relaxations, events.warnings, recorder, keeper, stopper)
+        result = _ended(prepared, summary, error, backend.relaxations, events.warnings, recorder, keeper, stopper)
+        with suppress(KeyboardInterrupt), stopper.held():
+            result.summary["warnings"] += send(ways, result.summary, prepared.request.data)
+        return result
 
 
 def _held(hold: Callable[[], None]) -> HilError | None:

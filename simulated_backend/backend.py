@@ -80,11 +80,11 @@ class SimulatedBackend(Backend):
             replicas=tuple(others),
             simultaneous=tuple(simultaneous),
         )
-        super().__init__(name, capabilities, envelope)
+        self.clock: Clock = clock or SteppedClock()
+        super().__init__(name, capabilities, envelope, self.clock)
         self._world = World(self.imperfections, network, controls, outputs, seed)
         self.network = self._world.network
         self.map = ControlMap(self.network, controls, outputs, loads)
-        self.clock: Clock = clock or SteppedClock()
         self.seed = seed
         self._loads = dict(loads or {})
         self._warn = warn

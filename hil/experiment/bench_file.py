@@ -76,6 +76,8 @@ class BenchFile(Strict):
     """The whole file.
 
     ``ramp_order``: instruments or controls, those in one list together; the first ramps up first and comes down last.
+    ``housekeeping``: name -> instrument.port.parameter, read once a second beside the measurement. ``notify``: who is told when
+    a run ends, by the ways of ``hil.notify``, each with its options.
     """
 
     format: Literal["hil-bench/1"]
@@ -91,6 +93,8 @@ class BenchFile(Strict):
     ramp_order: Annotated[tuple[tuple[Name, ...], ...], BeforeValidator(_groups)] = ()
     replicas: dict[Name, dict[Name, str]] = Field(default_factory=dict)
     simultaneous: Annotated[tuple[tuple[str, str], ...], AsTuple] = ()
+    housekeeping: dict[Name, str] = Field(default_factory=dict)
+    notify: dict[Name, dict[str, Scalar]] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -161,6 +165,10 @@ class BenchFile(Strict):
             for name in names:
                 if name not in known:
                     refuse(unknown(section.rsplit(".", 1)[-1].rstrip("s"), name, list(known)), f"{section}.{name}")
+        for name, parameter in self.housekeeping.items():
+            instrument = parameter.split(".")[0]
+            if instrument not in self.station.instruments or "." not in parameter:
+                refuse(unknown("instrument", instrument, list(self.station.instruments)), f"housekeeping.{name}")
         for name, interlock in self.interlocks.items():
             instrument = interlock.parameter.split(".")[0]
             if instrument not in self.station.instruments:

@@ -21,7 +21,8 @@ from hil.record.reader import list_runs, load
 from hil.resume import resume
 from hil.run import Request, Result, run
 
-DIVIDER = Request("voltage_divider", sets=("stop.max_steps=6", "optimiser=momentum", "stop.loss_below=1e-12 V^2", "gradient.base_every=2"))
+SETS = ("stop.max_steps=6", "optimiser=momentum", "stop.loss_below=1e-12 V^2", "gradient.base_every=2")
+DIVIDER = Request("voltage_divider", sets=SETS)
 """Momentum and drift, because what they remember is state too."""
 BATCH = Request("linear_regression", sets=("stop.max_steps=2",), seed=3)
 
@@ -126,8 +127,7 @@ def kill(event):
     count += 1
     if count == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-run(Request("voltage_divider", sets=("stop.max_steps=6", "optimiser=momentum", "stop.loss_below=1e-12 V^2", "gradient.base_every=2"),
-            data=Path(sys.argv[1])), [kill])
+run(Request("voltage_divider", sets=tuple(sys.argv[3:]), data=Path(sys.argv[1])), [kill])
 """
 
 
@@ -138,7 +138,7 @@ def test_killed_and_resumed_is_the_uninterrupted_run(
 ) -> None:
     expected, expected_data, events = whole["voltage_divider"]
     at = random.Random(100 + number).randrange(2, events)
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(at)], check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(at), *SETS], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert list_runs(tmp_path)[0]["outcome"] == "unfinished"
     opens_with_plain_qcodes(tmp_path)
