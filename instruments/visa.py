@@ -60,8 +60,8 @@ class Resource(Protocol):
 class Link:
     """How to talk to one kind of instrument.
 
-    ``identity``: regular expression the reply to ``identify`` must match. ``baud_rate`` and the rest are for serial
-    addresses only. Times in seconds.
+    ``identity``: regular expression the reply to ``identify`` must match; its first group, if it has one, is what tells
+    instruments apart. ``baud_rate`` and the rest are for serial addresses only. Times in seconds.
     """
 
     identity: str
@@ -73,6 +73,19 @@ class Link:
     baud_rate: int = 9600
     data_bits: int = 8
     parity: str = "none"
+    reader: Callable[[Resource], str] | None = None
+    """Takes one reply off the line, for instruments whose replies end in no terminator of their own."""
+    greeting: str = ""
+    """Regular expression of what is said instead of the identity when the instrument has just been switched on, once."""
+
+    def recognise(self, reply: str) -> str | None:
+        """Who says ``reply``: the first group of ``identity``, or the whole reply where it has none. None: somebody else."""
+        found = re.search(self.identity, reply)
+        return None if found is None else found.group(1) if found.re.groups else reply
+
+    def receive(self, resource: Resource) -> str:
+        """One reply."""
+        return resource.read() if self.reader is None else self.reader(resource)
 
 
 class Session:
@@ -108,7 +121,7 @@ class Session:
                 self.resynchronise()
             self._owed = True
             self.resource.write(message)
-            reply = self.resource.read()
+            reply = self.link.receive(self.resource)
             self._owed = False
             return reply
 
@@ -127,14 +140,17 @@ class Session:
         """Ask for the identity and compare; the instrument's own text."""
         timeout = self.link.first_timeout
         reply = self.query(self.link.identify, timeout=timeout).strip()
-        if not re.search(self.link.identity, reply):
+        if self.link.greeting and re.search(self.link.greeting, reply):
+            reply = self.query(self.link.identify, timeout=timeout).strip()
+        found = self.link.recognise(reply)
+        if found is None:
             self.failed = True
             raise InstrumentError(
                 f"instrument {self.name!r} at {self.address} answers as {reply[:80]!r}, but something matching "
                 f"{self.link.identity!r} was expected; check the address and the type in the station"
             )
-        self.identity = reply
-        return reply
+        self.identity = found
+        return found
 
     def resynchronise(self) -> None:
         """Throw away late replies until the instrument answers its identity; reopens a dead link once.
@@ -163,8 +179,14 @@ class Session:
             self.resource.write(self.link.identify)
             # Replies come in order: what precedes the identity is late and not wanted.
             for _ in range(32):
-                reply = self.resource.read_raw().decode("latin-1").strip()
-                if reply == self.identity or (not self.identity and re.search(self.link.identity, reply)):
+                if self.link.reader is None:
+                    reply = self.resource.read_raw().decode("latin-1").strip()
+                else:
+                    reply = self.link.reader(self.resource).strip()
+                    if self.link.greeting and re.search(self.link.greeting, reply):
+                        self.resource.write(self.link.identify)
+                found = self.link.recognise(reply)
+                if found is not None and found == (self.identity or found):
                     return True
         except LINK_ERRORS:
             return False
@@ -225,6 +247,9 @@ def configure(resource: Resource, address: str, link: Link) -> None:
     resource.read_termination = link.read_termination
     resource.write_termination = link.write_termination
     resource.timeout = 1000.0 * link.timeout
+    if link.reader is not None:
+        framed: Any = resource
+        framed.encoding = "latin-1"  # every byte means itself
     if address.upper().startswith("ASRL"):
         serial: Any = resource
         serial.baud_rate = link.baud_rate

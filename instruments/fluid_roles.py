@@ -1,0 +1,88 @@
+"""What a bench needs of instruments that move liquids: roles beside those of ``roles.py``, as protocols and plain data.
+
+Rates are m^3/s (positive: out of the instrument), volumes m^3, lengths m. Everything here may raise InstrumentError.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import pi
+from typing import NamedTuple, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Syringe:
+    """What is clamped into a pump: inner diameter (m) and the volume it holds (m^3)."""
+
+    diameter: float
+    volume: float
+
+    @property
+    def area(self) -> float:
+        """Cross-section, m^2."""
+        return 0.25 * pi * self.diameter**2
+
+
+class PumpState(NamedTuple):
+    """What a pump says of itself: whether it moves, and what it counted since ``start``, m^3 (withdrawn is negative)."""
+
+    running: bool
+    delivered: float
+
+
+@runtime_checkable
+class Pump(Protocol):
+    """A pump with a syringe."""
+
+    def configure_pump(self, syringe: Syringe) -> Sequence[str]:
+        """Tell a pump at rest its syringe; read back. Returns warnings."""
+        ...
+
+    def rate_span(self) -> tuple[float, float]:
+        """Smallest and largest rate with this syringe, m^3/s."""
+        ...
+
+    def start(self, rate: float, volume: float | None = None) -> None:
+        """Infuse (rate > 0) or withdraw (rate < 0); it stops by itself after ``volume`` m^3. Counting starts anew. Verified."""
+        ...
+
+    def stop(self) -> None:
+        """Stop; verified. Fine for a pump at rest."""
+        ...
+
+    def pump_state(self) -> PumpState:
+        """Ask the pump; InstrumentError in its own words where it is in alarm (stalled, restarted, silence too long)."""
+        ...
+
+
+@runtime_checkable
+class SelectorValve(Protocol):
+    """A valve that joins one line with one of several."""
+
+    def positions(self) -> int:
+        """How many positions it has; asks the valve."""
+        ...
+
+    def turn(self, position: int) -> None:
+        """Go to ``position`` (from 1) the short way and wait until it is there; verified."""
+        ...
+
+    def position_now(self) -> int:
+        """Where it is."""
+        ...
+
+
+@runtime_checkable
+class FlowController(Protocol):
+    """An instrument that measures a flow and holds it at a set-point."""
+
+    def full_scale(self) -> float:
+        """Flow at 100 %, m^3/s; asks the instrument."""
+        ...
+
+    def set_flow(self, rate: float) -> None:
+        """Set-point; read back."""
+        ...
+
+    def flow_now(self) -> float:
+        """Measured flow, m^3/s."""
+        ...

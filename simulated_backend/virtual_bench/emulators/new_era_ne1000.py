@@ -1,0 +1,329 @@
+"""New Era NE-1000 syringe pump, from its manual (publication 1200-01): basic and safe mode, status, alarms, limits, volumes.
+
+Imitated: packets with CRC beside plain lines, the communications time-out, alarms that hold everything up until they have
+been reported, a plunger that reaches the end of its syringe and stalls, settings kept without power. The pump believes in the
+diameter it was told; what really flows follows from the syringe's true one (option ``diameter``, m) and from the pump's own
+error, drawn once within its specified 1 %. ``content`` and ``capacity`` (m^3): what the syringe holds and could hold.
+Not imitated: programs of several phases, alarms sent unasked, the TTL lines, networks of pumps, the rate of the serial line.
+"""
+
+import binascii
+import re
+from collections.abc import Mapping
+from math import inf, pi
+from typing import ClassVar
+
+import numpy as np
+
+from simulated_backend.virtual_bench.emulator import Emulator
+from simulated_backend.virtual_bench.ports import PlantView
+
+STX, ETX = b"\x02", b"\x03"
+ERROR = 0.01
+"""Limit of error of the delivered volume, relative (data sheet)."""
+SLOWEST, FASTEST = 0.004205e-2 / 3600.0, 5.1005e-2 / 60.0
+"""m/s: speeds of the plunger (data sheet: 0.004205 cm/h to 5.1005 cm/min)."""
+RATES: Mapping[str, float] = {"UM": 1e-9 / 60.0, "MM": 1e-6 / 60.0, "UH": 1e-9 / 3600.0, "MH": 1e-6 / 3600.0}
+VOLUMES: Mapping[str, float] = {"UL": 1e-9, "ML": 1e-6}
+SMALL_SYRINGE = 14.0
+"""mm: up to this diameter volumes are in microlitres by default, above in millilitres."""
+_NUMBER = re.compile(r"(\d{0,4}(?:\.\d{0,3})?)([A-Z]*)")
+_MOVING = ("I", "W", "X")
+
+
+class _RefusedError(Exception):
+    """An error field: ``NA``, ``OOR``, ``COM``, or nothing for a command that is not understood."""
+
+
+class NewEraNE1000(Emulator):
+    """One pump."""
+
+    models: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "NewEraNE1000": {"diameter": 14.57e-3, "content": 10e-6, "capacity": 12e-6}
+    }
+    transport = "serial"
+
+    def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
+        super().__init__(name, plant, options, rng)
+        self._port = plant.flow(name, "")
+        self._error = 0.0 if plant.ideal else float(rng.uniform(-ERROR, ERROR))
+        self._version = str(options["identity"] or "NE1000V3.928")
+        self._full = self.number("content") + self._port.delivered()
+        # Kept without power, as they come from the factory.
+        self._diameter = 26.59
+        self._rate, self._rate_unit = 0.0, "MH"
+        self._volume, self._volume_unit = 0.0, "ML"
+        self._direction = "INF"
+        self._patience = 0
+        self.power_on()
+
+    def power_on(self) -> None:
+        """Stopped, counters at 0, reset alarm; the watchdog waits for the first packet."""
+        self._port.set_flow(0.0)
+        self._status = "S"
+        self._alarm = "R"
+        self._count = {"INF": 0.0, "WDR": 0.0}
+        self._left = inf
+        self._begun = self._port.delivered()
+        self._ends: dict[str, float] = {}
+        self._heard: float | None = None
+
+    # Framing -------------------------------------------------------------------------------------------------------
+
+    def asks(self, message: bytes) -> bool:
+        """Every message is answered."""
+        return True
+
+    def frames(self, buffer: bytearray) -> list[bytes]:
+        """Packets (STX, length, data, CRC, ETX) as they are; everything else by lines that end in CR, an empty one included."""
+        found = []
+        while buffer:
+            if buffer[:1] == STX:
+                if len(buffer) < 2 or len(buffer) < 1 + buffer[1]:
+                    break
+                end = 1 + max(buffer[1], 1)
+                found.append(bytes(buffer[:end]))
+            else:
+                end = buffer.find(b"\r") + 1
+                if end == 0:
+                    break
+                found.append(bytes(buffer[:end]))
+            del buffer[:end]
+        return found
+
+    def receive(self, message: bytes) -> bytes | None:
+        """Obey one packet or line."""
+        if message[:1] == STX:
+            data = message[2:-3]
+            if message[-1:] != ETX or message[-3:-1] != _crc(data):
+                return self._answer("?COM")
+            text = data.decode("latin-1")
+        elif self._patience:
+            return None  # in safe mode only packets count
+        else:
+            text = message.decode("latin-1")
+        text = re.sub(r"[\x00-\x20]", "", text).upper()
+        address, command = re.fullmatch(r"(\d{0,2})(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr] # always matches
+        if int(address or 0) != 0:
+            return None
+        self._look()
+        self._heard = self.plant.clock.now()
+        if self._alarm:
+            reply, self._alarm = f"A?{self._alarm}", ""
+            self._drive()
+            return self._answer(reply, status="")
+        try:
+            data_sent = self._obey(command)
+        except _RefusedError as refused:
+            data_sent = f"?{refused}"
+        self._drive()
+        return self._answer(data_sent)
+
+    def _answer(self, data: str, status: str | None = None) -> bytes:
+        body = ("00" + (self._status if status is None else status) + data).encode("latin-1")
+        if not self._patience:
+            return STX + body + ETX
+        return STX + bytes([len(body) + 4]) + body + _crc(body) + ETX
+
+    # Language ------------------------------------------------------------------------------------------------------
+
+    def _obey(self, command: str) -> str:
+        if not command:
+            return ""
+        name, rest = command[:3], command[3:]
+        action = {
+            "VER": self._ver,
+            "DIA": self._dia,
+            "RAT": self._rat,
+            "VOL": self._vol,
+            "DIR": self._dir,
+            "RUN": self._run,
+            "PUR": self._pur,
+            "STP": self._stp,
+            "DIS": self._dis,
+            "CLD": self._cld,
+            "SAF": self._saf,
+        }.get(name)
+        if action is None:
+            raise _RefusedError
+        return action(rest)
+
+    def _ver(self, rest: str) -> str:
+        if rest:
+            raise _RefusedError
+        return self._version
+
+    def _dia(self, rest: str) -> str:
+        if not rest:
+            return _shown(self._diameter)
+        self._only_at_rest()
+        value, unit = _number(rest)
+        if unit or not 0.1 <= value <= 50.0:
+            raise _RefusedError("OOR")
+        self._diameter = value
+        self._volume_unit = "UL" if value <= SMALL_SYRINGE else "ML"
+        return ""
+
+    def _rat(self, rest: str) -> str:
+        if not rest:
+            return _shown(self._rate) + self._rate_unit
+        value, unit = _number(rest)
+        unit = unit or self._rate_unit
+        if unit not in RATES:
+            raise _RefusedError
+        if unit != self._rate_unit:
+            self._only_at_rest()
+        speed = value * RATES[unit] / self._area
+        if value != 0.0 and not SLOWEST <= speed <= FASTEST * (1.0 + 1e-3):
+            raise _RefusedError("OOR")
+        self._rate, self._rate_unit = value, unit
+        return ""
+
+    def _vol(self, rest: str) -> str:
+        if not rest:
+            return _shown(self._volume) + self._volume_unit
+        self._only_at_rest()
+        if rest in VOLUMES:
+            self._volume_unit = rest
+            return ""
+        value, unit = _number(rest)
+        if unit:
+            raise _RefusedError
+        self._volume = value
+        return ""
+
+    def _dir(self, rest: str) -> str:
+        if not rest:
+            return self._direction
+        if rest == "REV":
+            rest = "WDR" if self._direction == "INF" else "INF"
+        if rest not in ("INF", "WDR"):
+            raise _RefusedError
+        if self._status in _MOVING and self._volume > 0.0:
+            raise _RefusedError("NA")
+        self._direction = rest
+        if self._status in ("I", "W"):
+            self._status = rest[0]
+        return ""
+
+    def _run(self, rest: str) -> str:
+        if rest not in ("", "1"):
+            raise _RefusedError
+        if self._status in _MOVING:
+            raise _RefusedError("NA")
+        if self._rate == 0.0:
+            raise _RefusedError("OOR")
+        if self._status != "P":
+            self._left = self._volume * VOLUMES[self._volume_unit] if self._volume else inf
+        self._status = self._direction[0]
+        return ""
+
+    def _pur(self, rest: str) -> str:
+        if rest:
+            raise _RefusedError
+        self._only_at_rest()
+        self._left = inf
+        self._status = "X"
+        return ""
+
+    def _stp(self, rest: str) -> str:
+        if rest:
+            raise _RefusedError
+        if self._status == "S":
+            raise _RefusedError("NA")
+        self._status = "P" if self._status in ("I", "W") else "S"
+        return ""
+
+    def _dis(self, rest: str) -> str:
+        if rest:
+            raise _RefusedError
+        unit = VOLUMES[self._volume_unit]
+        return f"I{_shown(self._count['INF'] / unit)}W{_shown(self._count['WDR'] / unit)}{self._volume_unit}"
+
+    def _cld(self, rest: str) -> str:
+        if rest not in self._count:
+            raise _RefusedError
+        self._only_at_rest()
+        self._count[rest] = 0.0
+        return ""
+
+    def _saf(self, rest: str) -> str:
+        if not rest:
+            return str(self._patience)
+        if not rest.isdigit() or int(rest) > 255:
+            raise _RefusedError("OOR")
+        self._patience = int(rest)
+        return ""
+
+    def _only_at_rest(self) -> None:
+        if self._status in _MOVING:
+            raise _RefusedError("NA")
+
+    # The pump ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _area(self) -> float:
+        """Of the syringe it believes to hold, m^2."""
+        return 0.25 * pi * (1e-3 * self._diameter) ** 2
+
+    @property
+    def _truth(self) -> float:
+        """True volume per volume that the pump counts."""
+        return (1e3 * self.number("diameter") / self._diameter) ** 2 * (1.0 + self._error)
+
+    def _drive(self) -> None:
+        """Let the plunger do what the status says, up to the first thing that will end it."""
+        if self._status not in _MOVING:
+            self._port.set_flow(0.0)
+            self._ends = {}
+            return
+        nominal = FASTEST * self._area if self._status == "X" else self._rate * RATES[self._rate_unit]
+        rate = nominal * self._truth
+        inside = self._full - self._port.delivered()
+        infusing = self._direction == "INF"
+        self._ends = {
+            "S": max(inside if infusing else self.number("capacity") - inside, 0.0),
+            "target": self._left * self._truth,
+        }
+        if self._patience and self._heard is not None:
+            self._ends["T"] = self._patience * rate
+        self._begun = self._port.delivered()
+        self._port.set_flow(rate if infusing else -rate, min(self._ends.values()))
+
+    def _look(self) -> None:
+        """What has happened since the last message."""
+        if self._status in _MOVING:
+            now = self._port.delivered()
+            passed = abs(now - self._begun)
+            counted = passed / self._truth
+            self._count[self._direction] += counted
+            self._left = max(self._left - counted, 0.0)
+            self._begun = now
+            if self._port.flow() == 0.0:
+                end = min(self._ends, key=lambda name: self._ends[name])
+                reached = passed >= self._ends[end] * (1.0 - 1e-9)
+                self._status = "S"
+                self._alarm = "" if reached and end == "target" else end if reached else "S"
+        silent = self._patience and self._heard is not None and self.plant.clock.now() - self._heard > self._patience
+        if silent and not self._alarm:
+            self._alarm, self._status = "T", "S"
+
+
+def _crc(data: bytes) -> bytes:
+    return binascii.crc_hqx(data, 0).to_bytes(2, "big")
+
+
+def _number(text: str) -> tuple[float, str]:
+    """A number of at most four digits, and what follows it."""
+    found = _NUMBER.fullmatch(text)
+    if found is None or sum(letter.isdigit() for letter in found.group(1)) not in range(1, 5):
+        raise _RefusedError("OOR" if re.match(r"[\d.]", text) else "")
+    return float(found.group(1)), found.group(2)
+
+
+def _shown(value: float) -> str:
+    """Four digits and a point, at most three behind it."""
+    for decimals in (3, 2, 1):
+        if round(value, decimals) < 10 ** (4 - decimals):
+            return f"{value:.{decimals}f}"
+    return f"{value:.0f}."

@@ -1,0 +1,34 @@
+"""A virtual bench of liquid and pressure instruments around a network that does not matter."""
+
+from typing import Any
+
+from hil.core.safety import SafetyEnvelope
+from hil.core.types import Channel, Kind, Layout, Quantity, SafeState
+from instruments.guard_plan import guard_plan
+from instruments.guard_rescue import Rescue
+from instruments.wiring import ControlWire, InstrumentSpec
+from simulated_backend.description import describe
+from simulated_backend.devices.registry import law
+from simulated_backend.network import Edge, Network, Node
+from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan, Wire
+
+
+def fluid_plan(
+    *instruments: InstrumentPlan, wires: tuple[Wire, ...] = (), ideal: bool = False, real_time: bool = False
+) -> BenchPlan:
+    """Instruments beside a resistor between ``low`` and ``1``; pressures may be wired to node 1."""
+    nodes = [Node("low", ground=True), Node("1")]
+    edges = [Edge("a", "1", "low", law("ohmic"), parameters={"conductance": 1e-6})]
+    network = describe(Network.build(nodes, edges))
+    return BenchPlan(tuple(instruments), wires, network, ideal=ideal, seed=3, real_time=real_time)
+
+
+def rescue(name: str, driver: type[Any], address: str, parameter: str, quantity: Quantity, safe: SafeState) -> list[str]:
+    """What a guard could not do that knows one control of one instrument; empty means safe."""
+    spec = InstrumentSpec(name, f"{driver.__module__}.{driver.__name__}", address, {"visalib": "@py"})
+    channel = Channel("it", quantity, Kind.DRIVE, 0.0, 2e5, max_slew=1e5, emergency_slew=1e5, safe=safe)
+    warnings: list[str] = []
+    envelope = SafetyEnvelope.of(Layout((channel,)))
+    plan = guard_plan([spec], {name: driver}, [(ControlWire(channel, parameter), parameter)], envelope, warnings.append)
+    assert warnings == []
+    return Rescue(plan, lambda _: None).run()
