@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from hil.cli_pictures import netlist, plot
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -39,6 +41,10 @@ DataOption = Annotated[Path, typer.Option("--data", help="Folder of the recorded
 RunArgument = Annotated[int, typer.Argument(metavar="ID", help="Number of the run (`hil runs`).")]
 StopByOption = Annotated[str | None, typer.Option("--stop-by", help="End at the last step that fits before e.g. 07:00.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")]
+
+
+app.add_typer(plot, name="plot")
+app.command()(netlist)
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ def draw_network(
     voltage: Mapping[str, float] | None = None,
     sources: Mapping[str, str] | None = None,
     readers: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
     ground: str | None = None,
     positions: Mapping[str, tuple[float, float]] | None = None,
     title: str = "",
@@ -35,7 +36,8 @@ def draw_network(
     """Draw ``edges`` (name, base, tip) between ``nodes``; each device is a wedge, wide at its base.
 
     conductance: edge -> S (colour and label); voltage: node -> V (label); sources, readers: node -> text of what is
-    applied or read there; positions: node -> (x, y), laid out with sources left and readers right where not given.
+    applied or read there, notes: node -> any other text; positions: node -> (x, y), laid out with sources left and
+    readers right where not given.
     Raises ConfigError for an edge that ends nowhere, and for more than 1000 nodes without positions.
     """
     for name, base, tip in edges:
@@ -55,7 +57,7 @@ def draw_network(
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
     _edges(made, axes, edges, places, conductance)
-    _nodes(axes, nodes, places, voltage or {}, sources, readers, ground)
+    _nodes(axes, nodes, places, voltage or {}, sources, readers, notes or {}, ground)
     if title:
         axes.set_title(title, loc="left", fontsize=11, color=INK)
     return made
@@ -204,6 +206,7 @@ def _nodes(
     voltage: Mapping[str, float],
     sources: Mapping[str, str],
     readers: Mapping[str, str],
+    notes: Mapping[str, str],
     ground: str | None,
 ) -> None:
     small = len(nodes) > _LABELS_UP_TO
@@ -215,10 +218,18 @@ def _nodes(
             continue
         ink = "white" if colour != "white" else INK
         axes.annotate(node, places[node], ha="center", va="center", fontsize=9, color=ink, zorder=6)
-        said = [text for text in (sources.get(node), readers.get(node)) if text]
+        said = [text for text in (sources.get(node), readers.get(node), notes.get(node)) if text]
         said += ["ground"] if node == ground else []
         said += [si(voltage[node], "V", 4)] if node in voltage else []
         if said:
             axes.annotate(
-                "\n".join(said), places[node], xytext=(0, -15), textcoords="offset points", ha="center", va="top", fontsize=8.5
+                "\n".join(said),
+                places[node],
+                xytext=(0, -15),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=8.5,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
+                zorder=4,
             )

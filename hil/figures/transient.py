@@ -44,7 +44,7 @@ def transient(
             axes.plot(t / factor_t, np.asarray(values) / factor, color=colour, linewidth=1.5, label=name, drawstyle=style)
         plain(axes, "", f"{panel} ({shown})" if shown else panel)
         if len(series) > 1:
-            axes.legend(frameon=False, fontsize=8, ncols=min(len(series), 4), loc="best")
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     rows[-1].set_xlabel(f"time ({unit_t})")
     if title:
         rows[0].set_title(title, loc="left", fontsize=11, color=INK)
