@@ -86,8 +86,8 @@ def running(bench: Path, data: Path) -> Iterator["subprocess.Popen[bytes]"]:
     command += ["--data", str(data), "--set", f"weight_sets.pressure.start={WORKING} Pa", "--set", "stop.max_steps=100000"]
     process = subprocess.Popen(
         command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
     )
     try:
@@ -96,6 +96,8 @@ def running(bench: Path, data: Path) -> Iterator["subprocess.Popen[bytes]"]:
         if process.poll() is None:
             process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def voltages(door: Any, killed: float) -> tuple[bool, float]:
@@ -145,7 +147,8 @@ def kill_once(bench: Path, data: Path, virtual: Any, rng: np.random.Generator, s
                 time.sleep(POLL)
             time.sleep(float(rng.uniform(0.0, spread)))
         if process.poll() is not None:
-            raise RuntimeError(f"the run ended by itself (exit code {process.returncode}) before it could be killed")
+            said = process.communicate()[0].decode(errors="replace")
+            raise RuntimeError(f"the run ended by itself before it could be killed (exit code {process.returncode}): {said}")
         driving = abs(door.sources()["smu"]["smua"]["level"]) > OFF or not rested(door)
         killed = time.monotonic()
         os.kill(process.pid, signal.SIGKILL)
@@ -165,6 +168,8 @@ def unreadable(data: Path) -> tuple[int, int]:
     from qcodes.dataset import connect, load_by_id
     from qcodes.dataset.sqlite.queries import get_last_run
 
+    if not (data / "runs.db").exists():
+        return 0, 0  # every run was killed before it began
     connection = connect(data / "runs.db")
     count = get_last_run(connection) or 0
     bad = 0

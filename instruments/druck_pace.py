@@ -276,8 +276,8 @@ class DruckPACE(ScpiInstrument):
             measure=f":SENS{n}:PRES?",
             measured=rf"^:SENS{echo}:PRES [-+.\deE]+$",
             move=(
-                f":SOUR{n}:PRES:SLEW {{slew:.7f}};:SOUR{n}:PRES:SLEW:MODE LIN;:SOUR{n}:PRES:SLEW:OVER 0",
-                f":SOUR{n}:PRES {{level:.4f}};:OUTP{n}:STAT 1",
+                # one message, because each costs the time of one; overshoot was forbidden when the source was set up
+                f":SOUR{n}:PRES:SLEW {{slew:.7f}};:SOUR{n}:PRES:SLEW:MODE LIN;:SOUR{n}:PRES {{level:.4f}};:OUTP{n}:STAT 1",
             ),
         )
 
