@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from math import pi
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from hil.core.clock import Clock
+from hil.core.errors import InstrumentError
+
+LOOK_EVERY = 0.05
+"""s between two looks at a valve that turns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Syringe:
@@ -62,12 +68,12 @@ class SelectorValve(Protocol):
         """How many positions it has; asks the valve."""
         ...
 
-    def turn(self, position: int) -> None:
-        """Go to ``position`` (from 1) the short way and wait until it is there; verified."""
+    def go(self, position: int) -> None:
+        """Begin to turn to ``position`` (from 1) the short way; ConfigError if there is none."""
         ...
 
-    def position_now(self) -> int:
-        """Where it is."""
+    def position_now(self) -> int | None:
+        """Where it is; None while it turns."""
         ...
 
 
@@ -86,3 +92,13 @@ class FlowController(Protocol):
     def flow_now(self) -> float:
         """Measured flow, m^3/s."""
         ...
+
+
+def turn(valve: SelectorValve, position: int, clock: Clock, timeout: float = 10.0) -> None:
+    """Turn ``valve`` and wait until it is there; InstrumentError after ``timeout`` s."""
+    valve.go(position)
+    deadline = clock.now() + timeout
+    while valve.position_now() != position:
+        if clock.now() >= deadline:
+            raise InstrumentError(f"a valve did not reach position {position} within {timeout:g} s; look whether it is stuck")
+        clock.sleep(LOOK_EVERY)

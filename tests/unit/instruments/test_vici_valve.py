@@ -1,0 +1,127 @@
+"""The VICI valve: words against the manual, the driver on the emulated valve, and plain pyserial on the same."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hil.core.clock import SteppedClock
+from hil.core.errors import ConfigError, InstrumentError
+from instruments.fluid_roles import SelectorValve, turn
+from instruments.vici_valve import ViciValve
+from simulated_backend.virtual_bench.emulators.vici_valve import ViciValve as Emulated
+from simulated_backend.virtual_bench.plan import InstrumentPlan
+from simulated_backend.virtual_bench.plant import Plant
+from simulated_backend.virtual_bench.process import VirtualBench
+from tests.fluid_bench import fluid_plan
+from tests.unit.instruments.conftest import Build
+
+
+@pytest.fixture
+def plant() -> Plant:
+    return Plant(fluid_plan(ideal=True))
+
+
+def valve_on(plant: Plant) -> Emulated:
+    return Emulated("valve", plant, {"positions": 10, "step_time": 0.2, "identity": None}, np.random.default_rng(1))
+
+
+def test_a_turn_takes_the_short_way_and_its_time(plant: Plant) -> None:
+    valve = valve_on(plant)
+    assert valve.receive(b"CP") == b"CP01\r"
+    assert valve.receive(b"go09") is None, "an action is answered with nothing, as delivered"
+    assert valve.receive(b"CP") == b"CP??\r"
+    plant.clock.advance(0.39)
+    assert plant.valve("valve", "").position() is None
+    plant.clock.advance(0.02)
+    assert valve.receive(b"CP") == b"CP09\r"
+    assert plant.valve("valve", "").position() == 9
+    valve.receive(b"CC02")
+    plant.clock.advance(1.39)
+    assert valve.receive(b"STAT") == b"STATUS: M\r"
+    plant.clock.advance(0.02)
+    assert valve.receive(b"CP") == b"CP02\r"
+    valve.receive(b"CW")
+    plant.clock.advance(0.21)
+    assert valve.receive(b"CP") == b"CP03\r"
+    valve.receive(b"HM")
+    plant.clock.advance(0.41)
+    assert valve.receive(b"CP") == b"CP01\r"
+
+
+def test_what_is_not_understood_comes_back(plant: Plant) -> None:
+    valve = valve_on(plant)
+    for word in (b"GO11", b"GO00", b"GO", b"XY3", b"NP1"):
+        assert valve.receive(word) == word + b" = Bad command\r"
+    assert valve.receive(b"NP") == b"NP10\r"
+    assert valve.receive(b"IFM1") is None
+    assert valve.receive(b"GO2") == b"GO02\r"
+
+
+def test_words_of_the_driver(build: Build) -> None:
+    valve, _ = build(
+        ViciValve, ("NP", "NP10"), ("CP", "Position is = 3"), ("GO07", None), ("CP", "CP??"), ("CP", "CP07"), ("GO10", None)
+    )
+    assert valve.positions() == 10
+    assert valve.position() == 3
+    valve.go(7)
+    assert valve.position_now() is None
+    assert valve.position_now() == 7
+    for wrong in (0, 11):
+        with pytest.raises(ConfigError, match="positions 1 to 10"):
+            valve.go(wrong)
+    valve.position(10)
+
+
+def test_a_stuck_valve_is_an_error_after_its_time() -> None:
+    class Stuck:
+        def positions(self) -> int:
+            return 4
+
+        def go(self, position: int) -> None:
+            pass
+
+        def position_now(self) -> int | None:
+            return 1
+
+    clock = SteppedClock()
+    with pytest.raises(InstrumentError, match="did not reach position 3 within 5 s"):
+        turn(Stuck(), 3, clock, timeout=5.0)
+    assert clock.now() == pytest.approx(5.0, abs=0.06)
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[VirtualBench]:
+    plan = fluid_plan(InstrumentPlan("valve", "ViciValve", {"positions": 6}), InstrumentPlan("other", "ViciValve"))
+    with VirtualBench.start(plan) as running:
+        yield running
+
+
+def test_the_driver_turns_the_emulated_valve(bench: VirtualBench) -> None:
+    valve: Any = ViciValve("vici", bench.addresses["valve"], visalib="@py", timeout=0.2)
+    try:
+        assert isinstance(valve, SelectorValve)
+        assert valve.positions() == 6
+        begun = bench.clock.now()
+        turn(valve, 4, bench.clock)
+        assert bench.clock.now() - begun == pytest.approx(0.6, abs=0.06)
+        for fault in ("silence", "garbage"):
+            bench.side_door.inject("valve", fault)
+            assert valve.position_now() == 4
+        with pytest.raises(InstrumentError, match=r"did not reach position 1 within 0\.3 s"):
+            turn(valve, 1, bench.clock, timeout=0.3)
+    finally:
+        valve.close()
+
+
+def test_plain_pyserial_can_use_it(bench: VirtualBench) -> None:
+    import serial
+
+    with serial.Serial(bench.addresses["other"].removeprefix("ASRL").removesuffix("::INSTR"), 9600, timeout=2.0) as line:
+        line.write(b"GO3\r")
+        line.write(b"VR\r")
+        assert line.read_until(b"\r") == b"UA_MAIN_CL\r"
+        bench.clock.sleep(0.5)
+        line.write(b"CP\r")
+        assert line.read_until(b"\r") == b"CP03\r"
