@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ class CheckpointFile:
                     self._sync_takes = self._synced_at - begin
             temporary.replace(self.path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise RecordError(
                 f"the state of the run could not be written to {self.path}: {error.strerror or error}; free space, then resume"
             ) from error
@@ -71,10 +73,8 @@ class CheckpointFile:
     def remove(self) -> None:
         """Forget the state, and the run's lock: it is complete. A file that cannot be removed is left."""
         for path in (self.path, self.path.with_suffix(".tmp"), self.path.with_suffix(".lock")):
-            try:
+            with suppress(OSError):
                 path.unlink(missing_ok=True)
-            except OSError:
-                continue
 
 
 class Spill:
@@ -89,7 +89,8 @@ class Spill:
 
     def add(self, rows: Sequence[Mapping[str, object]]) -> Path | None:
         """Keep ``rows``; where they are now, or None when no place takes them."""
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        # A line of its own even after one that was cut short.
+        text = "".join(f"\n{json.dumps(row)}\n" for row in rows)
         for place in self.places:
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +118,8 @@ class Spill:
     def remove(self) -> None:
         """Forget the rows: they are in the database now."""
         for place in self.places:
-            place.unlink(missing_ok=True)
+            with suppress(OSError):
+                place.unlink(missing_ok=True)
 
 
 class _Encoder:
