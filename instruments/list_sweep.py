@@ -70,6 +70,8 @@ def list_sweep(
     floats, or where a step is longer than ``longest_step`` (n_drives,), so that the channel's slew asks for a ramp.
     """
     columns = np.flatnonzero(np.any(values != values[0], axis=0))
+    if not len(columns):
+        columns = np.arange(len(drives))  # the same point again and again is a list as well
     if not len(columns) or not connected.all():
         return None
     instrument = drives[int(columns[0])].instrument
