@@ -9,6 +9,8 @@ import socket
 from functools import cache
 from typing import Any, Protocol
 
+from instruments.prologix import AdaptedResource, is_adapted
+
 _SOCKET = re.compile(r"(?i)^TCPIP\d*::([^:]+)::(\d+)::SOCKET$")
 CONNECT_TIMEOUT = 0.5
 
@@ -113,7 +115,8 @@ class VisaLink:
         address = plan["address"]
         self._serial = address.upper().startswith("ASRL")
         try:
-            resource: Any = visa_manager(plan["visalib"]).open_resource(address)
+            opener = visa_manager(plan["visalib"]).open_resource
+            resource: Any = AdaptedResource(address, opener) if is_adapted(address) else opener(address)
             resource.read_termination = plan["read_termination"]
             resource.write_termination = plan["write_termination"]
             if self._serial:

@@ -18,9 +18,11 @@ from pyvisa.constants import BufferOperation
 from pyvisa.errors import Error as PyvisaError
 
 from hil.core.errors import InstrumentError
+from instruments.prologix import AdaptedResource, is_adapted
 
-# What a link can throw: pyvisa, sockets and serial ports (OSError), undecodable bytes, pyvisa-py's bare errors on a closed link.
-LINK_ERRORS = (PyvisaError, OSError, UnicodeError, ValueError, AttributeError)
+# What a link can throw: pyvisa, sockets and serial ports (OSError), undecodable bytes, pyvisa-py's bare errors on a closed link
+# (its HiSLIP says RuntimeError).
+LINK_ERRORS = (PyvisaError, OSError, UnicodeError, ValueError, AttributeError, RuntimeError)
 
 
 class Resource(Protocol):
@@ -274,7 +276,15 @@ def _no_delay(resource: Resource) -> None:
 
 
 def _open_resource(address: str, visalib: str) -> Resource:
-    resource: Any = pyvisa.ResourceManager(visalib).open_resource(address)
+    manager = pyvisa.ResourceManager(visalib)
+
+    def opened(plain: str) -> Any:
+        link: Any = manager.open_resource(plain)
+        if plain.upper().endswith("::SOCKET"):
+            _no_delay(link)
+        return link
+
+    resource: Any = AdaptedResource(address, opened) if is_adapted(address) else opened(address)
     return resource  # type: ignore[no-any-return] # pyvisa types this as the base of all resources
 
 

@@ -1,17 +1,17 @@
 """All instruments of a plan, served around one plant, inside one process."""
 
-from collections.abc import Mapping
 from functools import partial
 from zlib import crc32
 
 import numpy as np
 
 from hil.core.errors import ConfigError
-from simulated_backend.virtual_bench.emulator import Emulator, create, transport_of
+from simulated_backend.virtual_bench.emulator import Emulator, create
 from simulated_backend.virtual_bench.faults import FAULTS, PLANT_FAULTS, LineFaults, Order
-from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan
+from simulated_backend.virtual_bench.listeners import listeners
+from simulated_backend.virtual_bench.plan import BenchPlan
 from simulated_backend.virtual_bench.plant import Plant
-from simulated_backend.virtual_bench.server import Line, Listener, SerialListener, SocketListener
+from simulated_backend.virtual_bench.server import Line, Listener
 from simulated_backend.virtual_bench.traffic import Traffic
 
 
@@ -24,7 +24,9 @@ class Bench:
         self.lines: dict[str, Line] = {}
         self.happened: list[tuple[str, str]] = []
         """Instrument and fault, in the order in which they acted, since the last ``renew``."""
-        self.listeners: dict[str, Listener] = {}
+        self.addresses: dict[str, str] = {}
+        """Instrument -> VISA address, in the order of the plan."""
+        self._listeners: list[Listener] = []
         emulators = {}
         with self.plant.lock:
             for instrument in plan.instruments:
@@ -35,27 +37,24 @@ class Bench:
         try:
             for instrument in plan.instruments:
                 emulator = emulators[instrument.name]
-                line = Line(
+                self.lines[instrument.name] = Line(
                     emulator,
                     self.plant.turn,
                     self.traffic,
                     LineFaults(partial(self._act, emulator), partial(self._note, emulator.name)),
                 )
-                self.lines[instrument.name] = line
-                self.listeners[instrument.name] = _listener(instrument, line)
-                line.drop = self.listeners[instrument.name].drop
+            for names, listener, addresses in listeners(plan.instruments, self.lines):
+                self._listeners.append(listener)
+                for name, address in zip(names, addresses, strict=True):
+                    self.lines[name].drop = listener.drop
+                    self.addresses[name] = address
         except ConfigError:
             self.stop()
             raise
 
-    @property
-    def addresses(self) -> Mapping[str, str]:
-        """Instrument -> VISA address."""
-        return {name: listener.address for name, listener in self.listeners.items()}
-
     def start(self) -> None:
         """Serve all instruments."""
-        for listener in self.listeners.values():
+        for listener in self._listeners:
             listener.start()
 
     def inject(self, instrument: str, order: Order) -> None:
@@ -100,14 +99,5 @@ class Bench:
 
     def stop(self) -> None:
         """Stop serving."""
-        for listener in self.listeners.values():
+        for listener in self._listeners:
             listener.stop()
-
-
-def _listener(instrument: InstrumentPlan, line: Line) -> Listener:
-    if transport_of(instrument) == "serial":
-        return SerialListener(line)
-    port, clients = instrument.options.get("tcp_port") or 0, instrument.options.get("clients") or 8
-    if not isinstance(port, int) or not isinstance(clients, int):
-        raise ConfigError(f"options 'tcp_port' and 'clients' of {instrument.name!r} must be whole numbers")
-    return SocketListener(line, port, clients)

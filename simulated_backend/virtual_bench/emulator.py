@@ -5,7 +5,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from simulated_backend.virtual_bench.faults import Readings
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.ports import PlantView
 
-Transport = Literal["socket", "serial"]
+Transport = Literal["socket", "serial", "hislip", "vxi11", "prologix"]
+TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
 
 
 class Emulator(ABC):
@@ -79,7 +80,7 @@ class Emulator(ABC):
         return float(value)
 
 
-COMMON_OPTIONS: Mapping[str, object] = {"transport": None, "identity": None, "tcp_port": None, "clients": None}
+COMMON_OPTIONS: Mapping[str, object] = {"transport": None, "identity": None, "tcp_port": None, "clients": None, "gpib": None}
 """Options of every model; None means: the model's own."""
 
 
@@ -111,9 +112,10 @@ def identity_of(model: str) -> str:
 def transport_of(instrument: InstrumentPlan) -> Transport:
     """How ``instrument`` will be reached; ConfigError for an unknown model or transport."""
     chosen = instrument.options.get("transport") or _class_of(instrument).transport
-    if chosen == "socket" or chosen == "serial":
-        return chosen
-    raise ConfigError(f"option 'transport' of {instrument.name!r} must be 'socket' or 'serial', not {chosen!r}")
+    for transport in TRANSPORTS:
+        if chosen == transport:
+            return transport
+    raise ConfigError(f"option 'transport' of {instrument.name!r} must be one of {', '.join(TRANSPORTS)}, not {chosen!r}")
 
 
 def create(instrument: InstrumentPlan, plant: PlantView, rng: np.random.Generator) -> Emulator:

@@ -12,7 +12,9 @@ from hil.core.errors import ConfigError
 class InstrumentPlan:
     """One emulated instrument: its name on the bench, the class name of the driver it answers to, its options.
 
-    Options every model knows: ``transport`` ("socket" or "serial") and ``identity`` (the reply to *IDN?).
+    Options every model knows: ``transport`` (socket, serial, hislip, vxi11, prologix), ``identity`` (the reply to *IDN?),
+    ``tcp_port`` and ``clients`` of a network transport, and ``gpib``, the address behind a Prologix adapter (all instruments
+    with that transport share one adapter).
     """
 
     name: str

@@ -130,8 +130,21 @@ class Listener(ABC):
         """Stop serving; twice is fine."""
 
 
+def receive_exactly(link: socket.socket, count: int) -> bytes:
+    """``count`` bytes; OSError where the client leaves before."""
+    data = bytearray()
+    while len(data) < count:
+        chunk = link.recv(min(count - len(data), _CHUNK))
+        if not chunk:
+            raise ConnectionResetError("the client has left")
+        data += chunk
+    return bytes(data)
+
+
 class SocketListener(Listener):
     """TCP on a free port (or ``port``) of 127.0.0.1; at most ``clients`` at a time, further ones are turned away."""
+
+    host = HOST
 
     def __init__(self, line: Line, port: int = 0, clients: int = 8) -> None:
         self._line = line
@@ -178,17 +191,9 @@ class SocketListener(Listener):
         traffic.leave(door)
 
     def _serve(self, link: socket.socket, state: Link) -> None:
-        buffer = bytearray()
         try:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while True:
-                select.select([state.fd], [], [])
-                state.busy = True
-                chunk = link.recv(_CHUNK)
-                if not chunk:
-                    break
-                buffer += chunk
-                self._line.obey(state, buffer, link.sendall, self._wait)
+            self.converse(link, state)
         except (OSError, ValueError):
             pass  # the client is gone, or the link was dropped on purpose
         finally:
@@ -196,10 +201,38 @@ class SocketListener(Listener):
             with self._lock:
                 self._open.discard(link)
             link.close()
-            self._line.hang_up()
+            self.hang_up()
 
-    def _wait(self, seconds: float) -> None:
+    def converse(self, link: socket.socket, state: Link) -> None:
+        """Serve one client until it leaves; whatever its link raises then ends it, too. Here: messages as they are."""
+        buffer = bytearray()
+        while True:
+            self.await_bytes(state)
+            chunk = link.recv(_CHUNK)
+            if not chunk:
+                return
+            buffer += chunk
+            self._line.obey(state, buffer, link.sendall, self.wait)
+
+    @staticmethod
+    def await_bytes(state: Link) -> None:
+        """Wait until there is something to read; from then on the link counts as busy."""
+        select.select([state.fd], [], [])
+        state.busy = True
+
+    def obey_whole(self, state: Link, message: bytearray, send: Callable[[bytes], None], line: "Line | None" = None) -> None:
+        """Obey a message whose end the transport tells, with or without a terminator of its own; it is taken off."""
+        if not message.endswith((b"\n", b"\r")):
+            message += b"\n"
+        (line or self._line).obey(state, message, send, self.wait)
+
+    def wait(self, seconds: float) -> None:
+        """Let ``seconds`` of the machine's clock pass, less when serving ends."""
         self._leave.wait(seconds)
+
+    def hang_up(self) -> None:
+        """A client has left."""
+        self._line.hang_up()
 
     def drop(self) -> None:
         """Reset every connection."""
