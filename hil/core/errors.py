@@ -49,6 +49,10 @@ class InstrumentError(BackendError, OSError):
     """An instrument did not answer, answered nonsense, or reported an error."""
 
 
+class ImplausibleError(BackendError):
+    """A reading that no network in order can give; it is on record and must not be learnt from."""
+
+
 class NotConvergedError(BackendError, ArithmeticError):
     """A solver found no steady state, or several; the text says which and why."""
 
