@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hil.core.clock import SteppedClock
 from hil.core.errors import ConfigError, LimitExceededError
-from hil.core.safety import EdgeLimit, SafetyEnvelope
-from hil.core.types import Channel, Kind, Layout, Quantity
+from hil.core.safety import DwellWatch, EdgeLimit, SafetyEnvelope
+from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState, Stimulus, Waveform
 
 LAYOUT = Layout(
     (
@@ -139,3 +140,113 @@ def test_only_the_same_channels_can_be_narrowed() -> None:
     other = Layout((Channel("X", Quantity.VOLTAGE, Kind.DRIVE),))
     with pytest.raises(ConfigError, match="same channels"):
         envelope().narrowed(SafetyEnvelope.of(other))
+
+
+def test_a_limit_of_infinity_only_says_that_two_belong_together() -> None:
+    together = EdgeLimit("a", "P1", "P2", inf)
+    envelope(together).check(np.array([0.0, 10.0]))
+    with pytest.raises(LimitExceededError, match="'P2' and 'the reference'"):
+        envelope(together, EdgeLimit("b", "P2", None, 2.0)).check(np.array([0.0, 2.5]))
+
+
+def power_limited(limit: float) -> SafetyEnvelope:
+    return SafetyEnvelope.of(Layout((Channel("V1", Quantity.VOLTAGE, Kind.DRIVE, max_power=limit), *LAYOUT)), source="bench.yaml")
+
+
+def test_power_is_limited_where_it_is_known() -> None:
+    limited = power_limited(1e-6)
+    np.testing.assert_array_equal(limited.limits_power, [True, False, False])
+    limited.check_power(np.array([1e-6, 5.0, 5.0]))
+    limited.check_power(np.array([[nan, nan, nan], [0.0, nan, nan]]))
+    with pytest.raises(LimitExceededError, match=r"'V1': 2e-06 W flow .* limit of 1e-06 W \(set in bench\.yaml\)"):
+        limited.check_power(np.array([[0.0, 0.0, 0.0], [2e-6, 0.0, 0.0]]))
+
+
+def test_an_envelope_without_powers_limits_none() -> None:
+    bare = SafetyEnvelope(LAYOUT, *(LAYOUT.array(name) for name in ("minimum", "maximum", "max_slew")))
+    bare.check_power(np.array([1e9, 1e9]))
+    assert not bare.limits_power.any()
+
+
+RESTING = Layout(
+    (
+        Channel("V", Quantity.VOLTAGE, Kind.DRIVE, max_dwell=10.0),
+        Channel("P", Quantity.PRESSURE, Kind.DRIVE, max_dwell=5.0, resolution=1.0, safe=SafeState(SafeAction.VENT, 100.0)),
+        Channel("Z", Quantity.VOLTAGE, Kind.DRIVE, max_dwell=3.0, safe=SafeState(SafeAction.HIGH_IMPEDANCE)),
+        Channel("N", Quantity.VOLTAGE, Kind.DRIVE, max_dwell=1.0, safe=SafeState(SafeAction.NONE)),
+        Channel("F", Quantity.VOLTAGE, Kind.DRIVE),
+    )
+)
+
+
+def watch() -> tuple[DwellWatch, SteppedClock]:
+    clock = SteppedClock()
+    return DwellWatch(SafetyEnvelope.of(RESTING, source="bench.yaml"), clock.now), clock
+
+
+def standing(v: float = 0.0, p: float = 100.0, z: bool = False, v_connected: bool = True) -> Stimulus:
+    return Stimulus.of([v, p, 0.0, 1.0, 1.0], [v_connected, True, z, True, True])
+
+
+@pytest.mark.parametrize(
+    ("stimulus", "name", "limit"),
+    [(standing(v=1.0), "V", 10.0), (standing(p=102.0), "P", 5.0), (standing(z=True), "Z", 3.0)],
+)
+def test_a_channel_away_from_its_safe_state_for_too_long_is_named(stimulus: Stimulus, name: str, limit: float) -> None:
+    dwell, clock = watch()
+    dwell.note(stimulus)
+    clock.sleep(limit)
+    dwell.note(stimulus)  # standing on does not start the count anew
+    dwell.check()
+    clock.sleep(0.5)
+    with pytest.raises(LimitExceededError, match=rf"'{name}': {limit + 0.5} s .* limit of {limit:g} s \(set in bench\.yaml\)"):
+        dwell.check()
+
+
+def test_what_rests_or_floats_or_has_no_safe_state_is_not_counted() -> None:
+    dwell, clock = watch()
+    for stimulus in (standing(p=100.5), standing(v=4.0, v_connected=False)):
+        dwell.note(stimulus)
+        clock.sleep(100.0)
+        dwell.check()
+
+
+def test_resting_in_between_starts_the_count_anew() -> None:
+    dwell, _clock = watch()
+    dwell.note(standing(v=1.0), at=0.0)
+    dwell.check(at=10.0)
+    dwell.note(standing())
+    dwell.check(at=50.0)
+    dwell.note(standing(v=1.0), at=50.0)
+    dwell.rest()
+    dwell.check(at=100.0)
+    dwell.note(standing(v=1.0), at=100.0)
+    with pytest.raises(LimitExceededError, match="'V': 11 s"):
+        dwell.check(at=111.0)
+
+
+def test_a_waveform_is_judged_before_it_is_played() -> None:
+    dwell, _ = watch()
+    rows = [standing(v=1.0), standing(v=2.0), standing(), standing(v=1.0)]
+
+    def wave(*times: float, end: float) -> Waveform:
+        chosen = rows[: len(times)]
+        return Waveform(np.array(times), np.array([r.values for r in chosen]), np.array([r.connected for r in chosen]), end)
+
+    dwell.check_plan(wave(0.0, 4.0, 9.0, 12.0, end=20.0))
+    with pytest.raises(LimitExceededError, match="'V': 11 s"):
+        dwell.check_plan(wave(0.0, 4.0, 11.0, end=12.0))
+
+
+def test_an_envelope_without_dwell_limits_counts_nothing() -> None:
+    bare = SafetyEnvelope(LAYOUT, *(LAYOUT.array(name) for name in ("minimum", "maximum", "max_slew")))
+    dwell = DwellWatch(bare, lambda: 1e9)
+    dwell.note(Stimulus.of([5.0, 5.0]), at=0.0)
+    dwell.check()
+
+
+def test_a_dwell_limit_nobody_named_a_file_for_says_so_too() -> None:
+    dwell = DwellWatch(SafetyEnvelope.of(RESTING), lambda: 20.0)
+    dwell.note(standing(v=1.0), at=0.0)
+    with pytest.raises(LimitExceededError, match="dwell limit of 10 s; shorten"):
+        dwell.check()
