@@ -20,6 +20,7 @@ LOOPS = {
     "vteam": ({"s_initial": 0.9}, 0.3, 2e6),
     "yakopcic": ({}, 0.45, 100.0),
     "stochastic": ({}, 2.2, 0.2),
+    "liquid_memristor_hysteretic": ({"loop": 0.3}, 1.0, 0.4),
 }
 STATEFUL = sorted(name for name in registry.names() if registry.law_class(name).kind is not StateKind.NONE)
 
