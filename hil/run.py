@@ -9,7 +9,7 @@ from typing import Any
 from hil.bench import Assembled, Target
 from hil.control import stoppable_from_outside
 from hil.core.backend import Backend
-from hil.core.errors import BackendError, HilError, RecordError
+from hil.core.errors import BackendError, HilError, NotSafeError, RecordError
 from hil.core.events import EventStream, Finished, Listener, Measured
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome, Summary
@@ -64,9 +64,8 @@ def begin(
         prepared = files()
         _require_writable(request.data)
         with stoppable() as stopper, stoppable_from_outside(request.data), ExitStack() as stack:
-            if request.target is Target.BENCH:
-                stack.enter_context(_bench_lock(prepared))
-            return _run(prepared, stack.enter_context(prepared.assembled()), listeners, stopper, saved)
+            locks = stack.enter_context(_bench_lock(prepared)) if request.target is Target.BENCH else ()
+            return _run(prepared, stack.enter_context(prepared.assembled(keeps=locks)), listeners, stopper, saved)
     except HilError as error:
         return Result(refusal(request, str(error)), exit_code_of(error), str(error))
     except KeyboardInterrupt:
@@ -74,7 +73,7 @@ def begin(
         return Result(refusal(request, reason, Outcome.STOPPED), STOPPED, reason)
 
 
-def _bench_lock(prepared: Prepared) -> AbstractContextManager[None]:
+def _bench_lock(prepared: Prepared) -> AbstractContextManager[tuple[int, ...]]:
     addresses = [instrument.address for instrument in prepared.bench.station.instruments.values()]
     return locked_bench(addresses, f"a run of {prepared.name}", prepared.bench.notebook.operator)
 
@@ -145,8 +144,10 @@ def _run(
             if keeper is None:
                 raise
             again = problem if isinstance(problem, HilError) else BackendError("stopped again while reaching the safe state")
+            # Only the record can go wrong here without a doubt whether everything is safe.
+            safe = isinstance(problem, RecordError) and not isinstance(error, NotSafeError)
             error = again if error is None else BackendError(f"{error}; and then: {again}")
-            summary = history.summary(Outcome.FAILED, str(error))
+            summary = history.summary(keeper.ended(error) if safe else Outcome.FAILED, str(error))
         result = _ended(prepared, summary, error, backend.relaxations, events.warnings, recorder, keeper, stopper)
         with suppress(KeyboardInterrupt), stopper.held():
             result.summary["warnings"] += send(ways, result.summary, prepared.request.data)
@@ -259,7 +260,7 @@ def _keeper(
     )
 
 
-def locked_run(data: Path, run_id: int) -> AbstractContextManager[None]:
+def locked_run(data: Path, run_id: int) -> AbstractContextManager[int]:
     """Hold run ``run_id`` of ``data``, so that nobody resumes it while it is going on. Raises ``hil.locks.HeldError``."""
     return locked(data / FOLDER / f"{run_id}.lock", f"run {run_id}", "measuring")
 

@@ -33,7 +33,7 @@ from instruments.safe_state import WayHome
 from instruments.settling import Noise, require_settled, until_flat, until_in_limits
 from instruments.station import build_station, check_station, close_station
 from instruments.terminals import Drive, Movers, Output, Reader, Sense, tie_control, tie_output
-from instruments.verification import Verification, forget, tell
+from instruments.verification import Notices, Verification, forget
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire
 
 if TYPE_CHECKING:
@@ -97,23 +97,19 @@ class InstrumentBackend(Backend):
         self._senses: list[list[Sense]] = []
         self._readers: dict[tuple[int, ...], Reader] = {}
         self._movers = Movers()
-        self._verify = Verification()
+        self._verify, self._notices = Verification(), Notices()
         self._way_home = WayHome(envelope, clock, self._movers, ramp_period, self._order)
         self._switchboard = Switchboard((), Interlocks((), {}), self._way_home, self._guard, self._warn)
         self._power = PowerMeter((), envelope)
-        self._meters_ready = False
-        self._looked_at = -np.inf
-        self._moved_at = -np.inf
-        self._limited = False
+        self._meters_ready = self._limited = False
+        self._looked_at = self._moved_at = -np.inf
         self._noise = Noise(len(outputs))
 
     # -- life cycle ---------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        terminals = [
-            pair for p in paths_of(self._control_wires, self._replicas) for pair in zip(self._control_wires, p, strict=True)
-        ]
-        self._guard.start(lambda: guard_plan(self._specs, self._classes, terminals, self.envelope, self._warn))
+        controls = (self._control_wires, self._replicas)
+        self._guard.start(lambda: guard_plan(self._specs, self._classes, *controls, self.envelope, self._warn))
         try:
             self._tie(build_station(self._specs, self._classes))
         except BaseException:
@@ -131,12 +127,11 @@ class InstrumentBackend(Backend):
                 [tie_output(wire, path, parts) for wire, path in zip(self._output_wires, paths, strict=True)]
                 for paths in paths_of(self._output_wires, self._replicas)
             ]
-            self._movers = Movers()
-            self._verify = Verification()
-            tell(parts.values(), self._warn)
+            self._movers, self._verify = Movers(), Verification()
+            self._notices.listen(parts.values())
             self._way_home = WayHome(self.envelope, self._clock, self._movers, self._ramp_period, self._order)
-            interlocks = Interlocks(self._interlock_wires, parts)
-            self._switchboard = Switchboard(self._specs, interlocks, self._way_home, self._guard, self._warn)
+            locks = Interlocks(self._interlock_wires, parts)
+            self._switchboard = Switchboard(self._specs, locks, self._way_home, self._guard, self._warn)
             self._power = PowerMeter(list(chain.from_iterable(self._drives)), self.envelope)
         except BaseException:
             close_station(station)
@@ -206,16 +201,18 @@ class InstrumentBackend(Backend):
             self._move(moving, columns, ramps, now)
 
     def _move(self, moving: Sequence[Drive], columns: Sequence[tuple[int, int]], ramps: Sequence[FloatArray], now: float) -> None:
-        early = max(0.0, self._ramp_period - (now - self._moved_at))
-        if early > 0:
+        if (early := max(0.0, self._ramp_period - (now - self._moved_at))) > 0:
             self._clock.sleep(early)
         writers = self._movers.writers(moving)
         count = max(len(points) for points in ramps)
+        unsure = [not drive.on_course for drive in moving]
         for step in range(count):
             if step:
                 self._clock.sleep(self._ramp_period)
             row = [float(ramps[r][min(step, len(ramps[r]) - 1), c]) for r, c in columns]
             for write, positions in writers:
+                if all(moving[p].commanded == row[p] and not (unsure[p] and step == count - 1) for p in positions):
+                    continue  # its turn to move is over, or still to come
                 for position in positions:
                     # Before the write: after a failure the terminal may be at either end of this step.
                     moving[position].on_course = False
@@ -303,10 +300,9 @@ class InstrumentBackend(Backend):
         return report
 
     def _reader(self, replicas: tuple[int, ...]) -> Reader:
-        reader = self._readers.get(replicas)
-        if reader is None:
-            reader = self._readers[replicas] = Reader([sense for replica in replicas for sense in self._senses[replica]])
-        return reader
+        if replicas not in self._readers:
+            self._readers[replicas] = Reader([sense for replica in replicas for sense in self._senses[replica]])
+        return self._readers[replicas]
 
     def _read(self, samples: int) -> Reading:
         """Standard error from the spread of the samples; of a single one, from the flat windows seen while settling."""
@@ -315,6 +311,7 @@ class InstrumentBackend(Backend):
         self._switchboard.check()
         self._power.check()
         limited = self._verify(self._drives[0]) or self._limited
+        self._notices.tell(self._warn)
         return Reading(mean, std, overload.any(axis=0) | limited, self._clock.now())
 
     def _measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> Readings:

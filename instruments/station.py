@@ -185,7 +185,8 @@ def build_station(specs: Sequence[InstrumentSpec], classes: dict[str, type[Any]]
                     f"an instrument {spec.name!r} is open in this process already; close the other backend before this one"
                 )
             driver = classes[spec.name]
-            station.add_component(driver(spec.name, spec.address, **spec.options))
+            # Without a snapshot: that would ask for every parameter, and connecting says nothing but the identity query.
+            station.add_component(driver(spec.name, spec.address, **spec.options), update_snapshot=False)
     except BaseException:
         close_station(station)
         raise

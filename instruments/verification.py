@@ -64,11 +64,26 @@ class Verification:
             )
 
 
-def tell(instruments: Iterable[object], warn: Callable[[str], None]) -> None:
-    """From now on ``warn`` hears of every trouble that an instrument's link had and overcame."""
-    for instrument in instruments:
-        if isinstance(instrument, Recoverable):
-            instrument.session.notice = warn
+class Notices:
+    """Sentences about troubles of links that were overcome: kept until it is time to tell them.
+
+    They are never told from inside an exchange: whoever listens may fail (a full disk), and on the way to the safe state
+    that would look as if the instrument had failed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[str] = []
+
+    def listen(self, instruments: Iterable[object]) -> None:
+        """Keep what these instruments have to say from now on."""
+        for instrument in instruments:
+            if isinstance(instrument, Recoverable):
+                instrument.session.notice = self._kept.append
+
+    def tell(self, warn: Callable[[str], None]) -> None:
+        """Hand everything on."""
+        while self._kept:
+            warn(self._kept.pop(0))
 
 
 def forget(instruments: Iterable[object]) -> None:

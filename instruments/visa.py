@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import pyvisa
 from pyvisa.constants import BufferOperation
+from pyvisa.ctwrapper.highlevel import IVIVisaLibrary
 from pyvisa.errors import Error as PyvisaError
 
 from hil.core.errors import InstrumentError
@@ -275,8 +277,14 @@ def _no_delay(resource: Resource) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+@cache
+def _library(visalib: str) -> str:
+    """``visalib``, or the installed VISA where there is one; looking for it takes a quarter of a second every time."""
+    return visalib or ("" if IVIVisaLibrary.get_library_paths() else "@py")
+
+
 def _open_resource(address: str, visalib: str) -> Resource:
-    manager = pyvisa.ResourceManager(visalib)
+    manager = pyvisa.ResourceManager(_library(visalib))
 
     def opened(plain: str) -> Any:
         link: Any = manager.open_resource(plain)
