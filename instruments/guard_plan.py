@@ -8,6 +8,7 @@ from hil.core.safety import SafetyEnvelope
 from hil.core.types import Channel, Quantity, SafeAction
 from instruments.base import BenchInstrument, chosen_link
 from instruments.coupled import emergency_slew
+from instruments.replica_wiring import paths_of
 from instruments.safe_commands import Guarded
 from instruments.station import parse_path
 from instruments.terminals import settings_in_si
@@ -17,16 +18,17 @@ from instruments.wiring import ControlWire, InstrumentSpec
 def guard_plan(
     specs: Sequence[InstrumentSpec],
     classes: Mapping[str, type[Any]],
-    wires: Sequence[tuple[ControlWire, str]],
+    controls: Sequence[ControlWire],
+    replicas: Mapping[str, Mapping[str, str]],
     envelope: SafetyEnvelope,
     warn: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Instruments with controls, in declared order; ``wires``: every control with the parameter path that drives it.
+    """Instruments with controls, in declared order; ``replicas`` as the backend takes them.
 
     ``warn`` receives a sentence for each control that the guard can do nothing for.
     """
     terminals: dict[str, list[dict[str, Any]]] = {}
-    for wire, text in wires:
+    for wire, text in (pair for paths in paths_of(controls, replicas) for pair in zip(controls, paths, strict=True)):
         path = parse_path(text, wire.channel.name)
         found = _terminal(wire, path.port, classes[path.instrument])
         if found is not None:
@@ -94,5 +96,6 @@ def _line(spec: InstrumentSpec, driver: type[Any]) -> dict[str, Any]:
         "data_bits": link.data_bits,
         "parity": link.parity,
         "joiner": driver.joiner,
+        "answers": driver.answers,
         "release_port": driver.release_port,
     }

@@ -295,6 +295,7 @@ class Backend(ABC):
             self._applied = None
             try:
                 self._make_safe()
+                self._dwell.rest()
             except Exception as second:  # noqa: BLE001 - whatever it is, the first error is the cause and must not be hidden
                 raise NotSafeError(f"{error}; and then the safe state was not reached: {second}") from error
             raise

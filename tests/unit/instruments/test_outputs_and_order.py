@@ -1,0 +1,252 @@
+"""What must be so before a source drives anything, and in which order sources move: on instruments made of Python."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hil.core.errors import BackendError, ConfigError, InterlockError, LimitExceededError
+from hil.core.safety import EdgeLimit, SafetyEnvelope
+from hil.core.types import Layout, SafeAction, SafeState, Stimulus
+from instruments import backend as backend_module
+from instruments.ramp_order import groups_of, ordered_ramp
+from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire
+from tests.unit.instruments import test_instrument_backend as kit
+
+bench = kit.bench
+LID = InterlockWire("lid", "smu.a.lid", 1.0)
+
+
+class Parameter:
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def get(self) -> float:
+        return self.value
+
+
+def closed_lid(bench: kit.Bench) -> Parameter:
+    lid = Parameter(1)
+    bench.instruments["smu"].ports["a"].parameters = {"lid": lid}  # type: ignore[attr-defined]
+    return lid
+
+
+def test_an_open_interlock_refuses_to_source(bench: kit.Bench) -> None:
+    lid = closed_lid(bench)
+    lid.value = 0
+    with kit.two_volts(bench, interlocks=[LID]) as backend:
+        with pytest.raises(InterlockError, match=r"'lid': smu\.a\.lid reads 0, but 1 is needed"):
+            backend.apply(Stimulus.of([1.0, 1.0]))
+        assert not [entry for entry in bench.log if entry[2].endswith(" on")]
+
+
+def test_an_interlock_that_opens_is_seen_with_the_next_reading_and_everything_goes_home(bench: kit.Bench) -> None:
+    lid = closed_lid(bench)
+    with kit.two_volts(bench, interlocks=[LID]) as backend:
+        backend.apply(Stimulus.of([1.0, 1.0]))
+        backend.read()
+        lid.value = 0
+        with pytest.raises(InterlockError, match="lid"):
+            backend.read()
+        assert not bench.instruments["smu"].ports["a"].on  # type: ignore[attr-defined]
+        assert not bench.instruments["other"].ports["a"].on  # type: ignore[attr-defined]
+
+
+def test_an_interlock_that_does_not_exist_is_refused_on_opening(bench: kit.Bench) -> None:
+    closed_lid(bench)
+    with pytest.raises(ConfigError, match=r"'door': smu\.a\.door does not exist; parameters: lid"):
+        kit.two_volts(bench, interlocks=[InterlockWire("door", "smu.a.door", 1.0)]).open()
+
+
+class Guard:
+    """Stands in for the guard process; logs into the bench's log."""
+
+    def __init__(self, bench: kit.Bench) -> None:
+        self.bench, self.gone = bench, False
+
+    def start(self, plan: Any) -> None:
+        self.bench.note("guard", "start")
+
+    def arm(self) -> None:
+        self.bench.note("guard", "arm")
+
+    def check(self) -> None:
+        if self.gone:
+            raise BackendError("the guard is gone")
+
+    def take_over(self, *, needed: bool) -> None:
+        self.bench.note("guard", "rescue" if needed else "bye")
+
+    def dismiss(self) -> None:
+        self.bench.note("guard", "dismissed")
+
+
+def test_the_guard_is_armed_before_the_first_output_is_touched_and_leaves_last(bench: kit.Bench) -> None:
+    with kit.two_volts(bench, guard=Guard(bench)) as backend:
+        assert [entry[1:3] for entry in bench.log] == [("guard", "start")]
+        backend.apply(Stimulus.of([1.0, 1.0]))
+    words = [f"{who} {what}" for _, who, what, _ in bench.log]
+    assert words.index("guard arm") < words.index("smu a configure")
+    assert words[-2:] == ["station closed", "guard bye"]
+
+
+def test_without_its_guard_nothing_goes_on(bench: kit.Bench) -> None:
+    guard = Guard(bench)
+    with kit.two_volts(bench, guard=guard) as backend:
+        backend.apply(Stimulus.of([1.0, 1.0]))
+        guard.gone = True
+        with pytest.raises(BackendError, match="the guard is gone"):
+            backend.read()
+        assert not bench.instruments["smu"].ports["a"].on  # type: ignore[attr-defined]
+
+
+def test_what_the_program_cannot_make_safe_is_left_to_the_guard(bench: kit.Bench) -> None:
+    backend = kit.two_volts(bench, guard=Guard(bench))
+    backend.open()
+    backend.apply(Stimulus.of([1.0, 1.0]))
+    bench.broken.add("smu")
+    with pytest.raises(BackendError, match="'smu' is dead"):
+        backend.close()
+    assert [what for _, who, what, _ in bench.log if who == "guard"] == ["start", "arm", "arm", "rescue"]
+
+
+def test_a_bench_that_does_not_open_dismisses_its_guard(bench: kit.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise BackendError("nobody there")
+
+    monkeypatch.setattr(backend_module, "build_station", refuse)
+    with pytest.raises(BackendError, match="nobody there"):
+        kit.two_volts(bench, guard=Guard(bench)).open()
+    assert [what for _, who, what, _ in bench.log if who == "guard"] == ["start", "dismissed"]
+
+
+def powered(bench: kit.Bench, limit: float) -> Any:
+    smu = bench.instruments["smu"]  # type: ignore[attr-defined]
+    read = smu.acquisition
+
+    def acquisition(terminals: Any) -> Any:
+        if [parameter for _, parameter in terminals] != ["volt", "curr"]:
+            return read(terminals)
+        port = smu.ports[terminals[0][0]]
+        return lambda samples: SimpleNamespace(values=np.array([[port.level, 1e-3 * port.level]] * samples))
+
+    smu.acquisition = acquisition
+    return kit.make(bench, [ControlWire(kit.volt("V1", max_power=limit), "smu.a.volt", 1.0)])
+
+
+def test_power_is_measured_with_every_reading(bench: kit.Bench) -> None:
+    with powered(bench, 2e-3) as backend:
+        backend.apply(Stimulus.of([1.0]))
+        backend.read()
+        backend.apply(Stimulus.of([2.0]))
+        with pytest.raises(LimitExceededError, match=r"'V1': 0\.004 W"):
+            backend.read()
+        assert not bench.instruments["smu"].ports["a"].on  # type: ignore[attr-defined]
+
+
+def test_a_power_limit_needs_a_port_that_measures(bench: kit.Bench) -> None:
+    wire = ControlWire(kit.pascal("P1", max_power=1.0), "pace.a.pressure")
+    with pytest.raises(ConfigError, match="'P1' has a power limit, but"):
+        kit.make(bench, [wire]).open()
+
+
+def test_dwell_is_counted_from_the_stimulus_and_ends_in_the_safe_state(bench: kit.Bench) -> None:
+    with kit.make(bench, [ControlWire(kit.volt("V1", max_dwell=10.0), "smu.a.volt", 1e-5)]) as backend:
+        backend.apply(Stimulus.of([1.0]))
+        bench.clock.sleep(9.0)
+        backend.read()
+        bench.clock.sleep(2.0)
+        with pytest.raises(LimitExceededError, match=r"'V1'.*dwell limit of 10 s"):
+            backend.read()
+        assert not bench.instruments["smu"].ports["a"].on  # type: ignore[attr-defined]
+        backend.apply(Stimulus.of([1.0]))  # the safe state has started the count anew
+        backend.read()
+
+
+def test_a_watchdog_is_set_before_the_source_and_refused_where_there_is_none(
+    bench: kit.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = [ControlWire(kit.volt("V1"), "smu.a.volt", 1e-5)]
+    backend = kit.make(bench, wire)
+    backend._specs = (InstrumentSpec("smu", "fake", "fake", {}, 20.0),)
+    with backend, pytest.raises(ConfigError, match="'smu' has no watchdog of its own"):
+        backend.apply(Stimulus.of([1.0]))
+    smu = bench.instruments["smu"]  # type: ignore[attr-defined]
+    smu.set_watchdog = lambda seconds: bench.note("smu", "watchdog", seconds)
+    bench.log.clear()
+    with backend:
+        backend.apply(Stimulus.of([1.0]))
+        backend.apply(Stimulus.of([2.0]))
+    done = [entry[2:] for entry in bench.log if entry[2] in ("watchdog", "a configure")]
+    assert done == [("watchdog", 20.0), ("a configure", 0.0)]
+
+
+# -- order ------------------------------------------------------------------------------------------------------------
+
+WIRES = [
+    ControlWire(kit.volt("V1"), "smu.a.volt", 1e-5),
+    ControlWire(kit.volt("V2"), "other.a.volt", 1e-5),
+    ControlWire(kit.pascal("P1", safe=SafeState(SafeAction.VENT, 1e5)), "pace.a.pressure"),
+]
+
+
+def moves(bench: kit.Bench) -> list[str]:
+    """Who moved, repetitions taken out."""
+    found: list[str] = []
+    for _, who, what, _ in bench.log:
+        if what.endswith("level") and (not found or found[-1] != who):
+            found.append(who)
+    return found
+
+
+def test_groups_ramp_one_after_the_other_up_and_in_reverse_down(bench: kit.Bench) -> None:
+    with kit.make(bench, WIRES, ramp_order=[["P1"], ["V2"], ["V1"]]) as backend:
+        backend.apply(Stimulus.of([1.0, 1.0, 1.02e5]))
+        bench.log.clear()
+        backend.apply(Stimulus.of([2.0, 2.0, 1.05e5]))
+        assert moves(bench) == ["pace", "other", "smu"]
+        bench.log.clear()
+        backend.apply(Stimulus.of([1.0, 1.0, 1.01e5]))
+        assert moves(bench) == ["smu", "other", "pace"]
+        bench.log.clear()
+    left = [who for _, who, what, _ in bench.log if what.endswith(("a level", "a vent"))]
+    assert left == ["smu"] * left.count("smu") + ["other"] * left.count("other") + ["pace"]
+
+
+def test_without_a_declared_order_all_move_together_and_pressures_leave_last(bench: kit.Bench) -> None:
+    with kit.make(bench, WIRES) as backend:
+        backend.apply(Stimulus.of([1.0, 1.0, 1.02e5]))
+        bench.log.clear()
+        backend.apply(Stimulus.of([1.4, 1.4, 1.02e5]))
+        assert moves(bench) == ["smu", "other", "smu", "other"]
+        bench.log.clear()
+    assert [who for _, who, what, _ in bench.log if what.endswith("a vent")] == ["pace"]
+    assert bench.log[-2][1:3] == ("pace", "a vent")
+
+
+LAYOUT = Layout((kit.pascal("P1"), kit.pascal("P2"), kit.volt("V1")))
+
+
+def test_an_order_that_takes_linked_pressures_apart_is_refused() -> None:
+    envelope = SafetyEnvelope.of(LAYOUT, [EdgeLimit("e", "P1", "P2", 1e4)])
+    assert groups_of([["P1", "P2"]], envelope) == [[0, 1], [2]]
+    assert groups_of([], envelope) == []
+    with pytest.raises(ConfigError, match="takes 'P1', 'P2' apart"):
+        groups_of([["P1"], ["P2"]], envelope)
+    with pytest.raises(ConfigError, match="names 'V1' twice"):
+        groups_of([["V1"], ["V1"]], envelope)
+    with pytest.raises(ConfigError, match="there is no channel 'V9'"):
+        groups_of([["V9"]], envelope)
+
+
+def test_a_corner_of_the_way_that_breaks_an_edge_limit_is_refused() -> None:
+    channels = Layout(tuple(kit.volt(name) for name in ("V1", "V2")))
+    envelope = SafetyEnvelope.of(channels, [EdgeLimit("e", "V1", "V2", 2.0)])
+    start, stop = np.zeros(2), np.array([4.0, 4.0])
+    assert len(ordered_ramp(envelope, start, stop, 0.02, [[0, 1]])) == len(envelope.ramp(start, stop, 0.02))
+    with pytest.raises(LimitExceededError, match="'e'"):
+        ordered_ramp(envelope, start, stop, 0.02, [[0], [1]])
+    outside = np.array([7.0, 7.0])  # measured beyond the limits: everybody leaves together
+    np.testing.assert_array_equal(ordered_ramp(envelope, outside, stop, 0.02, [[0], [1]])[-1], stop)
+    assert len(ordered_ramp(envelope, stop, stop, 0.02, [[0], [1]])) == 1
