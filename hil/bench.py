@@ -4,7 +4,7 @@
 wiring as on the bench, on emulated instruments in a child process; only the addresses differ. ``bench``: the hardware.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -117,11 +117,12 @@ def assemble(
     real_time: bool = False,
     limits: Protocol | None = None,
     folder: Path | None = None,
+    keeps: Sequence[int] = (),
 ) -> Assembled:
     """Put the lab together; nothing is applied, and on ``bench`` nothing is connected before the backend is opened.
 
     ``limits``: a protocol whose limits tighten those of the bench file. ``folder``: where the guard process of a bench keeps
-    its log and its emergency stop (None: the temporary folder). ``tuned_as``: see
+    its log and its emergency stop (None: the temporary folder), ``keeps``: see there. ``tuned_as``: see
     ``hil.experiment.protocol.Protocol.tuned_as``. ``seed`` goes before ``virtual.seed``. Raises ConfigError (FieldError where
     one field is to blame), and InstrumentError when the virtual bench does not start.
     """
@@ -138,7 +139,7 @@ def assemble(
         allowed = _envelope(bench, controls, name, limits)
         return _simulated(bench, network, allowed, outputs, relay, chosen_seed, real_time)
     allowed = _envelope(bench, Layout(wired), name, limits)
-    return _instruments(bench, network, allowed, outputs, relay, name, chosen_seed, real_time, target, folder)
+    return _instruments(bench, network, allowed, outputs, relay, name, chosen_seed, real_time, target, folder, keeps)
 
 
 def _envelope(bench: BenchFile, controls: Layout, name: str, limits: Protocol | None) -> SafetyEnvelope:
@@ -188,6 +189,7 @@ def _instruments(
     real_time: bool,
     target: Target,
     folder: Path | None,
+    keeps: Sequence[int],
 ) -> Assembled:
     from instruments.backend import InstrumentBackend
     from instruments.guard_process import Guard
@@ -215,7 +217,7 @@ def _instruments(
             simultaneous=bench.simultaneous,
             warn=relay,
             # In stepped time the instruments end with the program: there is nothing to guard.
-            guard=Guard(folder) if target is Target.BENCH or real_time else None,
+            guard=Guard(folder, keeps) if target is Target.BENCH or real_time else None,
             interlocks=interlock_wires(bench),
             ramp_order=bench.order(),
         )

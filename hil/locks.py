@@ -50,8 +50,11 @@ class HeldError(BackendError):
 
 
 @contextmanager
-def locked(path: Path, what: str, purpose: str, owner: str = "") -> Iterator[None]:
-    """Hold the lock file ``path`` on ``what``. HeldError, saying who, for what and since when, while somebody else holds it."""
+def locked(path: Path, what: str, purpose: str, owner: str = "") -> Iterator[int]:
+    """Hold the lock file ``path`` on ``what``. HeldError, saying who, for what and since when, while somebody else holds it.
+
+    Gives the open file: a process that inherits it holds the lock as well, and after this one.
+    """
     handle = _opened(path)
     try:
         if not _try_lock(handle):
@@ -67,7 +70,7 @@ def locked(path: Path, what: str, purpose: str, owner: str = "") -> Iterator[Non
             "since": datetime.now().astimezone().isoformat(timespec="seconds"),
         }))  # fmt: skip
         try:
-            yield
+            yield handle
         finally:
             _write(handle, "")
     finally:
@@ -76,14 +79,16 @@ def locked(path: Path, what: str, purpose: str, owner: str = "") -> Iterator[Non
 
 
 @contextmanager
-def locked_bench(addresses: Sequence[str], purpose: str, owner: str = "") -> Iterator[None]:
-    """Hold every instrument of a bench, by its VISA address, on this machine. Raises HeldError."""
+def locked_bench(addresses: Sequence[str], purpose: str, owner: str = "") -> Iterator[tuple[int, ...]]:
+    """Hold every instrument of a bench, by its VISA address, on this machine; gives the open files. Raises HeldError."""
     folder = Path(tempfile.gettempdir()) / "memristor-hil-locks"
     with ExitStack() as stack:
+        handles = []
         for address in sorted({address.strip().upper() for address in addresses}):
             name = hashlib.sha256(address.encode()).hexdigest()[:24]
-            stack.enter_context(locked(folder / f"{name}.lock", f"the instrument at {address}", purpose, owner))
-        yield
+            lock = locked(folder / f"{name}.lock", f"the instrument at {address}", purpose, owner)
+            handles.append(stack.enter_context(lock))
+        yield tuple(handles)
 
 
 def _opened(path: Path) -> int:

@@ -1,6 +1,6 @@
 """Both files of a run, found, read and checked; nothing is connected yet."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,7 @@ class Prepared:
             )
             raise (self.bench_document if in_bench else self.protocol).located(error) from None
 
-    def assembled(self, target: Target | None = None) -> Assembled:
+    def assembled(self, target: Target | None = None, keeps: Sequence[int] = ()) -> Assembled:
         """The lab, put together but not opened; see ``hil.bench.assemble``."""
         with self._bench_located():
             return assemble(
@@ -88,6 +88,7 @@ class Prepared:
                 real_time=self.request.real_time,
                 limits=self.settings,
                 folder=self.request.data,
+                keeps=keeps,
             )
 
     @contextmanager

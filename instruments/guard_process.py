@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,10 +42,14 @@ class NoGuard:
 class Guard:
     """A guard process that watches over one bench. ``folder`` takes its log and its door (None: the temporary folder).
 
+    ``keeps``: open files that stay open as long as it lives, such as the locks of the bench: nobody else may take that while
+    the guard still brings it home.
+
     InstrumentError when it does not start; SafetyError when it is gone while it is needed.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, keeps: Sequence[int] = ()) -> None:
+        self._keeps = tuple(keeps)
         self.folder = Path(tempfile.gettempdir()) / "memristor-hil" if folder is None else folder
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -83,6 +87,7 @@ class Guard:
                 encoding="utf-8",
                 env=environment,
                 start_new_session=os.name == "posix",
+                pass_fds=self._keeps if os.name == "posix" else (),
                 creationflags=windows,
             )
         threading.Thread(target=self._read, args=(self._process.stdout, self._lines), daemon=True).start()

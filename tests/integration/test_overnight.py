@@ -1,6 +1,7 @@
 """A bench that is shared and left alone: locks, notes, housekeeping, notices, an end by a certain time, hold apart from safe."""
 
 import json
+import os
 import socketserver
 import subprocess
 import sys
@@ -286,3 +287,17 @@ def test_only_known_ways_with_known_options_are_taken(
     result = run(Request("voltage_divider", sets=(setting,), data=tmp_path))
     assert (result.exit_code, result.summary["run_id"]) == (2, None)
     assert said in result.error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only here can a process inherit an open file by its number")
+def test_a_process_that_inherits_the_lock_holds_it_after_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "bench.lock"
+    with locked(path, "the bench", "measuring", "me") as handle:
+        guard = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(handle,))
+    with guard:
+        with pytest.raises(HeldError), locked(path, "the bench", "another run"):
+            pass
+        assert guard.stdin is not None
+        guard.stdin.write(b"\n")
+    with locked(path, "the bench", "another run"):
+        pass
