@@ -29,6 +29,7 @@ def answer(bench: Bench, question: Mapping[str, Any]) -> object:
         "now": plant.clock.now,
         "voltages": plant.node_voltages,
         "pressures": plant.node_pressures,
+        "concentrations": plant.node_concentrations,
         "sources": plant.sources,
         "outlets": plant.outlets,
         "extremes": plant.extremes,

@@ -136,7 +136,7 @@ class Circuit:
             if node is None:
                 continue
             shunt[node] += terminal.conductance
-            injected[node] += terminal.bias
+            injected[node] += terminal.load_current(0.0)
             if isinstance(source, Open):
                 continue
             if isinstance(source, VoltageSource) == (terminal.limit == 0):
@@ -174,7 +174,7 @@ class Circuit:
             source, node = terminal.source, terminal.node
             if isinstance(source, Open) or node is None:
                 continue
-            current, v = self.source_current(terminal, voltage, clamp_current), float(voltage[node])
+            current, v = self.source_current(terminal, voltage, clamp_current), float(voltage[node]) + terminal.offset
             if isinstance(source, VoltageSource):
                 actual, bound, back = current, source.current_limit, v + current * source.output_resistance - source.level
             else:
@@ -279,7 +279,7 @@ class Circuit:
         node, source = terminal.node, terminal.source
         if node is None or not isinstance(source, VoltageSource) or terminal.limit != 0 or source.output_resistance > 0.0:
             return
-        missing = source.level - float(self.voltage[node])
+        missing = source.level - terminal.offset - float(self.voltage[node])
         if float(self.capacitance[node]) * abs(missing) > source.current_limit * AT_ONCE:
             terminal.limit = 1 if missing > 0.0 else -1
             self._assemble()
@@ -334,19 +334,20 @@ class Circuit:
         NotConvergedError when even the shortest step fails.
         """
         limits = [terminal.limit for terminal in self.terminals]
+        solved = None
         try:
-            voltage, edge_out, diagonal, clamped = self._solve(pressure, h)
+            solved = self._solve(pressure, h)
             acceptable = h <= SHORTEST or self._moves() <= 2.0 * STATE_CHANGE
         except NotConvergedError:
             if h <= SHORTEST:
                 raise
             acceptable = False
-        if not acceptable:
+        if solved is None or not acceptable:
             for terminal, limit in zip(self.terminals, limits, strict=True):
                 terminal.limit = limit
             self._assemble()
             return False
-        self._accept(h, pressure, voltage, edge_out, diagonal, clamped)
+        self._accept(h, pressure, *solved)
         return True
 
     def _moves(self) -> float:

@@ -9,10 +9,14 @@ from math import inf
 
 
 class FlowLine:
-    """Implements ``ports.FlowPort``. ``now`` tells the time on the plant's clock, s. A blocked line lets nothing pass."""
+    """Implements ``ports.FlowPort``. ``now`` tells the time on the plant's clock, s. A blocked line lets nothing pass.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    ``before`` is called before every order, so that what the old one did can be worked out first.
+    """
+
+    def __init__(self, now: Callable[[], float], before: Callable[[], None] = lambda: None) -> None:
         self._now = now
+        self._arrive = before
         self._rate = 0.0
         self._most = inf
         self._begun = 0.0
@@ -23,6 +27,7 @@ class FlowLine:
         """See ``ports.FlowPort``. ValueError for a negative ``most``."""
         if not most >= 0.0:
             raise ValueError(f"the greatest volume must be 0 m^3 or more, not {most}")
+        self._arrive()
         self._before = self.delivered()
         self._begun = self._now()
         self._rate, self._most = rate, most
@@ -39,47 +44,69 @@ class FlowLine:
         """Clog the line (a fault), or clear it again."""
         if blocked == self._blocked:
             return
+        self._arrive()
         passed = self._passed()
         self._before, self._begun = self._before + passed, self._now()
         self._most -= abs(passed)
         self._blocked = blocked
 
-    def _passed(self) -> float:
+    def volume_at(self, time: float) -> float:
+        """Net volume by ``time`` s, if nobody gives another order until then; not before the last order, m^3."""
+        return self._before + self._passed(time)
+
+    def ends_at(self) -> float:
+        """When the flow that is under way ends by itself, s; inf where none does."""
+        if self._blocked or self._rate == 0.0 or abs(self._passed()) >= self._most:
+            return inf
+        return self._begun + self._most / abs(self._rate)
+
+    def _passed(self, time: float | None = None) -> float:
         if self._blocked:
             return 0.0
-        passed = self._rate * (self._now() - self._begun)
+        passed = self._rate * max((self._now() if time is None else time) - self._begun, 0.0)
         return passed if abs(passed) < self._most else (self._most if passed > 0.0 else -self._most)
 
 
 class Rotor:
     """Implements ``ports.ValvePort``; it begins at position 1."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], before: Callable[[], None] = lambda: None) -> None:
         self._now = now
+        self._arrive = before
         self._position = 1
         self._arrives = 0.0
 
     def set_position(self, position: int, travel: float) -> None:
         """See ``ports.ValvePort``."""
+        self._arrive()
         self._position, self._arrives = position, self._now() + travel
 
     def position(self) -> int | None:
         """Where it is; None while it turns."""
-        return self._position if self._now() >= self._arrives else None
+        return self.position_at(self._now())
+
+    def position_at(self, time: float) -> int | None:
+        """Where it is at ``time`` s, if nobody turns it until then."""
+        return self._position if time >= self._arrives else None
+
+    def arrives_at(self) -> float:
+        """When the last turn ends or ended, s."""
+        return self._arrives
 
 
 class FlowLines:
     """All lines and rotors of a plant, by instrument and port."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], before: Callable[[], None] = lambda: None) -> None:
         self._now = now
+        self._arrive = before
         self.lines: dict[tuple[str, str], FlowLine] = {}
         self.rotors: dict[tuple[str, str], Rotor] = {}
 
     def flow(self, instrument: str, port: str) -> FlowLine:
         """The line ``port`` of ``instrument``; the same object every time."""
-        return self.lines.setdefault((instrument, port), FlowLine(self._now))
+        return self.lines.setdefault((instrument, port), FlowLine(self._now, self._arrive))
 
     def valve(self, instrument: str, port: str) -> Rotor:
         """The rotor ``port`` of ``instrument``; the same object every time."""
-        return self.rotors.setdefault((instrument, port), Rotor(self._now))
+        return self.rotors.setdefault((instrument, port), Rotor(self._now, self._arrive))

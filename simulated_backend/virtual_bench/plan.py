@@ -44,6 +44,9 @@ class BenchPlan:
     the program itself). ``atmosphere``: absolute pressure of the laboratory and of vents, Pa.
     ``pressure_time_constant``: of the pneumatics between a controller and its node, s. ``imperfections``: of the devices
     themselves, by the names of ``simulated_backend.imperfections.Imperfections`` (``read_noise`` in A).
+    ``liquids``: ``electrodes`` ("silver_chloride" or "") and ``mixers``, each with ``pumps`` (instrument -> stock in mol/m^3),
+    ``valve``, ``dead_volume`` (m^3, from where the stocks meet to the valve), ``bore`` (m) of the lines, and ``outlets``:
+    position of the valve -> ``node``, ``length`` (m) of its line, ``reservoir`` (m^3).
     """
 
     instruments: tuple[InstrumentPlan, ...]
@@ -56,6 +59,7 @@ class BenchPlan:
     atmosphere: float = 101_325.0
     pressure_time_constant: float = 0.3
     imperfections: Mapping[str, Any] = field(default_factory=dict)
+    liquids: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [instrument.name for instrument in self.instruments]

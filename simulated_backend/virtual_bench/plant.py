@@ -19,6 +19,7 @@ from simulated_backend.virtual_bench.circuit import SHORTEST, Circuit
 from simulated_backend.virtual_bench.clock import RealTime, SteppedTime, Turn
 from simulated_backend.virtual_bench.faults import OutputStage
 from simulated_backend.virtual_bench.flow_lines import FlowLines
+from simulated_backend.virtual_bench.liquids import Liquids
 from simulated_backend.virtual_bench.plan import BenchPlan
 from simulated_backend.virtual_bench.pneumatics import Outlet
 from simulated_backend.virtual_bench.ports import ElectricalPort, Sample
@@ -58,11 +59,11 @@ class Plant:
         self.ideal = plan.ideal
         self.atmosphere = plan.atmosphere
         self.clock = RealTime(self._step, self.lock) if plan.real_time else SteppedTime(self._step)
-        self.lines = FlowLines(self.clock.now)
+        self.lines = FlowLines(self.clock.now, self.clock.arrive)
         self.flow, self.valve = self.lines.flow, self.lines.valve
-        self.turn = Turn(self.lock, self.clock)
+        self.liquids = Liquids(plan.liquids, self.lines, self.network, self._change)
         self.troubles: list[str] = []
-        self._plan = plan
+        self.turn, self._plan = Turn(self.lock, self.clock), plan
         self._wires = {(wire.instrument, wire.port): self._position(wire.instrument, wire.port, wire.node) for wire in plan.wires}
         self._terminals: dict[tuple[str, str], Terminal] = {}
         self._outlets: dict[tuple[str, str], Outlet] = {}
@@ -172,7 +173,7 @@ class Plant:
             return Sample(alone, 0.0, limited)
         at_node = float(voltage[terminal.node])
         delivered = circuit.source_current(terminal, voltage, clamp_current)
-        return Sample(at_node, delivered + terminal.load_current(at_node), terminal.limit != 0)
+        return Sample(at_node + terminal.offset, delivered + terminal.load_current(at_node), terminal.limit != 0)
 
     # What the bench itself uses ------------------------------------------------------------------------------------
 
@@ -193,6 +194,11 @@ class Plant:
         """True absolute pressure of every node now, Pa."""
         self.clock.catch_up()
         return self._named(self._ready().pressure)
+
+    def node_concentrations(self) -> dict[str, float]:
+        """True concentration of every node now, mol/m^3."""
+        self.clock.catch_up()
+        return self._named(self.liquids.concentrations(self.network.node_array("concentration")))
 
     def sources(self) -> dict[str, dict[str, dict[str, object]]]:
         """What every terminal does now, and what flows: instrument -> port -> facts."""
@@ -319,12 +325,13 @@ class Plant:
         """The circuit with every pending change in effect."""
         circuit = self._circuit
         if circuit is None:
-            circuit = Circuit(self.network, list(self._terminals.values()))
+            circuit = Circuit(self.network, [*self._terminals.values(), *self.liquids.shunts])
             for outlet, node in self._outlet_nodes:
                 circuit.pressure[node] = outlet.true
             self._circuit = circuit
         if self._dirty and not (self._plan.frozen and circuit.started):
             self._dirty = False
+            self.liquids.impose(circuit)
             try:
                 circuit.change()
             except NotConvergedError as error:
@@ -333,6 +340,10 @@ class Plant:
         return circuit
 
     def _step(self, seconds: float) -> None:
+        for span in self.liquids.advance(seconds):
+            self._live(span)
+
+    def _live(self, seconds: float) -> None:
         circuit = self._ready()
         if self._plan.frozen:
             return

@@ -55,6 +55,10 @@ class SideDoor:
         """True absolute node pressures, Pa."""
         return dict(self._bench.ask("pressures"))
 
+    def concentrations(self) -> dict[str, float]:
+        """True node concentrations, mol/m^3."""
+        return dict(self._bench.ask("concentrations"))
+
     def sources(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Instrument -> port -> source, level, limited, voltage, current, input_resistance, bias_current."""
         return dict(self._bench.ask("sources"))

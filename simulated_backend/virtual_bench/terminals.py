@@ -14,22 +14,37 @@ CONTACT = 1e-3
 class Terminal:
     """Implements ``ports.ElectricalPort``. ``node`` is its position in the network, or None when it is not wired.
 
-    ``limit``: 0 while the source holds its level, +1 or -1 while it is held at that side of its limit.
+    ``limit``: 0 while the source holds its level, +1 or -1 while it is held at that side of its limit. ``offset`` (V): what the
+    terminal has more than its node, by the electrode between the two.
     """
 
-    __slots__ = ("_arrive", "_changed", "bias", "conductance", "instrument", "limit", "node", "port", "since", "source", "stage")
+    __slots__ = (
+        "_arrive",
+        "_changed",
+        "bias",
+        "conductance",
+        "instrument",
+        "limit",
+        "node",
+        "offset",
+        "port",
+        "since",
+        "source",
+        "stage",
+    )
 
     def __init__(
-        self, instrument: str, port: str, node: int | None, arrive: Callable[[], None], changed: Callable[[], None]
+        self, instrument: str, port: str, node: int | None, arrive: Callable[[], float], changed: Callable[[], None]
     ) -> None:
         self.instrument = instrument
         self.port = port
         self.node = node
         self.source: Source = Open()
         self.since = time.monotonic()
-        """s of the machine's clock: when the source was last changed."""
+        """s of the machine's clock: when the message that changed the source last was taken up."""
         self.conductance = 0.0
         self.bias = 0.0
+        self.offset = 0.0
         self.limit = 0
         self.stage = OutputStage()
         self._arrive = arrive
@@ -44,11 +59,10 @@ class Terminal:
         """What the terminal does to its node from now on."""
         if source == self.source:
             return
-        self._arrive()
+        self.since = self._arrive()
         if type(source) is not type(self.source):
             self.limit = 0
         self.source = source
-        self.since = time.monotonic()
         self._changed()
 
     def set_load(self, input_resistance: float, bias_current: float) -> None:
@@ -63,8 +77,8 @@ class Terminal:
         self._changed()
 
     def load_current(self, voltage: float) -> float:
-        """Current out of the terminal that its load alone delivers at ``voltage``."""
-        return self.bias - self.conductance * voltage
+        """Current out of the terminal that its load alone delivers while its node is at ``voltage``."""
+        return self.bias - self.conductance * (voltage + self.offset)
 
     def alone(self) -> tuple[float, bool]:
         """Voltage (V) of an unwired terminal, and whether its source is at its limit."""
@@ -84,12 +98,12 @@ class Terminal:
         return voltage, False
 
     def as_voltage(self) -> tuple[float, float]:
-        """Level (V) and series resistance (ohm) of a terminal that holds a voltage at present."""
+        """Level as the node has it (V) and series resistance (ohm) of a terminal that holds a voltage at present."""
         source = self.source
         if isinstance(source, VoltageSource):
-            return source.level, source.output_resistance
+            return source.level - self.offset, source.output_resistance
         if isinstance(source, CurrentSource):
-            return self.limit * source.voltage_limit, 0.0
+            return self.limit * source.voltage_limit - self.offset, 0.0
         raise TypeError("an open terminal holds no voltage")
 
     def as_current(self) -> float:
