@@ -44,6 +44,7 @@ class SpiceWritable(Protocol):
 
     def spice(self, parameters: Mapping[str, float], drive: SpiceDrive, nodes: Sequence[str]) -> SpiceModel:
         """Expressions for one device; ``nodes`` holds one expression per state: the voltage of its state node."""
+        ...
 
 
 _SOFT = 1e-5

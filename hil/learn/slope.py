@@ -109,7 +109,8 @@ class TwoDeviceSlope:
         if self._swap:
             blocks.append((upper, lower))
         if self._null:
-            blocks.append(((lower + upper) / 2,) * 2 if self._centred else (lower, lower))
+            middle: FloatArray = (lower + upper) / 2 if self._centred else lower
+            blocks.append((middle, middle))
         # The blocks of one point follow each other, so that slow drift has the least time to act between them.
         a = self._probe.stimuli(np.stack([first for first, _ in blocks], axis=1).ravel())
         b = self._probe.stimuli(np.stack([second for _, second in blocks], axis=1).ravel())

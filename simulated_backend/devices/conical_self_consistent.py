@@ -43,13 +43,13 @@ def _grid(count: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     c = np.where((np.arange(count + 1) == 0) | (np.arange(count + 1) == count), 2.0, 1.0) * (-1.0) ** np.arange(count + 1)
     # x_i − x_j from a product of sines, which keeps all digits where the points crowd
     gap = 2.0 * np.sin(0.5 * (angle[:, None] + angle[None, :])) * np.sin(0.5 * (angle[:, None] - angle[None, :]))
-    D = (c[:, None] / c[None, :]) / (gap + np.eye(count + 1))
-    D -= np.diag(D.sum(axis=1))
+    derivative = (c[:, None] / c[None, :]) / (gap + np.eye(count + 1))
+    derivative -= np.diag(derivative.sum(axis=1))
     moments = np.where(np.arange(count + 1) % 2 == 0, 2.0 / (1.0 - np.arange(count + 1.0) ** 2 + 1e-300), 0.0)
     moments[1] = 0.0
     chebyshev = np.polynomial.chebyshev.chebvander(x, count)
     weights = np.linalg.solve(chebyshev.T, moments)
-    return 0.5 * (x + 1.0), np.asarray(2.0 * D), np.asarray(0.5 * weights)
+    return 0.5 * (x + 1.0), np.asarray(2.0 * derivative), np.asarray(0.5 * weights, dtype=np.float64)
 
 
 @lru_cache(maxsize=65536)

@@ -51,7 +51,7 @@ class Stochastic(Device):
     kind: ClassVar[StateKind] = StateKind.RATE
     states: ClassVar[tuple[str, ...]] = ("on", "hazard", "stream")
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: object = 0) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"law {self.name!r}: seed must be a whole number from 0, not {seed!r}")
         self.seed = seed

@@ -69,8 +69,7 @@ def window(name: str, parameters: Parameters, x: FloatArray, direction: FloatArr
 
 def spice_window(name: str, parameters: Mapping[str, float], x: str, direction: str) -> str:
     """The window as a SPICE expression of the expressions ``x`` and ``direction``."""
-    if name in ("joglekar", "biolek", "prodromakis"):
-        p = parameters["window_power"]
+    p = parameters["window_power"] if name in ("joglekar", "biolek", "prodromakis") else 1.0
     if name == "joglekar":
         return f"max(1-{power(f'abs(2*({x})-1)', 2 * p)},0)"
     if name == "biolek":

@@ -245,7 +245,7 @@ class PreparedNetwork:
         current, slope = self.edge_steady(voltage)
         residual = self.imbalance(current, voltage, source)
         norm, before = float(np.linalg.norm(residual)), np.inf
-        last = np.inf
+        last = relative = np.inf
         for iteration in range(_LIMIT + 1):
             worst = float(np.max(np.abs(residual), initial=0.0))
             largest = float(np.max(np.abs(current)))

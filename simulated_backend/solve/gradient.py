@@ -107,7 +107,7 @@ def _chord(
                     else:
                         for c in range(lanes):
                             u = at + drop[c]
-                            drop[c] = kernels.steady(codes[e], rows, e, u)[0] - current[e] - slope[e] * drop[c]
+                            drop[c] = kernels.steady(int(codes[e]), rows, e, u)[0] - current[e] - slope[e] * drop[c]
                     if b >= 0:
                         for c in range(lanes):
                             x[b, c] -= drop[c]
@@ -117,8 +117,8 @@ def _chord(
             for c in range(lanes):
                 e = changed[begin + c]
                 u = voltage[base[e]] - voltage[tip[e]] + delta[base[e], c] - delta[tip[e], c]
-                extra = kernels.steady(codes[e], changed_rows, e, u)[0]
-                extra -= kernels.steady(codes[e], rows, e, u)[0] if iteration > 0 else current[e]
+                extra = kernels.steady(int(codes[e]), changed_rows, e, u)[0]
+                extra -= kernels.steady(int(codes[e]), rows, e, u)[0] if iteration > 0 else current[e]
                 if free_base[e] >= 0:
                     x[free_base[e], c] -= extra
                 if free_tip[e] >= 0:

@@ -218,7 +218,7 @@ class Problem:
             return np.stack([self._solve_sparse(row, slope, right) for row in range(len(slope))])
         matrix = self.jacobian(slope)
         try:
-            return np.asarray(np.linalg.solve(matrix, right[..., np.newaxis])[..., 0])
+            return np.asarray(np.linalg.solve(matrix, right[..., np.newaxis])[..., 0], dtype=np.float64)
         except np.linalg.LinAlgError:
             return np.stack([_least_squares(one, side) for one, side in zip(matrix, right, strict=True)])
 
@@ -237,7 +237,7 @@ class Problem:
 def _least_squares(matrix: FloatArray, right: FloatArray) -> FloatArray:
     if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(right))):
         return np.full_like(right, np.nan)
-    return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0])
+    return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0], dtype=np.float64)
 
 
 def parameters_batch(network: Network) -> tuple[int, ...]:

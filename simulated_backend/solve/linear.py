@@ -135,7 +135,7 @@ class LinearCore:
         return x
 
     def _supernodal(self, right: FloatArray, tolerance: float) -> FloatArray | None:
-        from cvxopt import cholmod, matrix, spmatrix
+        from cvxopt import cholmod, matrix, spmatrix  # pyright: ignore[reportAttributeAccessIssue]  # no stubs
 
         p = self.pattern
         n = p.size

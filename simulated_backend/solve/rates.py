@@ -9,6 +9,7 @@ explicit Dormand-Prince pair. Stretches without any drive are not integrated: la
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -142,6 +143,7 @@ def run_rates(
     voltages = np.full((wanted.size, problem.network.n_nodes), np.nan)
     kept: list[State] = []
     steps, done, message = 0, 0, ""
+    shapes = RateSystem(problem).shapes
     for segment in cut:
         system = RateSystem(replace(problem, voltage=np.where(problem.clamped, segment.voltage, 0.0)[np.newaxis]))
         try:
@@ -155,6 +157,7 @@ def run_rates(
                 stops = np.unique(np.append(segment.samples, segment.end))
                 size = system.scales(y, segment.end - segment.begin)
                 stiff = y.size <= STIFF_STATES
+                jacobian: dict[str, Any] = {"jac": partial(system.jacobian, size=size)} if stiff else {}
                 found = solve_ivp(
                     system.rate,
                     (segment.begin, segment.end),
@@ -165,7 +168,7 @@ def run_rates(
                     atol=0.1 * tolerance * size,
                     max_step=np.inf if max_step is None else max_step,
                     vectorized=True,
-                    **({"jac": partial(system.jacobian, size=size)} if stiff else {}),
+                    **jacobian,
                 )
                 steps += int(found.nfev)
                 if not found.success:
@@ -181,7 +184,7 @@ def run_rates(
             break
         done += segment.samples.size
         state = reached[-1]
-    empty = tuple(np.full(shape, np.nan) for shape in system.shapes)
+    empty = tuple(np.full(shape, np.nan) for shape in shapes)
     kept += [empty] * (wanted.size - len(kept))
-    states = tuple(np.stack([one[k] for one in kept]) for k in range(len(system.groups)))
+    states = tuple(np.stack([one[k] for one in kept]) for k in range(len(shapes)))
     return Course(wanted, voltages, states, not message, message, steps)

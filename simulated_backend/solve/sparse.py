@@ -140,7 +140,7 @@ def _elimination_order(start: Index, neighbour: Index) -> NDArray[np.intp]:
     n = start.size - 1
     if n <= 3:
         return np.arange(n)
-    from cvxopt import amd, spmatrix
+    from cvxopt import amd, spmatrix  # pyright: ignore[reportAttributeAccessIssue]  # no stubs
 
     column = np.repeat(np.arange(n), np.diff(start))
     lower = neighbour > column

@@ -90,13 +90,15 @@ def simulate(
     state: Sequence[ArrayLike] | None = None,
     tolerance: float = 1e-3,
     max_step: float | None = None,
+    start: ArrayLike | None = None,
 ) -> Course:
     """Run the network through a piecewise-constant waveform and sample it.
 
     ``edges`` (k,) s, ``voltages`` (k, n_nodes) V from each edge on, ``clamped`` (n_nodes,) bool, ``samples`` (s,) s.
     pressure Pa, concentration mol/m³, injected A, shunt S: (n_nodes,), constant. ``state``: one (n_states, n_edges)
     array per group at the first edge (default: at rest). ``tolerance``: error control, V for relaxing networks (the
-    bound is that of the lower order, the result some ten times better), relative for rates. ``max_step`` in s.
+    bound is that of the lower order, the result some ten times better), relative for rates. ``max_step`` in s. ``start``:
+    voltages (n_nodes,) of nodes with a capacitance at the first edge (default 0 V).
     Raises ConfigError for malformed input and for floating nodes.
     """
     from simulated_backend.solve.operating_point import make_problem
@@ -133,7 +135,17 @@ def simulate(
     if compiled is not None:
         return compiled.run(cut, wanted, begin, problem.injected[0], tolerance, max_step)
     return _by_relaxation(
-        network, fixed, cut, wanted, begin, problem.pressure, problem.concentration, problem.injected, problem.shunt, max_step
+        network,
+        fixed,
+        cut,
+        wanted,
+        begin,
+        problem.pressure,
+        problem.concentration,
+        problem.injected,
+        problem.shunt,
+        max_step,
+        start,
     )
 
 
@@ -148,13 +160,13 @@ def _by_relaxation(
     injected: FloatArray,
     shunt: FloatArray,
     max_step: float | None,
+    start: ArrayLike | None,
 ) -> Course:
     """The general array path, segment by segment, node voltages of capacitances carried over."""
     from simulated_backend.solve.relaxation import relax
 
     found: list[FloatArray] = []
     kept: list[State] = []
-    start: FloatArray | None = None
     for segment in cut:
         now = segment.begin
         stops = np.unique(np.append(segment.samples, segment.end))
@@ -176,7 +188,7 @@ def _by_relaxation(
             state = tuple(np.asarray(one).reshape(len(one), -1) for one in part.state)
             now = float(stop)
             repeat = int(np.count_nonzero(segment.samples == stop))
-            found += [start] * repeat
+            found += [part.voltage[-1].reshape(-1)] * repeat
             kept += [state] * repeat
     states = tuple(np.stack([one[k] for one in kept]) for k in range(len(network.groups)))
     return Course(wanted, np.stack(found), states, True, "", len(found))

@@ -37,7 +37,8 @@ class TspInterpreter:
         self._complete = complete
         self._limit = instruction_limit
         self._lua_error: type[Exception] = lua51.LuaError
-        self._runtime: Any = lua51.LuaRuntime(
+        lua: Any = lua51  # its stubs know no keyword of the runtime
+        self._runtime: Any = lua.LuaRuntime(
             register_eval=False,
             register_builtins=False,
             unpack_returned_tuples=True,

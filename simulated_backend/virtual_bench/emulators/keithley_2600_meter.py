@@ -62,8 +62,8 @@ class MeterHalf:
         self.filter_enable = 0
         self.filter_type = REPEAT_AVERAGE
         self.filter_count = 1
-        self.rel_enable = dict.fromkeys(QUANTITIES, 0)
-        self.rel_level = dict.fromkeys(QUANTITIES, 0.0)
+        self.rel_enable: dict[str, int] = dict.fromkeys(QUANTITIES, 0)
+        self.rel_level: dict[str, float] = dict.fromkeys(QUANTITIES, 0.0)
         self.limited = False
         self.overflowed = False
         self._history: dict[str, deque[float]] = {quantity: deque() for quantity in QUANTITIES}
