@@ -40,12 +40,9 @@ class PausingClock:
             self._clock.sleep(seconds)
             return
         end = self.now() + seconds
-        while True:
-            pause = self.look()
-            left = end - self.now()
-            if left <= 0.0:
-                return
-            self._clock.sleep(min(left, max(pause, PAUSE)))
+        while (left := end - self.now()) > 0.0:
+            pause = self.look() if left >= PAUSE else PAUSE
+            self._clock.sleep(min(max(end - self.now(), 0.0), max(pause, PAUSE)))
 
 
 class Housekeeper:

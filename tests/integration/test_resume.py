@@ -274,3 +274,13 @@ def test_the_yaml_of_a_checkpoint_is_plain_data(tmp_path: Path) -> None:
     stopped_run(tmp_path)
     text = (tmp_path / "checkpoints" / "1.json").read_text(encoding="utf-8")
     assert yaml.safe_load(text)["format"] == "hil-checkpoint/1"
+
+
+def test_a_procedure_that_keeps_no_state_says_so(tmp_path: Path) -> None:
+    stopped = run(Request("iv_curve", data=tmp_path), [Interrupt(5)])
+    assert (stopped.exit_code, stopped.summary["outcome"]) == (5, "stopped")
+    assert stopped.summary["results"]["resumable"] is False
+    assert "keeps no state" in stopped.summary["results"]["not_resumable"]
+    refused = resume(1, tmp_path)
+    assert refused.exit_code == 2
+    assert "run 1 cannot be resumed: its procedure keeps no state" in refused.error
