@@ -22,6 +22,7 @@ def resistors(model: str, port_of_node: Mapping[str, str], *, seed: int = 2, ide
 
 
 PORTS = {
+    "KeysightB2912A": ("instruments.keysight_b2900.KeysightB2912A", "ch2"),
     "Keithley2400": ("instruments.keithley_2400.Keithley2400", ""),
     "Keithley2450": ("instruments.keithley_2450.Keithley2450", ""),
 }

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulated_backend.virtual_bench.ports import CurrentSource, ElectricalPort, Open, PlantView, Source, VoltageSource
+from simulated_backend.virtual_bench.ports import CurrentSource, ElectricalPort, Open, PlantView, Sample, Source, VoltageSource
 from simulated_backend.virtual_bench.scpi import ScpiError
 
 VOLT, CURR = "VOLT", "CURR"
@@ -297,6 +297,10 @@ class SourceMeter:
         sample = self._plant.observe([self.port], aperture)[0][0]
         if conversions > 1.0:
             self._plant.clock.advance((conversions - 1.0) * aperture)
+        return self.judge(sample, nplc)
+
+    def judge(self, sample: Sample, nplc: float) -> SmuReading:
+        """What the unit makes of a true value that was integrated over ``nplc`` line cycles."""
         volts, amperes = (sample.voltage, sample.current) if self.connected else (0.0, 0.0)
         self._autorange(VOLT, volts)
         self._autorange(CURR, amperes)

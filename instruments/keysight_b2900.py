@@ -1,0 +1,207 @@
+"""Keysight (Agilent) B2901A and B2912A source-measure units, SCPI.
+
+Source: manual "B2900 Series SCPI Command Reference" (B2910-90030): :SENSe:CURRent:PROTection, :OUTPut:OFF:MODE, lists
+(:SOURce:LIST, :SOURce:VOLTage:MODE), :TRIGger, :FETCh:ARRay? with channel lists, and table 1-2 for the bits of the status
+element (1 and 2: compliance, 13: overflow). 9.91E+37 is not a number. Both channels are read over the same time.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from qcodes.instrument import InstrumentChannel
+
+from hil.core.errors import ConfigError
+from hil.core.types import FloatArray, SafeAction
+from instruments.roles import Acquired
+from instruments.safe_commands import SafeCommands
+from instruments.scpi_smu import ScpiSmu, SmuSpan, SmuTerminal, SmuWords, safe_smu
+from instruments.visa import Link
+from instruments.wiring import Setting
+
+LIMITED, TOO_HOT, OVERFLOW = 2 | 4, 32, 8192
+LONGEST_COMMAND, LONGEST_LIST = 100, 2500
+
+
+def words_of(channel: int) -> SmuWords:
+    """Headers of a channel, 1 or 2."""
+    n = channel
+    return SmuWords(
+        function=f":SOUR{n}:FUNC:MODE VOLT",
+        level=f":SOUR{n}:VOLT",
+        range=f":SOUR{n}:VOLT:RANG",
+        limit=f":SENS{n}:CURR:PROT",
+        tripped=f":SENS{n}:CURR:PROT:TRIP",
+        output=f":OUTP{n}",
+        off_mode=f":OUTP{n}:OFF:MODE",
+        off_zero="NORM",
+        off_open="HIZ",
+        current_range=f":SENS{n}:CURR:RANG",
+        nplc=f":SENS{n}:CURR:NPLC",
+        four_wire=f":SENS{n}:REM",
+    )
+
+
+class B2900Channel(SmuTerminal, InstrumentChannel["KeysightB2900"]):
+    """One channel, ``ch1`` or ``ch2``."""
+
+    def __init__(self, parent: "KeysightB2900", name: str) -> None:
+        super().__init__(parent, name)
+        self.unit = parent
+        self.words = words_of(int(name[-1]))
+        self.span = parent.span
+        self.add_terminal(self, name)
+
+    @property
+    def short_port(self) -> str:
+        """``ch1`` or ``ch2``."""
+        return str(self.short_name)
+
+
+class KeysightB2900(ScpiSmu):
+    """What the models share: levels of the channels in one message, readings of the channels over the same time."""
+
+    link: ClassVar[Link]
+    conversions: ClassVar[float] = 1.0
+    span: ClassVar[SmuSpan]
+    channels_there: ClassVar[tuple[str, ...]]
+
+    def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
+        super().__init__(name, address, **options)
+        self._count: tuple[object, ...] = ()
+        for port in self.channels_there:
+            self.add_submodule(port, B2900Channel(self, port))
+
+    @classmethod
+    def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
+        """Off at high impedance or at 0 V, as the bench file says; or held at another level."""
+        return safe_smu(words_of(int(port[-1])), action, value, settings)
+
+    def prepare_meter(self, port: str) -> None:
+        """Volts and amperes with the status; triggers follow each other at once; fixed mode."""
+        n = port[-1]
+        self.exchange(":FORM ASC", ":FORM:ELEM:SENS VOLT,CURR,STAT", f':SENS{n}:FUNC "VOLT","CURR"', doing="preparing the meter")
+        self.exchange(f":TRIG{n}:SOUR AINT", f":TRIG{n}:DEL 0", f":SOUR{n}:VOLT:MODE FIX", doing="preparing the triggers")
+        self._count = ()
+        self.note(**{f"{port}.measures": "volt and curr"})
+
+    def readings(self, ports: Sequence[str], samples: int, timeout: float | None) -> FloatArray:
+        """One triggered acquisition of all ``ports``; no source is touched."""
+        listed = _listed(ports)
+        prefix = ""
+        if self._count != (samples, listed):
+            prefix = "".join(f":TRIG{port[-1]}:ACQ:COUN {samples};" for port in ports)
+        text = self.converse(f"{prefix}:INIT:ACQ {listed};*WAI;:FETC:ARR? {listed}", "reading", timeout=timeout)
+        self._count = (samples, listed)
+        return self._judged(text, samples, ports)
+
+    def _judged(self, text: str, rows: int, ports: Sequence[str]) -> FloatArray:
+        """The channels come in the order of their numbers, whatever was asked for."""
+        table = self.table(text, rows, 3 * len(ports)).reshape(rows, len(ports), 3)
+        status = np.nan_to_num(table[:, :, 2], nan=0.0).astype(np.int64)
+        table[:, :, 2] = (status & (LIMITED | TOO_HOT | OVERFLOW)) != 0
+        return table[:, [sorted(ports).index(port) for port in ports], :]
+
+    def list_acquisition(
+        self, ports: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float
+    ) -> tuple[Callable[[FloatArray, int, bool], Acquired], Callable[[int], float]]:
+        """Lists of levels (n, n_ports) of one or both channels, stepped together; one transfer of readings.
+
+        Several samples of one level are the level several times; every entry waits ``dwell`` s.
+        """
+        read = list(dict.fromkeys([*ports, *(port for port, _ in terminals)]))
+        slowest = self.seconds_per_sample(read)
+
+        def seconds(samples: int) -> float:
+            return samples * (dwell + slowest)
+
+        def run(levels: FloatArray, samples: int, home: bool) -> Acquired:
+            most = LONGEST_LIST // samples
+            if len(levels) > most:
+                parts = [levels[k : k + most] for k in range(0, len(levels), most)]
+                made = [run(part, samples, home and part is parts[-1]) for part in parts]
+                return Acquired(np.concatenate([one.values for one in made]), np.concatenate([one.overload for one in made]))
+            points = np.repeat(levels, samples, axis=0)
+            for port, column in zip(ports, points.T, strict=True):
+                self._load(port[-1], [float(level) for level in column])
+            ends = np.zeros(len(ports)) if home else points[-1]
+            table = self._swept(ports, read, len(points), dwell, ends)
+            return self.picked(table, read, terminals)
+
+        return run, seconds
+
+    def _load(self, channel: str, points: Sequence[float]) -> None:
+        for begin in range(0, len(points), LONGEST_COMMAND):
+            part = ",".join(f"{level:.9g}" for level in points[begin : begin + LONGEST_COMMAND])
+            self.exchange(f":SOUR{channel}:LIST:VOLT{':APP' if begin else ''} {part}", doing="sending a list")
+        (kept,) = self.exchange(f":SOUR{channel}:LIST:VOLT:POIN?", doing="counting the list")
+        if int(float(kept)) != len(points):
+            raise self.fault(f"kept {kept} of {len(points)} levels of a list")
+
+    def _swept(self, ports: Sequence[str], read: Sequence[str], points: int, dwell: float, ends: FloatArray) -> FloatArray:
+        """Arm, run, read. The last level stays (triggered output goes on) until the fixed level has been set to it."""
+        still = [port[-1] for port in read if port not in ports]
+        held = self.exchange(*(f":SOUR{n}:VOLT?" for n in still), doing="looking at the sources") if still else []
+        self.exchange(
+            *(f":SOUR{n}:VOLT:TRIG {float(level):.9g}" for n, level in zip(still, held, strict=True)),
+            *(f":TRIG{port[-1]}:COUN {points};:TRIG{port[-1]}:ACQ:DEL {dwell:.6g}" for port in read),
+            *(f":SOUR{port[-1]}:FUNC:TRIG:CONT ON;:SOUR{port[-1]}:VOLT:MODE LIST" for port in ports),
+            doing="arming a list",
+        )
+        self._count = ()
+        listed = _listed(read)
+        patience = self._session.link.timeout + 2 * points * (dwell + self.seconds_per_sample(read))
+        try:
+            text = self.converse(f":INIT {listed};*WAI;:FETC:ARR? {listed}", "running a list", timeout=patience)
+        finally:
+            self.exchange(
+                *(
+                    f":SOUR{port[-1]}:VOLT {level:.9g};:SOUR{port[-1]}:VOLT:MODE FIX"
+                    for port, level in zip(ports, ends, strict=True)
+                ),
+                *(f":TRIG{port[-1]}:ACQ:DEL 0" for port in read),
+                doing="ending a list",
+            )
+        return self._judged(text, points, read)
+
+    def terminal(self, port: str) -> SmuTerminal:
+        """The channel; ConfigError without one."""
+        if not port:
+            raise ConfigError(f"instrument {self.name!r} has channels; write {self.name}.ch1.volt")
+        return super().terminal(port)
+
+
+def _listed(ports: Sequence[str]) -> str:
+    return f"(@{','.join(sorted(port[-1] for port in ports))})"
+
+
+class KeysightB2901A(KeysightB2900):
+    """One channel, 210 V, 3 A, ranges from 0.2 V and 100 nA. Manual: B2910-90030."""
+
+    concrete: ClassVar[bool] = True
+    simultaneous: ClassVar[bool] = True
+    link: ClassVar[Link] = Link(identity=r"(?i)(KEYSIGHT|AGILENT).*B2901A")
+    channels_there = ("ch1",)
+    span = SmuSpan(
+        voltage_ranges=(0.2, 2.0, 20.0, 200.0),
+        current_ranges=(1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1.5, 3.0),
+        largest=(210.0, 3.03),
+        compliance=(1e-9, 3.03),
+        nplc=(4e-4, 100.0),
+    )
+
+
+class KeysightB2912A(KeysightB2900):
+    """Two channels, 210 V, 3 A, ranges from 0.2 V and 10 nA. Manual: B2910-90030."""
+
+    concrete: ClassVar[bool] = True
+    simultaneous: ClassVar[bool] = True
+    link: ClassVar[Link] = Link(identity=r"(?i)(KEYSIGHT|AGILENT).*B2912A")
+    channels_there = ("ch1", "ch2")
+    span = SmuSpan(
+        voltage_ranges=(0.2, 2.0, 20.0, 200.0),
+        current_ranges=(1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1.5, 3.0),
+        largest=(210.0, 3.03),
+        compliance=(1e-10, 3.03),
+        nplc=(4e-4, 100.0),
+    )

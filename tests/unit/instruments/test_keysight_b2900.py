@@ -1,0 +1,151 @@
+"""Keysight B2901A and B2912A: exact words of the driver, and the driver on the emulated unit at a plant of resistors."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import Quantity, SafeAction
+from instruments.keysight_b2900 import KeysightB2901A, KeysightB2912A
+from instruments.roles import SourcePlan
+from simulated_backend.virtual_bench.process import VirtualBench
+from tests.smu_rig import resistors
+from tests.unit.instruments.conftest import Build
+
+FINE = '+0,"No error"'
+
+
+def plan(**changes: object) -> SourcePlan:
+    given = {"quantity": Quantity.VOLTAGE, "minimum": -5.0, "maximum": 5.0, "compliance": 1e-5, "slew": 10.0, **changes}
+    return SourcePlan(**given)  # type: ignore[arg-type]
+
+
+def test_every_header_of_channel_2_carries_its_number(build: Build) -> None:
+    smu, _ = build(
+        KeysightB2912A,
+        (":ABOR;:OUTP2 OFF;:SOUR2:FUNC:MODE VOLT;:SOUR2:VOLT 0;:SYST:ERR?", FINE),
+        (":SOUR2:VOLT:RANG 20;:SOUR2:VOLT:RANG?;:SYST:ERR?", f"+2.000000E+01;{FINE}"),
+        (":SENS2:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
+        (":SENS2:CURR:PROT 1e-05;:SENS2:CURR:PROT?;:SYST:ERR?", f"+1.000000E-05;{FINE}"),
+        (":OUTP2:OFF:MODE HIZ;:OUTP2:OFF:MODE?;:SYST:ERR?", f"HIZ;{FINE}"),
+        (':FORM ASC;:FORM:ELEM:SENS VOLT,CURR,STAT;:SENS2:FUNC "VOLT","CURR";:SYST:ERR?', FINE),
+        (":TRIG2:SOUR AINT;:TRIG2:DEL 0;:SOUR2:VOLT:MODE FIX;:SYST:ERR?", FINE),
+        (":SENS2:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
+    )
+    smu.ch2.configure_source(plan(settings={"off_mode": "high_impedance"}))
+    assert smu.settings()["ch2.compliance_A"] == 1e-5
+
+
+def test_levels_of_both_channels_are_one_message(build: Build) -> None:
+    message = ":SOUR1:VOLT 1;:SOUR2:VOLT -2;:SOUR1:VOLT?;:SOUR2:VOLT?;:OUTP1?;:OUTP2?;:SYST:ERR?"
+    smu, _ = build(KeysightB2912A, (message, f"+1.0E+00;-2.0E+00;1;1;{FINE}"), (message, f"+1.0E+00;-2.1E+00;1;1;{FINE}"))
+    write = smu.level_writer(["ch1", "ch2"])
+    write([1.0, -2.0])
+    with pytest.raises(InstrumentError, match=r"ch2 is at -2\.1 V"):
+        write([1.0, -2.0])
+
+
+def test_readings_are_put_back_into_the_order_asked_for(build: Build) -> None:
+    first = ":TRIG2:ACQ:COUN 2;:TRIG1:ACQ:COUN 2;:INIT:ACQ (@1,2);*WAI;:FETC:ARR? (@1,2)"
+    rows = "+1.0E+00,+1.0E-06,+0,+2.0E+00,+2.0E-06,+2,+1.1E+00,+9.91E+37,+8192,+2.1E+00,+2.1E-06,+0"
+    smu, _ = build(KeysightB2912A, (first, rows))
+    read = smu.acquisition([("ch2", "volt"), ("ch1", "curr")])
+    acquired = read(2)
+    assert acquired.values[:, 0].tolist() == [2.0, 2.1]
+    assert acquired.values[0, 1] == 1e-6
+    assert np.isnan(acquired.values[1, 1])
+    assert acquired.overload.tolist() == [[True, False], [False, True]]
+
+
+def test_a_channel_it_does_not_have_is_refused(build: Build) -> None:
+    smu, _ = build(KeysightB2901A)
+    with pytest.raises(ConfigError, match="has no port 'ch2'"):
+        smu.port("ch2")
+    with pytest.raises(ConfigError, match=r"write unit\.ch1\.volt"):
+        smu.level_writer([""])
+
+
+# On the emulated unit -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[VirtualBench]:
+    with VirtualBench.start(resistors("KeysightB2912A", {"1": "ch1", "2": "ch2"})) as running:
+        yield running
+
+
+@pytest.fixture
+def smu(bench: VirtualBench) -> Iterator[KeysightB2912A]:
+    unit = KeysightB2912A("smu", bench.addresses["it"])
+    for port in ("ch1", "ch2"):
+        unit.port(port).configure_source(plan(settings={"nplc": 0.1}))
+    yield unit
+    for port in ("ch1", "ch2"):
+        unit.port(port).disable(SafeAction.HIGH_IMPEDANCE)
+    unit.close()
+
+
+def test_both_channels_source_and_are_read_over_the_same_time(bench: VirtualBench, smu: KeysightB2912A) -> None:
+    for port in ("ch1", "ch2"):
+        smu.port(port).enable(0.0)
+    smu.level_writer(["ch1", "ch2"])([1.0, -2.0])
+    read = smu.acquisition([("ch2", "volt"), ("ch1", "volt"), ("ch2", "curr"), ("ch1", "curr")])
+    before = bench.clock.now()
+    values = read(4).values
+    assert bench.clock.now() - before == pytest.approx(4 * 0.1 / 50.0)
+    np.testing.assert_allclose(values.mean(axis=0)[:2], [-2.0, 1.0], atol=12e-3)
+    np.testing.assert_allclose(values.mean(axis=0)[2:], [-2e-6, 1e-6], rtol=0.015)
+    smu.ch2.compliance(1e-6)
+    assert [condition.in_limits for condition in smu.condition_reader(["ch1", "ch2"])()] == [True, False]
+    assert read(1).overload.tolist() == [[True, False, True, False]]
+
+
+def test_a_list_of_one_channel_leaves_the_other_alone(bench: VirtualBench, smu: KeysightB2912A) -> None:
+    for port in ("ch1", "ch2"):
+        smu.port(port).enable(0.0)
+    smu.level_writer(["ch2"])([1.5])
+    levels = np.linspace(0.0, 3.0, 120)[:, None]
+    run, seconds = smu.list_acquisition(["ch1"], [("ch2", "volt"), ("ch1", "volt"), ("ch1", "curr")], 0.01)
+    before = bench.clock.now()
+    acquired = run(levels, 1, False)
+    assert bench.clock.now() - before == pytest.approx(120 * seconds(1), rel=0.02)
+    np.testing.assert_allclose(acquired.values[:, 0], 1.5, atol=12e-3)
+    np.testing.assert_allclose(acquired.values[:, 1], levels[:, 0], atol=12e-3)
+    np.testing.assert_allclose(acquired.values[:, 2], levels[:, 0] * 1e-6, atol=2e-8)
+    assert smu.ch1.source_state().level == 3.0
+    assert bench.side_door.voltages()["1"] == pytest.approx(3.0, abs=12e-3)
+    both, _ = smu.list_acquisition(["ch1", "ch2"], [("ch1", "volt"), ("ch2", "volt")], 0.0)
+    pairs = np.column_stack([np.linspace(0.0, 1.0, 7), np.linspace(2.0, -1.0, 7)])
+    np.testing.assert_allclose(both(pairs, 2, True).values[::2], pairs, atol=12e-3)
+    assert abs(bench.side_door.voltages()["2"]) < 12e-3
+
+
+def test_off_states_hold_zero_or_let_go(bench: VirtualBench, smu: KeysightB2912A) -> None:
+    smu.ch2.enable(1.0)
+    smu.ch2.disable(SafeAction.LEVEL)
+    assert bench.side_door.sources()["it"]["ch2"]["source"] == "VoltageSource"
+    smu.ch2.disable(SafeAction.HIGH_IMPEDANCE)
+    assert bench.side_door.sources()["it"]["ch2"]["source"] == "Open"
+
+
+def test_qcodes_driver_of_its_sister_drives_it(bench: VirtualBench) -> None:
+    """QCoDeS has none for the B2900; that for the B2962A power source speaks the same commands."""
+    from qcodes.instrument_drivers.Keysight import Keysight_B2962A as stock
+
+    unit = stock.KeysightB2962A("stock_b2900", bench.addresses["it"])
+    try:
+        channel = unit.ch1
+        channel.source_mode("voltage")
+        channel.current_limit(1e-4)
+        channel.source_voltage(2.0)
+        channel.enable(True)
+        assert channel.voltage() == pytest.approx(2.0, abs=12e-3)
+        assert channel.current() == pytest.approx(2e-6, rel=0.02)
+        assert channel.resistance() == pytest.approx(1e6, rel=0.02)
+        channel.current_limit(1e-6)
+        assert channel.voltage() == pytest.approx(1.0, abs=12e-3)
+        channel.enable(False)
+        assert unit.ask(":SYST:ERR?") == '+0,"No error"'
+    finally:
+        unit.close()
