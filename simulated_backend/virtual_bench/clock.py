@@ -27,7 +27,15 @@ class SteppedTime:
     def catch_up(self) -> None:
         """Nothing passes by itself."""
 
-    arrive = begin = end = catch_up
+    def begin(self, taken_up: float) -> None:
+        """An instrument begins to obey a message."""
+
+    def end(self) -> None:
+        """It has obeyed."""
+
+    def arrive(self) -> float:
+        """Nothing passes by itself; the machine's clock."""
+        return time.monotonic()
 
 
 class RealTime:
@@ -39,6 +47,7 @@ class RealTime:
         self._start = time.monotonic()
         self._plant = 0.0
         self._arrived = False
+        self._taken_up: float | None = None
 
     def now(self) -> float:
         """Seconds since the bench was switched on."""
@@ -67,17 +76,26 @@ class RealTime:
             self._plant += behind
             self._step(behind)
 
-    def begin(self) -> None:
-        """An instrument begins to obey a message: what it does until it waits or ends happens at one moment."""
-        self._arrived = False
+    def begin(self, taken_up: float) -> None:
+        """An instrument begins to obey a message (taken up at ``taken_up``, s of the machine's clock).
 
-    end = begin
+        What it does until it waits or ends happens at one moment.
+        """
+        self._arrived, self._taken_up = False, taken_up
 
-    def arrive(self) -> None:
-        """Bring the plant to the moment of the message that is being obeyed; computing it takes no time of the bench."""
+    def end(self) -> None:
+        """It has obeyed."""
+        self._arrived, self._taken_up = False, None
+
+    def arrive(self) -> float:
+        """Bring the plant to the moment of the message that is being obeyed; computing it takes no time of the bench.
+
+        Returns when the message was taken up, s of the machine's clock.
+        """
         if not self._arrived:
             self.catch_up()
             self._arrived = True
+        return time.monotonic() if self._taken_up is None else self._taken_up
 
 
 class Turn:
@@ -88,8 +106,10 @@ class Turn:
         self._clock = clock
 
     def __enter__(self) -> None:
+        # The message is here; that other instruments are obeyed first, one after the other, is not its fault.
+        taken_up = time.monotonic()
         self._lock.acquire()
-        self._clock.begin()
+        self._clock.begin(taken_up)
 
     def __exit__(self, *_: object) -> None:
         self._clock.end()

@@ -14,7 +14,7 @@ class FlowLine:
     ``before`` is called before every order, so that what the old one did can be worked out first.
     """
 
-    def __init__(self, now: Callable[[], float], before: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, now: Callable[[], float], before: Callable[[], object] = lambda: None) -> None:
         self._now = now
         self._arrive = before
         self._rate = 0.0
@@ -70,7 +70,7 @@ class FlowLine:
 class Rotor:
     """Implements ``ports.ValvePort``; it begins at position 1."""
 
-    def __init__(self, now: Callable[[], float], before: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, now: Callable[[], float], before: Callable[[], object] = lambda: None) -> None:
         self._now = now
         self._arrive = before
         self._position = 1
@@ -97,7 +97,7 @@ class Rotor:
 class FlowLines:
     """All lines and rotors of a plant, by instrument and port."""
 
-    def __init__(self, now: Callable[[], float], before: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, now: Callable[[], float], before: Callable[[], object] = lambda: None) -> None:
         self._now = now
         self._arrive = before
         self.lines: dict[tuple[str, str], FlowLine] = {}

@@ -36,13 +36,13 @@ class Outlet:
     """
 
     def __init__(
-        self, pressure: float, atmosphere: float, lag: float, arrive: Callable[[], None], rng: np.random.Generator
+        self, pressure: float, atmosphere: float, lag: float, arrive: Callable[[], float], rng: np.random.Generator
     ) -> None:
         self.true = pressure
         self.target: float | None = None
         self.slew = inf
         self.since = time.monotonic()
-        """s of the machine's clock: when it was last told something new."""
+        """s of the machine's clock: when the message that told it something new last was taken up."""
         self.stage = OutputStage()
         self._ramp = pressure
         self._shut = True
@@ -58,19 +58,19 @@ class Outlet:
         """Control towards ``pascal`` (absolute) at ``slew`` Pa/s; None: vent."""
         if not slew > 0.0:
             raise ValueError(f"a slew must be above 0 Pa/s, not {slew}")
-        self._arrive()
+        taken_up = self._arrive()
         if self._shut or self.target is None:
             self._ramp = self.true
         told = (pascal if pascal is None else self.stage.delivered(pascal), slew, False)
         if told != (self.target, self.slew, self._shut):
-            self.since = time.monotonic()
+            self.since = taken_up
         self.target, self.slew, self._shut = told
 
     def hold(self) -> None:
         """Shut the valves: the pressure stays where it is."""
-        self._arrive()
+        taken_up = self._arrive()
         if not self._shut:
-            self.since = time.monotonic()
+            self.since = taken_up
         self._shut = True
 
     def set_stability(self, deviation: float, correlation_time: float) -> None:

@@ -34,7 +34,7 @@ class Terminal:
     )
 
     def __init__(
-        self, instrument: str, port: str, node: int | None, arrive: Callable[[], float], changed: Callable[[], None]
+        self, instrument: str, port: str, node: int | None, arrive: Callable[[], float | None], changed: Callable[[], None]
     ) -> None:
         self.instrument = instrument
         self.port = port
@@ -59,7 +59,7 @@ class Terminal:
         """What the terminal does to its node from now on."""
         if source == self.source:
             return
-        self.since = self._arrive()
+        self.since = self._arrive() or time.monotonic()
         if type(source) is not type(self.source):
             self.limit = 0
         self.source = source
