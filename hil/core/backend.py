@@ -15,6 +15,7 @@ from hil.core.clock import Clock
 from hil.core.errors import BackendClosedError, BackendError, CapabilityError, ConfigError, NotSafeError, NotSettledError
 from hil.core.safety import DwellWatch, SafetyEnvelope
 from hil.core.types import Capabilities, FloatArray, Reading, Readings, SettlePolicy, SettleReport, Stimulus, Trace, Waveform
+from hil.core.waveforms import check_jumps, rest_of
 
 T = TypeVar("T")
 Observer = Callable[[Sequence[Stimulus], Readings], None]
@@ -148,14 +149,19 @@ class Backend(ABC):
 
     @final
     def play(self, waveform: Waveform, sample_times: FloatArray) -> Trace:
-        """Run a piecewise-constant waveform and sample the outputs at ``sample_times`` (s from its start)."""
+        """Run a piecewise-constant waveform and sample the outputs at ``sample_times`` (s from its start).
+
+        A sample at the border of two segments belongs to the first. Channels that the waveform moves are at their safe value
+        before and after it; the others are brought to their value first. Raises CapabilityError for a waveform the backend
+        cannot play, LimitExceededError (nothing was written).
+        """
         self._require_open()
         limits = self.capabilities.waveforms
         if limits is None:
             raise CapabilityError(f"backend {self.name!r} cannot play waveforms")
         times = np.append(waveform.times, waveform.end)
         lengths = np.diff(times)
-        if waveform.times[0] != 0 or not np.all(np.isfinite(times)) or not np.all(lengths > 0):
+        if not len(waveform.times) or waveform.times[0] != 0 or not np.all(np.isfinite(times)) or not np.all(lengths > 0):
             raise ConfigError("a waveform starts at 0 s and its segment times rise strictly up to its end")
         if len(waveform.times) > limits.max_segments or len(sample_times) > limits.max_samples:
             raise CapabilityError(
@@ -167,11 +173,21 @@ class Backend(ABC):
                 f"segments of {lengths.min():g} s in {waveform.end:g} s: backend {self.name!r} plays segments of at least "
                 f"{limits.min_segment:g} s and at most {limits.max_duration:g} s in all"
             )
-        if len(sample_times) and (np.any(np.diff(sample_times) < 0) or sample_times[0] < 0 or sample_times[-1] > waveform.end):
+        if len(sample_times) and not (
+            np.all(np.diff(sample_times) >= 0) and sample_times[0] >= 0 and sample_times[-1] <= waveform.end
+        ):
             raise ConfigError("sample times must rise and lie inside the waveform")
-        self._check([Stimulus(v, c) for v, c in zip(waveform.values, waveform.connected, strict=True)])
+        shape = (len(waveform.times), len(self.capabilities.controls))
+        if np.shape(waveform.values) != shape or np.shape(waveform.connected) != shape:
+            raise ConfigError(f"a waveform of {shape[0]} segments needs {shape[0]} rows of {shape[1]} values and connected flags")
+        rest = rest_of(self.capabilities.controls, waveform)
+        self._check([rest, *(Stimulus(v, c) for v, c in zip(waveform.values, waveform.connected, strict=True))])
+        check_jumps(self.envelope, waveform)
         self._dwell.check_plan(waveform)
-        return self._guarded(lambda: self._play(waveform, sample_times))
+        trace = self._guarded(lambda: self._play(waveform, sample_times))
+        self._applied = rest
+        self._dwell.note(rest)
+        return trace
 
     # -- state --------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ def _world(
     )
 
     def controls() -> Mapping[str, float | None]:
-        stimulus = backend._stimulus
+        stimulus = backend._present.stimulus
         if stimulus is None:
             return dict.fromkeys(CONTROLS.names)
         pairs = zip(CONTROLS.names, stimulus.values, stimulus.connected, strict=True)
