@@ -61,6 +61,8 @@ class BenchInstrument(VisaInstrument):
     concrete: ClassVar[bool] = False
     joiner: ClassVar[str] = ""
     """What joins messages into one line, for an instrument whose lines may be long."""
+    answers: ClassVar[bool] = False
+    """Whether every message is answered, and nothing may be said before the answer has come."""
     release_port: ClassVar[int | None] = None
     """TCP port whose opening makes the instrument drop links that nobody uses any more, where it has one."""
 

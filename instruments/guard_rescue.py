@@ -65,7 +65,8 @@ class Instrument:
         replies = self._confirmed([], queries)
         found = {}
         for place, terminal in enumerate(self.slow):
-            value = float(_NUMBER.findall(replies[2 * place])[-1])
+            told = re.search(terminal["measured"], replies[2 * place])
+            value = float(told.group(1) if told and told.re.groups else _NUMBER.findall(replies[2 * place])[-1])
             found[terminal["channel"]] = (value, re.search(terminal["active"], replies[2 * place + 1]) is not None)
         return found
 
@@ -122,9 +123,18 @@ class Instrument:
         joiner = self._plan["joiner"]
         # In one line they are obeyed at one moment, so that nobody sees one terminal off and its neighbour still on.
         together = [joiner.join(messages)] if joiner and messages else messages
+        if self._plan.get("answers"):
+            for message in (*attention, *messages):
+                link.send([message])
+                link.line(REPLY_TIMEOUT)
+            return [self._asked(link, query, expected) for query, expected in queries]
         link.send([*attention, *together, *(query for query, _ in queries)])
         # A late reply to the dead program may come first: it is taken for an answer only if it could be one.
         return [self._reply(link, expected) for _, expected in queries]
+
+    def _asked(self, link: Link, query: str, expected: str) -> str:
+        link.send([query])
+        return self._reply(link, expected)
 
     @staticmethod
     def _reply(link: Link, expected: str) -> str:

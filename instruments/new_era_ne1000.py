@@ -88,6 +88,7 @@ class NewEraNE1000(BenchInstrument):
         greeting=r"^00A\?",
     )
     concrete = True
+    answers = True
 
     def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
         super().__init__(name, address, **options)

@@ -19,7 +19,8 @@ class SafeCommands:
     its safe state; then the reply to ``query`` has to match ``expected`` (regular expressions are searched).
     The rest is for a terminal that has to move slowly and in step with others, such as a pressure: the reply to ``state``
     matches ``states``, and ``active`` while the source controls; the reply to ``measure`` matches ``measured`` and ends with
-    where it stands (SI); ``move`` are messages with ``{level}`` and ``{slew}`` (SI) that send it on its way.
+    where it stands (SI), or has it in its first group; ``move`` are messages with ``{level}`` and ``{slew}`` (SI) that send it
+    on its way.
 
     Patterns should match no reply to another question: on a serial line an answer to the dead program may come first.
     """

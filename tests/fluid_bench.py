@@ -3,14 +3,16 @@
 from typing import Any
 
 from hil.core.safety import SafetyEnvelope
-from hil.core.types import Channel, Kind, Layout, Quantity, SafeState
+from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState
+from instruments.backend import InstrumentBackend
 from instruments.guard_plan import guard_plan
 from instruments.guard_rescue import Rescue
-from instruments.wiring import ControlWire, InstrumentSpec
+from instruments.wiring import ControlWire, InstrumentSpec, OutputWire
 from simulated_backend.description import describe
 from simulated_backend.devices.registry import law
 from simulated_backend.network import Edge, Network, Node
 from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan, Wire
+from simulated_backend.virtual_bench.process import VirtualBench
 
 
 def fluid_plan(
@@ -23,12 +25,33 @@ def fluid_plan(
     return BenchPlan(tuple(instruments), wires, network, ideal=ideal, seed=3, real_time=real_time)
 
 
+def pressure_backend(
+    driver: type[Any], bench: VirtualBench, instrument: str, *, slew: float = 2e4, warn: Any = None, **setup: Any
+) -> InstrumentBackend:
+    """One pressure of one controller, driven and read; vented in the end."""
+    spec = InstrumentSpec("unit", f"{driver.__module__}.{driver.__name__}", bench.addresses[instrument], {"visalib": "@py"})
+    control = Channel(
+        "p", Quantity.PRESSURE, Kind.DRIVE, 9e4, 2e5, max_slew=slew, emergency_slew=5e4, safe=SafeState(SafeAction.VENT)
+    )
+    output = Channel("p_read", Quantity.PRESSURE, Kind.SENSE)
+    wire = ControlWire(control, "unit.pressure", setup=setup)
+    return InstrumentBackend(
+        "one pressure",
+        [spec],
+        [wire],
+        [OutputWire(output, "unit.pressure")],
+        SafetyEnvelope.of(Layout((control,))),
+        bench.clock,
+        warn=warn,
+    )
+
+
 def rescue(name: str, driver: type[Any], address: str, parameter: str, quantity: Quantity, safe: SafeState) -> list[str]:
     """What a guard could not do that knows one control of one instrument; empty means safe."""
     spec = InstrumentSpec(name, f"{driver.__module__}.{driver.__name__}", address, {"visalib": "@py"})
     channel = Channel("it", quantity, Kind.DRIVE, 0.0, 2e5, max_slew=1e5, emergency_slew=1e5, safe=safe)
     warnings: list[str] = []
     envelope = SafetyEnvelope.of(Layout((channel,)))
-    plan = guard_plan([spec], {name: driver}, [(ControlWire(channel, parameter), parameter)], envelope, warnings.append)
+    plan = guard_plan([spec], {name: driver}, [ControlWire(channel, parameter)], {}, envelope, warnings.append)
     assert warnings == []
     return Rescue(plan, lambda _: None).run()

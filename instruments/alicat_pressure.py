@@ -1,0 +1,154 @@
+"""Alicat pressure controllers (PC, PCD and flow controllers set up to control pressure), serial.
+
+Source: the manual "Alicat Serial Primer" (rev. 2, 2023): data frame, set-point (LS, S), ramp (SR, LSRC), valves (HC, C, E), engineering
+units (DCU), full scale (FPF), control point (register 122). Commands end in CR, replies too, and no command may be sent
+before the reply to the last has ended. Firmware 10v05 or later. Unit id A.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from typing import ClassVar, TypeVar
+
+from hil.core.types import SafeAction
+from instruments.pressure_unit import Look, PressureUnit, Valves
+from instruments.safe_commands import SafeCommands
+from instruments.visa import Link
+from instruments.wiring import Setting
+
+T = TypeVar("T")
+PASCAL = 2
+"""Number of the unit pascal in the primer's appendix."""
+SECOND = 4
+ABSOLUTE, GAUGE = 34, 38
+"""Register 122."""
+_NUMBER = re.compile(r"^[-+]?\d+(?:\.\d*)?$")
+_FIRMWARE = re.compile(r"(\d+)v(\d+)", re.IGNORECASE)
+_IN_PASCAL = f"ADCU {PASCAL} 1 {PASCAL}"
+_EVERY_CHANGE = "ALSRC 1 1 1 1"
+
+
+class AlicatPressure(PressureUnit):
+    """Alicat PC/PCD/MCD, unit A. Manual: serial primer. ``baud_rate`` is 19200, or 38400 for newer ones."""
+
+    link: ClassVar[Link] = Link(
+        identity=r"^A\s+(\d+v\d+\S*)",
+        identify="AVE",
+        read_termination="\r",
+        write_termination="\r",
+        timeout=1.0,
+        first_timeout=1.0,
+        baud_rate=19200,
+    )
+    concrete = True
+    answers = True
+
+    def get_idn(self) -> dict[str, str | None]:
+        """From the verified identity; sends nothing."""
+        return {"vendor": "Alicat", "model": "pressure controller", "serial": "not told", "firmware": self.identity()}
+
+    def errors(self) -> list[str]:
+        """The instrument keeps no errors; what it does not understand it answers with a question mark."""
+        return []
+
+    def say(self, command: str, doing: str, decode: Callable[[list[str]], T], *, anyway: bool = False) -> T:
+        """One command and the words of its reply after the unit id. InstrumentError for a refusal."""
+
+        def take(reply: str) -> T | None:
+            words = reply.split()
+            if words == ["?"]:
+                return None
+            if words[0] != "A":
+                raise ValueError(f"{reply[:40]!r}")
+            return decode(words[1:])
+
+        found = self.inquire(command, take, doing, anyway=anyway)
+        if found is None:
+            raise self.fault(f"did not accept {command!r} while {doing}")
+        return found
+
+    # What PressureUnit asks for --------------------------------------------------------------------------------------
+
+    def prepare_unit(self) -> tuple[float, bool, Sequence[str]]:
+        """Pascals for every pressure it tells; ramps in every direction."""
+        found = _FIRMWARE.search(self.identity())
+        if found is None or (int(found.group(1)), int(found.group(2))) < (10, 5):
+            raise self.fault(f"has firmware {self.identity()}; 10v05 or later is needed to choose units and ramps")
+        unit = self.say(_IN_PASCAL, "choosing the unit", lambda words: int(words[0]))
+        if unit != PASCAL:
+            raise self.fault(f"counts in unit number {unit} although pascals were asked for")
+        point = self.say("AR122", "asking what it controls", lambda words: int(" ".join(words).split("=")[1]))
+        if point not in (ABSOLUTE, GAUGE):
+            raise self.fault("is set up to control something else than absolute or gauge pressure; change its control point")
+        statistic = 2 if point == ABSOLUTE else 6
+        full_scale = self.say(f"AFPF {statistic}", "asking for full scale", lambda words: float(words[0]))
+        self.say(_EVERY_CHANGE, "choosing what is ramped", lambda words: _only(words, ["1"] * 4))
+        return full_scale, point == GAUGE, ()
+
+    def look(self, *, anyway: bool = False) -> Look:
+        """The data frame for pressure and valves; the set-point it was sent (not where its ramp is) from LS."""
+        actual, valves = self.say("A", "looking at the pressure", _frame, anyway=anyway)
+        level = self.say("ALS", "asking for the set-point", _set_point, anyway=anyway)
+        return Look(level, actual, valves)
+
+    def send_level(self, level: float) -> float:
+        """LS, which answers with the set-point it keeps, and in which unit."""
+        return self.say(f"ALS {level:.1f}", "setting a pressure", _set_point)
+
+    def set_slew(self, pascal_per_second: float) -> None:
+        """Ramp of the set-point; 0 switches the ramp off."""
+        self._slew = pascal_per_second
+        ramp = pascal_per_second if isfinite(pascal_per_second) else 0.0
+        kept, unit, time = self.say(
+            f"ASR {ramp:.4f} {SECOND}", "setting the ramp", lambda words: (float(words[0]), int(words[1]), int(words[2]))
+        )
+        if unit != PASCAL or time != SECOND or abs(kept - ramp) > 1e-3 * max(ramp, 1.0):
+            raise self.fault(f"keeps a ramp of {kept:g} (units {unit}, {time}) although {ramp:g} Pa/s was sent")
+
+    def switch(self, valves: Valves) -> None:
+        """C cancels what holds them, HC shuts, E opens the exhaust."""
+        word = {Valves.CONTROL: "C", Valves.SHUT: "HC", Valves.VENT: "E"}[valves]
+        self.say(f"A{word}", "switching the valves", _frame, anyway=valves is not Valves.CONTROL)
+
+    @classmethod
+    def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
+        """Pascals, ramp, set-point; then the exhaust, or the valves shut."""
+        leave, expected = {
+            SafeAction.VENT: (("AE",), r"^A [-+ \d.].*\bEXH\b"),
+            SafeAction.LEVEL: ((), r"^A [-+]\d"),
+        }.get(action, (("AHC",), r"^A [-+ \d.].*\bHLD\b"))
+        return SafeCommands(
+            leave=leave,
+            query="A",
+            expected=expected,
+            attention=(_IN_PASCAL, _EVERY_CHANGE),
+            state="A",
+            states=r"^A [-+]\d",
+            active=r"^A [-+]\d(?!.*\b(?:HLD|EXH)\b)",
+            measure="A",
+            measured=r"^A ([-+]\d+\.?\d*) ",
+            move=(f"ASR {{slew:.4f}} {SECOND}", "AS{level:.1f}", "AC"),
+        )
+
+
+def _frame(words: list[str]) -> tuple[float, Valves]:
+    """Pressure and valves of a data frame: the first column, and the status words behind the last."""
+    status = {word for word in words if not _NUMBER.match(word)}
+    valves = Valves.VENT if "EXH" in status else Valves.SHUT if "HLD" in status else Valves.CONTROL
+    return float(words[0]), valves
+
+
+def _set_point(words: list[str]) -> float:
+    """The requested set-point of an LS reply; ValueError where it is not told in pascals."""
+    if int(words[2]) != PASCAL:
+        raise ValueError(f"a set-point is told in {words[3]}, not in pascals")
+    return float(words[1])
+
+
+def _only(words: list[str], expected: list[str]) -> bool:
+    if words != expected:
+        raise ValueError(f"{' '.join(words)[:40]!r}")
+    return True
+
+
+__all__ = ["AlicatPressure"]
