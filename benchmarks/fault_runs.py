@@ -3,7 +3,7 @@
 import contextlib
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.fault_draws import Bench, Fault, draw
+from benchmarks.fault_draws import PASSING, Bench, Fault, draw
 from hil.bench import Target, shipped_protocols
 from hil.core.events import Event, Measured
 from hil.prepared import Request
@@ -20,7 +20,12 @@ from hil.run import Result, run
 
 TIMEOUT = 0.25
 """s that a driver waits for a reply: short, because a silent instrument costs real time."""
-LIMITS = {"voltage": (0.0, 5.0), "pressure": (9e4, 1.1e5), "voltage_difference": (-5.1, 5.1), "pressure_difference": (-15e3, 15e3)}
+LIMITS = {
+    "voltage": (0.0, 5.0),
+    "pressure": (9e4, 1.1e5),
+    "voltage_difference": (-5.1, 5.1),
+    "pressure_difference": (-15e3, 15e3),
+}
 TOLERANCE = {"voltage": 0.02, "pressure": 100.0, "voltage_difference": 0.02, "pressure_difference": 150.0}
 """Accuracy of sources and controllers by their data sheets, rounded up: limits are kept by instruments, not by the program."""
 READING_ERROR = {"divider": 1.5e-3, "divider_single_channel": 12e-3}
@@ -90,6 +95,7 @@ class Tally:
     runs: int = 0
     led: list[Led] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    progress: Callable[[int], None] | None = None
 
     def note(self, sentence: str) -> None:
         """Remember what was found wrong."""
@@ -189,10 +195,25 @@ def bench_text(bench: Bench) -> str:
     text = (shipped_protocols() / "benches" / bench.file).read_text(encoding="utf-8")
     lines = []
     for line in text.splitlines():
-        if "type: instruments." in line:
-            line = line.replace('"}', f'", options: {{timeout: {TIMEOUT}}}}}')
-        lines.append(line.replace("slew: 10 V/s", "slew: 250 V/s").replace("slew: 50 mbar/s", "slew: 500 mbar/s"))
+        timed = line.replace('"}', f'", options: {{timeout: {TIMEOUT}}}}}') if "type: instruments." in line else line
+        lines.append(timed.replace("slew: 10 V/s", "slew: 250 V/s").replace("slew: 50 mbar/s", "slew: 500 mbar/s"))
     return "\n".join(lines) + "\nedge_limits: {a: {pressure: 150 mbar}, b: {pressure: 150 mbar}}\n"
+
+
+def _cause(acted: list[tuple[str, str]], error: str) -> int:
+    """Position of the fault that the error speaks of: of the record, of a device, of the instrument it names; else the last."""
+    of_record = "could not be written" in error
+    of_device = "opened or shorted" in error or "overloaded" in error
+    for place in reversed(range(len(acted))):
+        instrument, kind = acted[place]
+        if of_record:
+            if instrument == "record":
+                return place
+        elif (of_device and kind in (*DEVICE_FAULTS, "overflow", "nan")) or (
+            not of_device and (f"'{instrument}'" in error or f" {instrument}." in error)
+        ):
+            return place
+    return len(acted) - 1
 
 
 class Campaign:
@@ -215,7 +236,7 @@ class Campaign:
         virtual = start_virtual(prepared.bench, self._seed % 1000)
         self._stack.callback(virtual.stop)
         self.door = virtual.side_door
-        self._stack.enter_context(mock.patch("hil.bench.start_virtual", lambda *_, **__: Kept(virtual)))
+        self._stack.enter_context(mock.patch("hil.bench.start_virtual", return_value=Kept(virtual)))
         self._stack.enter_context(mock.patch("hil.record.recorder.BUSY_TIMEOUT", 0.1))
         return self
 
@@ -270,10 +291,7 @@ class Campaign:
                 self.door.inject(fault.instrument, fault.kind, fault.amount, where=fault.where, after=fault.after)
         judge = Judge(self.bench, self.door, self.tally, blockade)
         try:
-            if run_id is None:
-                result = run(self._request(), [judge])
-            else:
-                result = resume(run_id, self.folder / "data", [judge])
+            result = run(self._request(), [judge]) if run_id is None else resume(run_id, self.folder / "data", [judge])
         finally:
             blockade.lift()
         acted = self.door.happened()
@@ -281,20 +299,24 @@ class Campaign:
             kind = next(fault.kind for fault in faults if fault.of_record)
             acted.append(("record", kind))
         self.tally.injections += len(acted)
+        if acted and self.tally.progress is not None:
+            self.tally.progress(self.tally.injections)
         self._judge_plant(acted)
         self._attribute(acted, result)
         return result, judge.rows, acted
 
     def _attribute(self, acted: list[tuple[str, str]], result: Result) -> None:
-        """The last fault that acted is why the piece ended; those before it were overcome."""
-        complete = result.summary["outcome"] in ("converged", "not_converged", "done")
+        """Which fault ended the piece, by what the error says; those of links before it were overcome."""
+        ended = result.summary["outcome"] not in ("converged", "not_converged", "done")
+        cause = _cause(acted, result.error) if ended and acted else -1
         for place, (instrument, kind) in enumerate(acted):
-            model = self.bench.models.get(instrument, "record") if kind not in DEVICE_FAULTS else "device"
-            if complete or place < len(acted) - 1:
-                self.tally.led.append(Led(kind, model, "overcome"))
-            else:
-                to = "paused" if result.summary["run_id"] is not None else "did not begin"
+            model = "device" if kind in DEVICE_FAULTS else self.bench.models.get(instrument, "record")
+            if place == cause:
+                to = "paused" if result.summary["run_id"] is not None else "not begun"
                 self.tally.led.append(Led(kind, model, to, result.error))
+            else:
+                overcome = kind in PASSING or kind in ("overflow", "nan")
+                self.tally.led.append(Led(kind, model, "overcome" if overcome else "no effect"))
 
     def _judge_plant(self, acted: list[tuple[str, str]]) -> None:
         left = []

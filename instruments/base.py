@@ -1,6 +1,6 @@
 """What all drivers of this package share: a verified session under a QCoDeS instrument, and an error queue that is read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -167,11 +167,19 @@ class BenchInstrument(VisaInstrument):
         self._session.resynchronise()
         # An instrument that stumbles over a message says nothing, but its queue knows.
         found = self.errors()
-        if found or not repeat:
+        if (found and not anyway) or not repeat:
             raise self.fault(f"failed while {doing}: {'; '.join(found) or trouble}")
         if not anyway:
             self.require_settings_kept()
         self._session.notice(f"instrument {self.name!r}: {doing} was repeated, because {trouble}")
+
+    def complain(self, found: Sequence[str], doing: str, anyway: bool) -> None:
+        """InstrumentError about entries of the error queue; only a notice on the way to the safe state (``anyway``), where an
+        old entry must not hide that an output is off, and where every step is read back."""
+        sentence = f"reported {'; '.join(found)} after {doing}"
+        if not anyway:
+            raise self.fault(sentence)
+        self._session.notice(f"instrument {self.name!r} {sentence}")
 
     def require_settings_kept(self) -> None:
         """InstrumentError if the instrument has been switched off and on since it was configured; asks it."""
@@ -225,8 +233,7 @@ class ScpiInstrument(BenchInstrument):
 
         fields, code = self.inquire(";".join((*parts, ":SYST:ERR?")), decode, doing, timeout=timeout, anyway=anyway)
         if code != 0:
-            first = error_text(fields[-1])
-            raise self.fault(f"reported {'; '.join([first, *self.errors()])} after {doing}")
+            self.complain([error_text(fields[-1]), *self.errors()], doing, anyway and len(fields) == expected + 1)
         return fields[:-1]
 
     def confirm(self, command: str, query: str, wanted: float, doing: str, tolerance: float = 1e-3) -> float:

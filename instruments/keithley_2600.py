@@ -122,7 +122,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         self._prepare()
         values = self.inquire(f"{commands} print({','.join(shown)})", _numbers(len(shown)), doing, anyway=anyway)
         if values[errors] != 0:
-            self.check_errors(doing)
+            self.complain(self.errors(), doing, anyway)
         for name, value, wanted in zip(shown, values, expected, strict=False):
             if abs(value - wanted) > tolerance * max(abs(wanted), 1e-12):
                 raise self.fault(f"has {name} = {value:g} after {doing}, although {wanted:g} was sent")

@@ -96,12 +96,32 @@ def test_both_set_points_and_their_check_are_one_message_of_at_most_128_characte
 def test_an_error_in_the_queue_is_told_with_all_that_follows_it(build: Build) -> None:
     pace, _ = build(
         DruckPACE6000,
-        (":OUTP2:STAT 0;:OUTP2:STAT?;:SYST:ERR?", ':OUTP2:STAT 1;:SYST:ERR -200,"Execution error;Query or command violation"'),
+        (
+            ":UNIT2:PRES PA;:SOUR2:PRES 100000.0000;:SOUR2:PRES?;:SYST:ERR?",
+            ':SOUR2:PRES:LEV:IMM:AMPL 0.0;:SYST:ERR -200,"Execution error;Query or command violation"',
+        ),
         (":SYST:ERR?", ':SYST:ERR -113,"Undefined header"'),
         (":SYST:ERR?", FINE),
     )
     with pytest.raises(InstrumentError, match=r"-200,Execution error;Query or command violation; -113,Undefined header"):
+        pace.level_writer(["b"])([1e5])
+
+
+@pytest.mark.parametrize("off", [True, False])
+def test_an_old_entry_in_the_queue_neither_hides_nor_replaces_what_the_output_says(build: Build, off: bool) -> None:
+    pace, _ = build(
+        DruckPACE6000,
+        (":OUTP2:STAT 0;:OUTP2:STAT?;:SYST:ERR?", f':OUTP2:STAT {int(not off)};:SYST:ERR -221,"Settings conflict"'),
+        (":SYST:ERR?", FINE),
+    )
+    heard: list[str] = []
+    pace.session.notice = heard.append
+    if off:
         pace.b.disable(SafeAction.HIGH_IMPEDANCE)
+    else:
+        with pytest.raises(InstrumentError, match=r"did not switch its controller off"):
+            pace.b.disable(SafeAction.HIGH_IMPEDANCE)
+    assert heard == ["instrument 'unit' reported -221,Settings conflict after switching the controller off"]
 
 
 def test_condition_of_both_modules_in_one_query(build: Build) -> None:
