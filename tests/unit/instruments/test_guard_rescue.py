@@ -1,0 +1,305 @@
+"""What the guard does without the program, against instruments that are sockets and nothing else."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from instruments import guard_rescue
+from instruments.guard_links import LinkError, SocketLink, connect, is_socket, release
+from instruments.guard_rescue import Rescue
+
+
+class Device:
+    """Answers lines; refuses its first ``refuse`` clients as an instrument does that serves one client only."""
+
+    def __init__(self, answer: Callable[[str], str | None], refuse: int = 0) -> None:
+        self.answer = answer
+        self.refuse = refuse
+        self.heard: list[tuple[float, str]] = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def lines(self) -> list[str]:
+        return [line for _, line in self.heard]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                link, _ = self.socket.accept()
+            except OSError:
+                return
+            if self.refuse > 0:
+                self.refuse -= 1
+                link.close()
+                continue
+            with link, link.makefile("r") as stream:
+                try:
+                    for line in stream:
+                        self.heard.append((time.monotonic(), line.rstrip("\n")))
+                        reply = self.answer(line.rstrip("\n"))
+                        if reply is not None:
+                            link.sendall((reply + "\n").encode())
+                except OSError:
+                    continue
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Pressure:
+    """A controller: goes to its set-point at its slew."""
+
+    def __init__(self, start: float, on: bool = True) -> None:
+        self.start, self.goal, self.slew, self.on, self.vented = start, start, 1e9, on, False
+        self.since = time.monotonic()
+
+    @property
+    def now(self) -> float:
+        way = self.slew * (time.monotonic() - self.since)
+        if abs(self.goal - self.start) <= way:
+            return self.goal
+        return self.start + way * (1 if self.goal > self.start else -1)
+
+    def __call__(self, line: str) -> str | None:
+        word, _, rest = line.partition(" ")
+        if word == "P?":
+            return f"P {self.now}"
+        if word == "ON?":
+            return f"ON {int(self.on)}"
+        if word == "VENT?":
+            return f"VENT {int(self.vented)}"
+        if word == "GO":
+            self.start, self.since = self.now, time.monotonic()
+            self.goal, self.slew = (float(part) for part in rest.split())
+            self.on = True
+        if word == "VENT":
+            self.vented, self.on = True, False
+        return None
+
+
+def instrument(name: str, device: Device, *terminals: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "address": f"TCPIP0::127.0.0.1::{device.port}::SOCKET",
+        "visalib": "",
+        "read_termination": "\n",
+        "write_termination": "\n",
+        "joiner": "",
+        "release_port": None,
+        "terminals": list(terminals),
+    }
+
+
+def source(channel: str, expected: str = "^OFF$") -> dict[str, Any]:
+    return {"channel": channel, "attention": ["abort"], "leave": [f"{channel} off"], "query": "STATE?", "expected": expected,
+            "move": []}  # fmt: skip
+
+
+def pressure(channel: str, slew: float = 1e5) -> dict[str, Any]:
+    return {
+        "channel": channel, "attention": [], "leave": ["VENT"], "query": "VENT?", "expected": "^VENT 1$",
+        "state": "ON?", "states": "^ON [01]$", "active": "^ON 1$", "measure": "P?", "measured": r"^P [-+.\de]+$",
+        "move": ["GO {level} {slew}"], "minimum": 9e4, "maximum": 1.1e5, "goal": 1e5, "slew": slew,
+    }  # fmt: skip
+
+
+@contextmanager
+def devices(*answers: Callable[[str], str | None]) -> Iterator[list[Device]]:
+    made = [Device(answer) for answer in answers]
+    try:
+        yield made
+    finally:
+        for device in made:
+            device.close()
+
+
+def off(line: str) -> str | None:
+    return "OFF" if line == "STATE?" else None
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_rescue, "PATIENCE", 0.3)
+    monkeypatch.setattr(guard_rescue, "REPLY_TIMEOUT", 0.1)
+    monkeypatch.setattr(guard_rescue, "RELEASE_AFTER", 0.05)
+    monkeypatch.setattr(guard_rescue, "ARRIVAL_TIME", 0.2)
+
+
+def test_sources_are_left_in_declared_order_and_confirmed(said: list[str]) -> None:
+    with devices(off) as (smu,):
+        assert Rescue({"instruments": [instrument("smu", smu, source("A"), source("B"))], "edges": []}, said.append).run() == []
+        assert smu.lines == ["abort", "A off", "B off", "STATE?", "STATE?"]
+    assert "A, B left in the safe state" in said[0]
+
+
+def test_an_instrument_for_one_client_is_tried_again_until_it_lets_us_in(said: list[str]) -> None:
+    with devices(off) as (smu,):
+        smu.refuse = 5
+        begun = time.monotonic()
+        assert Rescue({"instruments": [instrument("smu", smu, source("A"))], "edges": []}, said.append).run() == []
+        assert time.monotonic() - begun < 2.0
+        assert smu.lines.count("A off") >= 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_one_that_never_confirms_is_reported_and_the_others_are_safe(said: list[str]) -> None:
+    with devices(lambda _: None, off) as (dumb, smu):
+        plan = {"instruments": [instrument("dumb", dumb, source("A")), instrument("smu", smu, source("B"))], "edges": []}
+        problems = Rescue(plan, said.append).run()
+        assert smu.lines == ["abort", "B off", "STATE?"]
+    assert len(problems) == 1
+    assert problems[0].startswith("dumb at TCPIP0")
+    assert any("asking it to drop dead links" in line for line in said)
+    assert any(line.startswith("NOT SAFE: dumb") for line in said)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_reply_to_somebody_else_is_passed_over_and_a_wrong_one_is_no_confirmation(said: list[str]) -> None:
+    replies = iter(["1.0e-9", "OFF"])
+    with devices(lambda line: f"late answer\n{next(replies)}" if line == "STATE?" else None) as (smu,):
+        rescue = Rescue({"instruments": [instrument("smu", smu, source("A"))], "edges": []}, said.append)
+        assert rescue.run() == []
+        assert smu.lines.count("A off") == 2
+
+
+def test_linked_pressures_move_together_and_vent_when_they_have_arrived(said: list[str]) -> None:
+    one, other = Pressure(1.05e5), Pressure(1.02e5)
+    with devices(one, other) as (first, second):
+        plan = {
+            "instruments": [instrument("one", first, pressure("P1")), instrument("other", second, pressure("P2"))],
+            "edges": [["P1", "P2", 4e3]],
+        }
+        assert Rescue(plan, said.append).run() == []
+        courses = [next(line for line in device.lines if line.startswith("GO")).split() for device in (first, second)]
+        goes = [next(t for t, line in device.heard if line.startswith("GO")) for device in (first, second)]
+        vents = [next(t for t, line in device.heard if line == "VENT") for device in (first, second)]
+    assert [float(goal) for _, goal, _ in courses] == [1e5, 1e5]
+    assert float(courses[0][2]) == pytest.approx(1e5)
+    assert float(courses[1][2]) == pytest.approx(4e4)
+    assert min(vents) - max(goes) > 0.04
+    assert one.vented
+    assert other.vented
+
+
+def test_a_controller_that_is_off_is_vented_without_being_moved(said: list[str]) -> None:
+    still = Pressure(1.05e5, on=False)
+    with devices(still) as (device,):
+        assert Rescue({"instruments": [instrument("p", device, pressure("P1"))], "edges": []}, said.append).run() == []
+        assert not [line for line in device.lines if line.startswith("GO")]
+    assert still.vented
+
+
+@pytest.mark.usefixtures("impatient")
+def test_nobody_moves_beside_a_partner_that_does_not_answer(said: list[str]) -> None:
+    alone, partner = Pressure(1.05e5), Pressure(1.05e5)
+    with devices(alone, lambda _: None, partner, off) as (first, dead, free, smu):
+        plan = {
+            "instruments": [
+                instrument("one", first, pressure("P1")),
+                instrument("dead", dead, pressure("P2")),
+                instrument("free", free, pressure("P3")),
+                instrument("smu", smu, source("V1")),
+            ],
+            "edges": [["P1", "P2", 1e300]],
+        }
+        problems = Rescue(plan, said.append).run()
+        assert smu.lines[1] == "V1 off"
+        assert not [line for line in first.lines if line.startswith(("GO", "VENT")) and line != "VENT?"]
+    assert not alone.vented
+    assert partner.vented, "a pressure that shares no channel with the silent one is free to go"
+    assert any("P1, P2 hold their pressures" in problem for problem in problems)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("limit", "vented"), [(1e3, False), (1e300, True)])
+def test_who_does_not_arrive_is_vented_only_if_that_exceeds_no_limit(said: list[str], limit: float, vented: bool) -> None:
+    class Stuck(Pressure):
+        @property
+        def now(self) -> float:
+            return 1.05e5
+
+    stuck, fine = Stuck(1.05e5), Pressure(1.05e5)
+    with devices(stuck, fine) as (first, second):
+        plan = {
+            "instruments": [instrument("one", first, pressure("P1")), instrument("two", second, pressure("P2"))],
+            "edges": [["P1", "P2", limit]],
+        }
+        problems = Rescue(plan, said.append).run()
+    assert (stuck.vented, fine.vented) == (vented, vented)
+    assert bool(problems) != vented
+    if problems:
+        assert "were not vented: 5000 Pa between 'P1' and 'P2'" in problems[0]
+
+
+def test_whatever_goes_wrong_with_one_the_others_are_made_safe(said: list[str]) -> None:
+    with devices(lambda line: "P nonsense" if line == "P?" else "ON 1", off) as (odd, smu):
+        broken = pressure("P1") | {"measured": "."}
+        plan = {"instruments": [instrument("odd", odd, broken), instrument("smu", smu, source("V1"))], "edges": []}
+        problems = Rescue(plan, said.append).run()
+        assert smu.lines == ["abort", "V1 off", "STATE?"]
+    assert "IndexError" in problems[0]
+
+
+# -- links ------------------------------------------------------------------------------------------------------------
+
+
+def test_addresses_that_are_plain_sockets() -> None:
+    assert is_socket("TCPIP0::127.0.0.1::5025::SOCKET")
+    assert is_socket("tcpip::host::5025::socket")
+    assert not is_socket("TCPIP0::127.0.0.1::inst0::INSTR")
+    assert not is_socket("ASRL/dev/ttyS0::INSTR")
+
+
+def test_nobody_at_the_door_is_a_link_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    plan = {"address": f"TCPIP0::127.0.0.1::{port}::SOCKET", "write_termination": "\n", "read_termination": "\n"}
+    with pytest.raises(LinkError):
+        connect(plan)
+    with pytest.raises(LinkError, match="no socket address"):
+        SocketLink({**plan, "address": "GPIB0::1::INSTR"})
+    with pytest.raises(LinkError):
+        connect({**plan, "address": "ASRL/dev/there-is-no-such-port::INSTR", "visalib": "@py"})
+
+
+def test_an_instrument_with_a_release_port_is_asked_there() -> None:
+    with devices(off) as (door,):
+        release({"address": f"TCPIP0::127.0.0.1::{door.port}::SOCKET", "release_port": door.port})
+        release({"address": f"TCPIP0::127.0.0.1::{door.port}::SOCKET", "release_port": None})
+        door.close()
+        release({"address": f"TCPIP0::127.0.0.1::{door.port}::SOCKET", "release_port": door.port})
+
+
+def test_a_serial_line_is_cleaned_of_what_the_dead_program_left() -> None:
+    pty, tty, os = pytest.importorskip("pty"), pytest.importorskip("tty"), pytest.importorskip("os")
+    host, device = pty.openpty()
+    tty.setraw(device)
+    os.write(host, b"late reply\n")
+    line = {"baud_rate": 9600, "data_bits": 8, "parity": "none", "write_termination": "\r\n", "read_termination": "\n"}
+    plan = {"address": f"ASRL{os.ttyname(device)}::INSTR", "visalib": "@py", **line}
+    link = connect(plan)
+    try:
+        link.send(["OUTP 0", "OUTP?"])
+        assert os.read(host, 100) == b"\r\nOUTP 0\r\nOUTP?\r\n"
+        os.write(host, b"OUTP 0\n")
+        assert link.line(1.0) == "OUTP 0"
+        with pytest.raises(LinkError):
+            link.line(0.05)
+    finally:
+        link.close()
+        os.close(host)
+        os.close(device)
+    with pytest.raises(LinkError):
+        link.send(["too late"])
