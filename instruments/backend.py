@@ -8,7 +8,6 @@ import numpy as np
 
 from hil.core.backend import Backend
 from hil.core.clock import Clock
-from hil.core.errors import InstrumentError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import (
     Capabilities,
@@ -25,6 +24,7 @@ from instruments.bench_record import bench_record
 from instruments.guard_plan import guard_plan
 from instruments.guard_process import Guard, NoGuard
 from instruments.list_sweep import ListSweep, block_of, joined, list_sweep, swept_values
+from instruments.mixer import Mixer, MixerSpec, exchange, guarded, is_mixed, usage, without_mixed
 from instruments.outputs import Interlocks, PowerMeter, Switchboard
 from instruments.ramp_order import groups_of, ordered_ramp
 from instruments.replica_wiring import check_replicas, paths_of
@@ -32,7 +32,7 @@ from instruments.replicas import measure_list, measure_rows
 from instruments.safe_state import WayHome
 from instruments.settling import Noise, require_settled, until_flat, until_in_limits
 from instruments.station import build_station, check_station, close_station
-from instruments.terminals import Drive, Movers, Output, Reader, Sense, tie_control, tie_output
+from instruments.terminals import Drive, Movers, Output, Reader, Sense, look_at, tie_control, tie_output
 from instruments.verification import Notices, Verification, forget
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire
 
@@ -50,8 +50,8 @@ class InstrumentBackend(Backend):
     ``simultaneous``: pairs of replicas measured at one moment, which both must sit on one instrument that can.
     ``warn`` receives sentences for the user. ``guard``: a process, started when the bench opens, that makes everything safe if
     this one is killed. ``interlocks`` are asked before sourcing and with every reading. ``ramp_order``: names of controls in
-    groups that ramp one after the other, in reverse order down. Raises ConfigError for whatever can be judged without opening
-    anything.
+    groups that ramp one after the other, in reverse order down. ``mixers`` drive concentrations. Raises
+    ConfigError for whatever can be judged without opening anything.
     """
 
     def __init__(
@@ -70,12 +70,14 @@ class InstrumentBackend(Backend):
         guard: Guard | None = None,
         interlocks: Sequence[InterlockWire] = (),
         ramp_order: Sequence[Sequence[str]] = (),
+        mixers: Sequence[MixerSpec] = (),
     ) -> None:
         self._specs = tuple(instruments)
         self._control_wires = tuple(controls)
         self._output_wires = tuple(outputs)
         self._replicas = {key: dict(paths) for key, paths in (replicas or {}).items()}
-        self._classes = check_station(instruments, controls, outputs, interlocks)
+        self._classes = check_station(instruments, without_mixed(controls, mixers), outputs, interlocks)
+        self._mixer_specs, self._mixers = tuple(mixers), dict[str, Mixer]()
         pairs = tuple((one, other) for one, other in simultaneous)
         check_replicas(self._control_wires, self._output_wires, self._replicas, pairs, self._classes)
         capabilities = Capabilities(
@@ -108,7 +110,7 @@ class InstrumentBackend(Backend):
     # -- life cycle ---------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        controls = (self._control_wires, self._replicas)
+        controls = (guarded(self._control_wires, self._mixer_specs), self._replicas)
         self._guard.start(lambda: guard_plan(self._specs, self._classes, *controls, self.envelope, self._warn))
         try:
             self._tie(build_station(self._specs, self._classes))
@@ -118,7 +120,9 @@ class InstrumentBackend(Backend):
 
     def _tie(self, station: "Station") -> None:
         try:
-            parts = dict(station.components)
+            parts: dict[str, Any] = dict(station.components)
+            self._mixers = {one.name: Mixer.of(one, parts, self._clock, self._specs) for one in self._mixer_specs}
+            parts |= self._mixers
             self._drives = [
                 [tie_control(wire, path, parts) for wire, path in zip(self._control_wires, paths, strict=True)]
                 for paths in paths_of(self._control_wires, self._replicas)
@@ -182,17 +186,23 @@ class InstrumentBackend(Backend):
             self._look(drives)
             self._looked_at = now
         moving: list[Drive] = []
+        mixed: list[tuple[Drive, float]] = []
         columns: list[tuple[int, int]] = []
         starts = []
         for row, (replica, stimulus) in enumerate(targets):
             start = stimulus.values.copy()
             for position, drive in enumerate(self._drives[replica]):
                 target = float(stimulus.values[position])
-                if drive.output is Output.ON and not (drive.on_course and drive.commanded == target):
+                if drive.output is not Output.ON or (drive.on_course and drive.commanded == target):
+                    continue
+                if is_mixed(drive):
+                    mixed.append((drive, target))
+                else:
                     start[position] = drive.level
                     moving.append(drive)
                     columns.append((row, position))
             starts.append(start)
+        exchange(mixed)
         if moving:
             ramps = [
                 ordered_ramp(self.envelope, start, stimulus.values, self._ramp_period, self._order)
@@ -234,20 +244,7 @@ class InstrumentBackend(Backend):
             self._meters_ready = True
 
     def _look(self, drives: Sequence[Drive]) -> None:
-        """Look at every source that is on. An output that went off by itself is an error."""
-        active = [drive for drive in drives if drive.output is Output.ON]
-        for look, positions in self._movers.lookers(active) if active else ():
-            for position, condition in zip(positions, look(), strict=True):
-                drive = active[position]
-                if not condition.on:
-                    raise InstrumentError(
-                        f"control {drive.channel.name!r}: the output of {drive.path} went off by itself; look at the instrument"
-                    )
-                drive.level = condition.level
-                # A pressure is where it was measured; a voltage source tells its programmed level, which nobody may change.
-                moved = abs(condition.level - drive.commanded) > 1e-9 + 1e-6 * abs(drive.commanded)
-                drive.in_limits = condition.in_limits
-                drive.on_course = condition.in_limits if drive.is_pressure else not moved
+        look_at([drive for drive in drives if drive.output is Output.ON], self._movers)
 
     def terminals(self) -> dict[str, float | None]:
         """What the instruments themselves say of every control now: its level, or None where the output is off.
@@ -389,7 +386,12 @@ class InstrumentBackend(Backend):
             **bench_record(self._specs, components, self._control_wires, self._output_wires, self.envelope),
             "replicas": {name: dict(paths) for name, paths in self._replicas.items()},
             "ramp_period_s": self._ramp_period,
+            **self.usage(),
         }
+
+    def usage(self) -> Mapping[str, object]:
+        """What the mixers used up since the bench was opened."""
+        return usage(list(self._mixers.values()))
 
 
 def _limited(drives: Sequence[Drive]) -> list[Drive]:

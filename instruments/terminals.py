@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hil.core.errors import ConfigError
+from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Channel, FloatArray
 from hil.experiment.units import parse
 from instruments.roles import (
@@ -204,6 +204,22 @@ class Movers:
                 for instrument, positions in by_instrument(drives)
             ]
         return self._lookers[key]
+
+
+def look_at(active: Sequence[Drive], movers: Movers) -> None:
+    """Look at sources that are on. InstrumentError for an output that went off by itself."""
+    for look, positions in movers.lookers(active) if active else ():
+        for position, condition in zip(positions, look(), strict=True):
+            drive = active[position]
+            if not condition.on:
+                raise InstrumentError(
+                    f"control {drive.channel.name!r}: the output of {drive.path} went off by itself; look at the instrument"
+                )
+            drive.level = condition.level
+            # A pressure is where it was measured; a voltage source tells its programmed level, which nobody may change.
+            moved = not abs(condition.level - drive.commanded) <= 1e-9 + 1e-6 * abs(drive.commanded)
+            drive.in_limits = condition.in_limits
+            drive.on_course = condition.in_limits if drive.is_pressure else not moved
 
 
 class Reader:

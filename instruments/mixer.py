@@ -1,0 +1,321 @@
+"""Concentration as something one applies: two pumps with stocks, a common line, and a valve that leads to one node at a time.
+
+To give a node another concentration the valve turns to it, both pumps deliver the exchange volume in the ratio that mixes it,
+stop by themselves, and the valve goes back to the position that isolates: liquid lines conduct, so nothing is read while one
+is joined. What was used is booked as the pumps count it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import nan
+from typing import Any
+
+from hil.core.clock import Clock
+from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import Quantity, SafeAction, SafeState
+from instruments.fluid_roles import Pump, SelectorValve, Syringe
+from instruments.roles import Condition, SourcePlan, SourceState
+from instruments.safe_commands import HardwareWatchdog
+from instruments.station import parse_path
+from instruments.terminals import Drive
+from instruments.wiring import ControlWire, InstrumentSpec
+
+SAME = 1e-4
+"""Relative difference below which a reservoir has what is asked for; pumps are no better by an order of magnitude."""
+SHORT = 0.01
+"""Share of a delivery that may be missing by the pump's own count."""
+LOOK_EVERY = 5.0
+"""s between two looks at pumps that run without a watchdog."""
+TURN_PATIENCE = 30.0
+"""s that a valve may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What one pump delivers: mol/m^3, the m^3 there are when the bench opens, and the syringe they are in."""
+
+    pump: str
+    concentration: float
+    volume: float
+    syringe: Syringe
+
+
+@dataclass(frozen=True, slots=True)
+class MixerSpec:
+    """One mixer. ``outlets``: name -> position of ``valve``; ``closed``: the position that isolates every node.
+
+    ``flow`` (m^3/s) of both pumps together; ``volume`` (m^3) that one exchange takes.
+    """
+
+    name: str
+    stocks: tuple[Stock, Stock]
+    valve: str
+    closed: int
+    outlets: Mapping[str, int]
+    flow: float
+    volume: float
+
+
+@dataclass
+class _Session:
+    """What a mixer shows of the links of its parts."""
+
+    parts: Sequence[Any]
+
+    @property
+    def failed(self) -> bool:
+        """Whether one of them has just failed."""
+        return any(bool(part.session.failed) for part in self.parts)
+
+
+@dataclass(eq=False)
+class Outlet:
+    """One node's side of a mixer: a source of concentration. ``level``: what its reservoir holds, None where nobody knows."""
+
+    mixer: "Mixer"
+    name: str
+    position: int
+    level: float | None = None
+
+    def source_quantities(self) -> Mapping[str, Quantity]:
+        """Concentration through ``concentration``."""
+        return {"concentration": Quantity.CONCENTRATION}
+
+    def configure_source(self, plan: SourcePlan) -> Sequence[str]:
+        """Syringes told and read back, the valve closed. ConfigError for limits that the stocks cannot mix."""
+        low, high = (stock.concentration for stock in self.mixer.spec.stocks)
+        if not low <= plan.minimum <= plan.maximum <= high:
+            raise ConfigError(
+                f"{self.mixer.spec.name}.{self.name}: stocks of {low:g} and {high:g} mol/m^3 do not mix to "
+                f"all of {plan.minimum:g} … {plan.maximum:g} mol/m^3; narrow the limits or prepare other stocks"
+            )
+        return self.mixer.prepare()
+
+    def source_state(self) -> SourceState:
+        """What was last mixed; a reservoir needs no output that is on."""
+        return SourceState(nan if self.level is None else self.level, nan, False)
+
+    def enable(self, level: float) -> None:
+        """Nothing flows before a concentration is asked for."""
+
+    def disable(self, action: SafeAction) -> None:
+        """Pumps stopped and every node isolated, whatever ``action`` says."""
+        self.mixer.rest()
+
+
+@dataclass(eq=False)
+class Mixer:
+    """The composite, on open drivers. ``watchdogs``: pump -> s of silence after which it stops by itself."""
+
+    spec: MixerSpec
+    pumps: Mapping[str, Pump]
+    valve: SelectorValve
+    clock: Clock
+    watchdogs: Mapping[str, float]
+    left: dict[str, float] = field(default_factory=dict)
+    exchanges: int = 0
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.outlets = {name: Outlet(self, name, position) for name, position in self.spec.outlets.items()}
+        self.left = {stock.pump: stock.volume for stock in self.spec.stocks}
+        self.session = _Session([*self.pumps.values(), self.valve])
+        self._prepared = False
+
+    @classmethod
+    def of(cls, spec: MixerSpec, components: Mapping[str, Any], clock: Clock, specs: Sequence[InstrumentSpec]) -> "Mixer":
+        """On the drivers of an open station; ConfigError where one is no pump or no valve."""
+        pumps: dict[str, Pump] = {}
+        for stock in spec.stocks:
+            pump = components[stock.pump]
+            if not isinstance(pump, Pump):
+                raise ConfigError(f"mixer {spec.name!r}: {stock.pump!r} is a {type(pump).__name__}, which is no pump")
+            pumps[stock.pump] = pump
+        valve = components[spec.valve]
+        if not isinstance(valve, SelectorValve):
+            raise ConfigError(f"mixer {spec.name!r}: {spec.valve!r} is a {type(valve).__name__}, which is no selector valve")
+        return cls(spec, pumps, valve, clock, {one.name: one.watchdog for one in specs if one.watchdog is not None})
+
+    # What a bench sees of an instrument ------------------------------------------------------------------------------
+
+    def port(self, name: str) -> Outlet:
+        """The outlet of that name; ConfigError names those there are."""
+        if name not in self.outlets:
+            raise ConfigError(f"mixer {self.spec.name!r} has no outlet {name!r}; outlets: {', '.join(self.outlets)}")
+        return self.outlets[name]
+
+    def identity(self) -> str:
+        """Its parts."""
+        return f"mixer of {', '.join(self.pumps)} and {self.spec.valve}"
+
+    def errors(self) -> list[str]:
+        """Its parts keep their own."""
+        return []
+
+    def settings(self) -> Mapping[str, object]:
+        """Stocks, flow, volumes, and what was used so far."""
+        return {"flow_m3_per_s": self.spec.flow, "exchange_m3": self.spec.volume, **self.usage()}
+
+    def level_writer(self, ports: Sequence[str]) -> Callable[[Sequence[float]], None]:
+        """Exchanges at all outlets that do not have their concentration yet, one after the other."""
+        outlets = [self.port(name) for name in ports]
+
+        def write(levels: Sequence[float]) -> None:
+            for outlet, level in zip(outlets, levels, strict=True):
+                if outlet.level is None or abs(outlet.level - level) > SAME * level:
+                    self._exchange(outlet, level)
+
+        return write
+
+    def condition_reader(self, ports: Sequence[str]) -> Callable[[], list[Condition]]:
+        """What is in the reservoirs; asks the pumps, which must be at rest and without alarm."""
+        outlets = [self.port(name) for name in ports]
+
+        def look() -> list[Condition]:
+            for name, pump in self.pumps.items():
+                if pump.pump_state().running:
+                    raise InstrumentError(f"mixer {self.spec.name!r}: pump {name!r} runs although nothing is being exchanged")
+            return [Condition(nan if one.level is None else one.level, True, one.level is not None) for one in outlets]
+
+        return look
+
+    def usage(self) -> dict[str, Any]:
+        """Exchanges, hours they took, and m^3 of each stock since the bench was opened."""
+        used = {stock.pump: stock.volume - self.left[stock.pump] for stock in self.spec.stocks}
+        return {"exchanges": self.exchanges, "hours": self.seconds / 3600.0, "stock_used": used, "stock_left": dict(self.left)}
+
+    # What it does ----------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> Sequence[str]:
+        """Every pump knows its syringe and rests, the valve isolates; once."""
+        if self._prepared:
+            return ()
+        warnings: list[str] = []
+        for stock in self.spec.stocks:
+            warnings += self.pumps[stock.pump].configure_pump(stock.syringe)
+        self._turn(self.spec.closed)
+        self._prepared = True
+        return warnings
+
+    def rest(self) -> None:
+        """Pumps stopped, then every node isolated. All are tried; InstrumentError with what failed."""
+        problems = []
+        for pump in self.pumps.values():
+            try:
+                pump.stop()
+                self._guard_pump(pump, 0.0)
+            except InstrumentError as error:
+                problems.append(str(error))
+        if not problems:
+            # A valve that closes before a pump that still runs would burst a line.
+            self._turn(self.spec.closed)
+        self._prepared = False
+        if problems:
+            raise InstrumentError("; ".join(problems))
+
+    def _exchange(self, outlet: Outlet, level: float) -> None:
+        parts = self._shares(level)
+        for stock, share in parts:
+            self._check_stock(stock, share * self.spec.volume)
+        begun = self.clock.now()
+        outlet.level = None
+        self._turn(outlet.position)
+        for stock, share in parts:
+            pump = self.pumps[stock.pump]
+            self._guard_pump(pump, self.watchdogs.get(stock.pump, 0.0))
+            pump.start(share * self.spec.flow, share * self.spec.volume)
+        self._wait(parts)
+        for stock, share in parts:
+            self._book(stock, share * self.spec.volume)
+        self.rest()
+        self._prepared = True
+        outlet.level = level
+        self.exchanges += 1
+        self.seconds += self.clock.now() - begun
+
+    def _shares(self, level: float) -> list[tuple[Stock, float]]:
+        low, high = self.spec.stocks
+        share = (level - low.concentration) / (high.concentration - low.concentration)
+        return [(stock, part) for stock, part in ((low, 1.0 - share), (high, share)) if part > SAME]
+
+    def _check_stock(self, stock: Stock, needed: float) -> None:
+        left = self.left[stock.pump]
+        if left < needed:
+            raise InstrumentError(
+                f"mixer {self.spec.name!r}: pump {stock.pump!r} has {1e6 * left:.3g} mL of its stock of {stock.concentration:g} "
+                f"mol/m^3 left, the next exchange takes {1e6 * needed:.3g} mL; fill it up and go on with `hil resume`, or "
+                "begin with more or larger syringes"
+            )
+
+    def _wait(self, parts: Sequence[tuple[Stock, float]]) -> None:
+        duration = self.spec.volume / self.spec.flow
+        deadline = self.clock.now() + 1.05 * duration + 2.0 * LOOK_EVERY
+        patience = min([LOOK_EVERY, *(self.watchdogs[s.pump] / 3.0 for s, _ in parts if s.pump in self.watchdogs)])
+        pumps = [self.pumps[stock.pump] for stock, _ in parts]
+        left = duration
+        while True:
+            self.clock.sleep(min(max(left, 0.2), patience))
+            left -= patience
+            # All are asked every time: that keeps their watchdogs quiet.
+            states = [pump.pump_state() for pump in pumps]
+            if not any(state.running for state in states):
+                return
+            if self.clock.now() > deadline:
+                raise InstrumentError(f"mixer {self.spec.name!r}: its pumps still run {duration:.3g} s after they were started")
+
+    def _book(self, stock: Stock, ordered: float) -> None:
+        counted = self.pumps[stock.pump].pump_state().delivered
+        self.left[stock.pump] -= max(counted, 0.0)
+        if not abs(counted - ordered) <= SHORT * ordered:
+            raise InstrumentError(
+                f"mixer {self.spec.name!r}: pump {stock.pump!r} counts {1e6 * counted:.4g} mL where {1e6 * ordered:.4g} mL were "
+                "ordered; look at its syringe and at the line"
+            )
+
+    def _guard_pump(self, pump: Pump, seconds: float) -> None:
+        if isinstance(pump, HardwareWatchdog) and self.watchdogs:
+            pump.set_watchdog(seconds)
+
+    def _turn(self, position: int) -> None:
+        self.valve.go(position)
+        deadline = self.clock.now() + TURN_PATIENCE
+        while self.valve.position_now() != position:
+            if self.clock.now() > deadline:
+                raise InstrumentError(f"mixer {self.spec.name!r}: valve {self.spec.valve!r} does not reach position {position}")
+            self.clock.sleep(0.2)
+
+
+def is_mixed(drive: Drive) -> bool:
+    """Whether a control changes by an exchange of liquid instead of a ramp."""
+    return drive.channel.quantity is Quantity.CONCENTRATION
+
+
+def exchange(mixed: Sequence[tuple[Drive, float]]) -> None:
+    """Bring concentrations to their values, one node after the other."""
+    for drive, target in mixed:
+        drive.on_course = False  # after a failure nobody knows what is in the reservoir
+        drive.instrument.level_writer([drive.port_name])([target])
+        drive.level = drive.commanded = target
+        drive.on_course = drive.in_limits = True
+
+
+def without_mixed(wires: Sequence[ControlWire], mixers: Sequence[MixerSpec]) -> list[ControlWire]:
+    """Controls that an instrument of the station drives by itself."""
+    names = {mixer.name for mixer in mixers}
+    return [wire for wire in wires if not wire.parameter or parse_path(wire.parameter, wire.channel.name).instrument not in names]
+
+
+def guarded(wires: Sequence[ControlWire], mixers: Sequence[MixerSpec]) -> list[ControlWire]:
+    """What a guard has to make safe: of a mixer its pumps, which stop; the rest as it is."""
+    found = without_mixed(wires, mixers)
+    for mixer in mixers:
+        mixed = [wire.channel for wire in wires if wire.parameter.startswith(f"{mixer.name}.")]
+        for stock in mixer.stocks if mixed else ():
+            channel = replace(mixed[0], name=stock.pump, safe=SafeState(SafeAction.STOP))
+            found.append(ControlWire(channel, f"{stock.pump}.rate"))
+    return found
+
+
+def usage(mixers: Sequence[Mixer]) -> dict[str, Any]:
+    """``liquids``: what every mixer used; empty without any."""
+    return {"liquids": {mixer.spec.name: mixer.usage() for mixer in mixers}} if mixers else {}
