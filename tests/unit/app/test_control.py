@@ -5,8 +5,8 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,10 +18,30 @@ from hil.core.errors import BackendError, ConfigError
 from hil.core.private import write_private
 
 
+class Terminal:
+    """Another terminal: asks once this one waits."""
+
+    def __init__(self) -> None:
+        self.waiting = threading.Event()
+        self.pool = ThreadPoolExecutor(1)
+
+    def asks(self, ask: Callable[..., list[str]], *arguments: object) -> "Future[list[str]]":
+        def when_waiting() -> list[str]:
+            self.waiting.wait(30.0)
+            return ask(*arguments)
+
+        return self.pool.submit(when_waiting)
+
+    def interrupts(self) -> None:
+        self.waiting.set()
+        threading.Event().wait(30.0)
+
+
 @contextmanager
-def elsewhere() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
+def elsewhere() -> Iterator[Terminal]:
+    terminal = Terminal()
+    with terminal.pool:
+        yield terminal
 
 
 def doors(folder: Path) -> list[Path]:
@@ -29,24 +49,24 @@ def doors(folder: Path) -> list[Path]:
 
 
 def test_stop_interrupts_the_program_and_waits_until_it_has_ended(tmp_path: Path) -> None:
-    with elsewhere() as pool:
+    with elsewhere() as other:
         with stoppable_from_outside(tmp_path):
             (door,) = doors(tmp_path)
             if os.name == "posix":
                 assert stat.S_IMODE(door.stat().st_mode) == 0o600
-            asked = pool.submit(stop, tmp_path)
+            asked = other.asks(stop, tmp_path)
             with pytest.raises(KeyboardInterrupt):
-                threading.Event().wait(30.0)
+                other.interrupts()
             assert not asked.done()
         assert asked.result(10.0) == [f"process {os.getpid()} has left everything in its safe state and ended"]
     assert doors(tmp_path) == []
 
 
 def test_a_program_that_does_not_end_in_time_is_told(tmp_path: Path) -> None:
-    with elsewhere() as pool, stoppable_from_outside(tmp_path):
-        asked = pool.submit(stop, tmp_path, 0.2)
+    with elsewhere() as other, stoppable_from_outside(tmp_path):
+        asked = other.asks(stop, tmp_path, 0.2)
         with pytest.raises(KeyboardInterrupt):
-            threading.Event().wait(30.0)
+            other.interrupts()
         with pytest.raises(BackendError, match="has not ended; `hil emergency` does not wait"):
             asked.result(10.0)
 
@@ -66,8 +86,8 @@ def test_outside_the_main_thread_no_door_is_opened(tmp_path: Path) -> None:
         with stoppable_from_outside(tmp_path):
             return doors(tmp_path)
 
-    with elsewhere() as pool:
-        assert pool.submit(inside).result(10.0) == []
+    with elsewhere() as other:
+        assert other.pool.submit(inside).result(10.0) == []
 
 
 def test_where_nothing_runs_it_is_said_and_stale_files_go(tmp_path: Path) -> None:
@@ -124,9 +144,9 @@ def test_somebody_else_behind_an_old_port_is_no_guard(tmp_path: Path) -> None:
 
 
 def test_without_a_guard_the_emergency_stop_stops_the_program(tmp_path: Path) -> None:
-    with elsewhere() as pool:
+    with elsewhere() as other:
         with stoppable_from_outside(tmp_path):
-            asked = pool.submit(emergency, tmp_path)
+            asked = other.asks(emergency, tmp_path)
             with pytest.raises(KeyboardInterrupt):
-                threading.Event().wait(30.0)
+                other.interrupts()
         assert "ended" in asked.result(10.0)[0]
