@@ -44,13 +44,13 @@ class Fault:
 
 def draw(bench: Bench, rng: np.random.Generator, passing: int) -> list[Fault]:
     """Faults for one piece of a run: ``passing`` troubles of links, then one that lasts."""
-    horizon = int(rng.integers(15, 120))
+    horizon = int(rng.integers(40, 160))
     faults = []
     for _ in range(passing):
         kind = str(rng.choice(PASSING))
         amount = {"delay": LATE, "drop": float(rng.integers(2)), "half_open": float(rng.integers(1, 3))}.get(kind, 1.0)
         faults.append(Fault(kind, _one(rng, bench.instruments), amount, after=int(rng.integers(1, horizon + 1))))
-    faults.append(_lasting(bench, rng, horizon))
+    faults.append(_lasting(bench, rng, int(rng.integers(1, horizon + 1))))
     return faults
 
 

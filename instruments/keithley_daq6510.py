@@ -132,7 +132,7 @@ class KeithleyDAQ6510(ScpiInstrument):
         return ()
 
     def _check_terminals(self, port: str) -> None:
-        found = self.ask(":ROUT:TERM?").strip().upper()
+        found = self.converse(":ROUT:TERM?", "asking for the terminals").strip().upper()
         wanted = "REAR" if port else "FRON"
         if not found.startswith(wanted):
             now = "front" if found.startswith("FRON") else "rear"
