@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import yaml
 from hil.bench import Target
 from hil.core.events import Event, Measured, StepDone
 from hil.keeping import Keeper
+from hil.record import recorder
+from hil.record.checkpoint import Spill
 from hil.record.reader import list_runs, load
 from hil.resume import resume
 from hil.run import Request, Result, run
@@ -67,6 +70,19 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting for the disk: an interruption that leaves the machine running does not need it, and many tests do without."""
+    opened = recorder.open_database
+
+    def unsynchronised(folder: Path) -> Any:
+        connection = opened(folder)
+        connection.execute("PRAGMA synchronous=OFF")
+        return connection
+
+    monkeypatch.setattr("hil.record.recorder.open_database", unsynchronised)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Result, Path, int]]:
     made = {}
@@ -76,7 +92,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Result, P
     return made
 
 
-@pytest.mark.parametrize("number", range(24))
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("number", range(20))
 def test_interrupted_anywhere_and_resumed_is_the_uninterrupted_run(
     tmp_path: Path, whole: dict[str, tuple[Result, Path, int]], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +113,23 @@ def test_interrupted_anywhere_and_resumed_is_the_uninterrupted_run(
     same(expected, expected_data, again, tmp_path)
     opens_with_plain_qcodes(tmp_path)
     assert not list((tmp_path / "checkpoints").glob("*.tmp"))
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("at", [4, 11, 17, 26])
+def test_noise_goes_on_where_it_was(tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from simulated_backend.backend import SimulatedBackend
+    from simulated_backend.imperfections import Imperfections
+
+    made = SimulatedBackend.__init__
+    flaws = Imperfections(read_noise=1e-3, offset_drift=1e-4, cycle_variation=1e-3, aperture=0.02)
+    monkeypatch.setattr(SimulatedBackend, "__init__", partialmethod(made, imperfections=flaws))
+    monkeypatch.setattr("hil.procedures.train_problem.block_of", lambda backend, dwell: 1)
+    expected = run(on(tmp_path / "whole", DIVIDER))
+    stopped_run(tmp_path, DIVIDER, at)
+    again = resume(1, tmp_path)
+    assert len(set(load(2, tmp_path).readings["V2"])) > 20, "this is no noise"
+    same(expected, tmp_path / "whole", again, tmp_path)
 
 
 @pytest.mark.parametrize("after", [3, 7])
@@ -261,7 +295,7 @@ def test_a_full_disk_and_a_locked_database_lose_nothing(
     assert "locked" in failed.error
     spilled = tmp_path / "checkpoints" / "1.spill.jsonl"
     assert str(spilled) in failed.error
-    assert "reading" in json.loads(spilled.read_text(encoding="utf-8").splitlines()[0])
+    assert "reading" in Spill(tmp_path, 1).rows()[0]
     again = resume(1, tmp_path)
     expected = whole["voltage_divider"]
     kept = load(again.summary["run_id"], tmp_path).rows["spilled"]
