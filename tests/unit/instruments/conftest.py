@@ -13,6 +13,7 @@ IDENTITIES = {
     "KeithleyDAQ6510": ("KEITHLEY INSTRUMENTS,MODEL DAQ6510,04340543,1.7.12b", ()),
     "DruckPACE6000": ("*IDN GE Druck,PACE6000 User Interface,10388796,02.02.14", ()),
     "DruckPACE5000": ("*IDN GE Druck,PACE5000 User Interface,10388797,02.02.14", ()),
+    "BronkhorstFlow": (b"M24200123A".hex().upper(), ()),
     "AlicatPressure": ("10v05.0-R24", ()),
     "ViciValve": ("UA_MAIN_CL", ()),
     "NewEraNE1000": ("NE1000V3.928", ()),

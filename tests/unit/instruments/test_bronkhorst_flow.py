@@ -1,0 +1,140 @@
+"""Bronkhorst: the manual's own messages, the driver on the emulated controller, bronkhorst-propar on the same."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import Quantity, SafeAction, SafeState
+from instruments.bronkhorst_flow import BronkhorstFlow
+from instruments.fluid_roles import FlowController
+from simulated_backend.virtual_bench.emulators.bronkhorst_flow import BronkhorstFlow as Emulated
+from simulated_backend.virtual_bench.plan import InstrumentPlan
+from simulated_backend.virtual_bench.plant import Plant
+from simulated_backend.virtual_bench.process import VirtualBench
+from tests.fluid_bench import fluid_plan, rescue
+from tests.unit.instruments.conftest import Build
+
+ML_PER_H = 1e-6 / 3600.0
+
+
+def controller_on(plant: Plant) -> Emulated:
+    return Emulated("flow", plant, {**Emulated.models["BronkhorstFlow"], "identity": None}, np.random.default_rng(1))
+
+
+def test_the_manual_s_messages() -> None:
+    plant = Plant(fluid_plan(ideal=True))
+    flow = controller_on(plant)
+    assert flow.receive(b":06800401210120\r\n") == b":06800201210000\r\n"
+    assert flow.receive(b":06800101213E80\r\n") == b":0480000005\r\n"
+    assert flow.receive(b":06800401210120\r\n") == b":06800201213E80\r\n"
+    plant.clock.advance(36.0)
+    assert plant.flow("flow", "").delivered() == pytest.approx(0.5e-6)
+    assert flow.receive(b":068001012180E8\r\n") == b":0480000605\r\n", "above 100 % the value is refused"
+    assert flow.receive(b":06800101203E80\r\n") == b":0480000D05\r\n", "the measurement is read only"
+    assert flow.receive(b":0780047163716300\r\n") == b":10800271630" + b"0" + b"M24200123A".hex().upper().encode() + b"00\r\n"
+
+
+def test_binary_messages_and_escapes() -> None:
+    plant = Plant(fluid_plan(ideal=True))
+    flow = controller_on(plant)
+    # sequence number 0x10 is escaped, and so is the count 0x1010
+    write = bytes.fromhex("1002 1010 80 06 01 01 21 1010 1010 1003")
+    buffer = bytearray(write[:9])
+    assert flow.frames(buffer) == []
+    buffer += write[9:]
+    (message,) = flow.frames(buffer)
+    assert flow.receive(message) == bytes.fromhex("1002 1010 80 03 00 00 05 1003")
+    assert flow.receive(b":06800401210121\r\n") == b":06800201211010\r\n"
+
+
+def test_words_of_the_driver(build: Build) -> None:
+    flow, _ = build(
+        BronkhorstFlow,
+        (":078004017F017F07", ":0C8002017F07" + b"ml/h   ".hex().upper()),
+        (":068004014D014D", ":088002014D42C80000"),
+        (":06800101213E80", ":0480000005"),
+        (":06800401220121", ":06800201223E80"),
+        (":06800401210120", ":0680020121FFFE"),
+        (":06800101210000", ":0480000605"),
+    )
+    flow.set_flow(50.0 * ML_PER_H)
+    assert flow.flow() == pytest.approx(-2 / 32000 * 100.0 * ML_PER_H)
+    with pytest.raises(InstrumentError, match="value out of range"):
+        flow.set_flow(0.0)
+    with pytest.raises(ConfigError, match="is not within 0 to"):
+        flow.set_flow(101.0 * ML_PER_H)
+
+
+def test_a_mass_unit_is_refused(build: Build) -> None:
+    flow, _ = build(BronkhorstFlow, (":078004017F017F07", ":0C8002017F07" + b"g/h    ".hex().upper()))
+    with pytest.raises(InstrumentError, match=r"counts in 'g/h'; set its capacity unit"):
+        flow.full_scale()
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[VirtualBench]:
+    plan = fluid_plan(InstrumentPlan("flow", "BronkhorstFlow", {"unit": "ml/min"}), InstrumentPlan("other", "BronkhorstFlow"))
+    with VirtualBench.start(plan) as running:
+        yield running
+
+
+@pytest.fixture
+def flow(bench: VirtualBench) -> Iterator[Any]:
+    bench.side_door.renew()
+    made = BronkhorstFlow("bronkhorst", bench.addresses["flow"], visalib="@py", timeout=0.1)
+    yield made
+    made.close()
+
+
+def test_the_driver_holds_a_flow(flow: Any) -> None:
+    assert isinstance(flow, FlowController)
+    assert flow.get_idn()["serial"] == "M24200123A"
+    assert flow.full_scale() == pytest.approx(100.0 * ML_PER_H)
+    flow.flow(25.0 * ML_PER_H)
+    assert flow.flow() == pytest.approx(25.0 * ML_PER_H, rel=2e-4)
+
+
+def test_a_restart_is_noticed_and_lost_replies_are_overcome(flow: Any, bench: VirtualBench) -> None:
+    flow.set_flow(25.0 * ML_PER_H)
+    for fault in ("silence", "garbage"):
+        for after in (1, 2):
+            bench.side_door.inject("flow", fault, after=after)
+            flow.set_flow(30.0 * ML_PER_H)
+            assert flow.flow_now() == pytest.approx(30.0 * ML_PER_H, rel=2e-4)
+    bench.side_door.inject("flow", "restart")
+    bench.side_door.inject("flow", "silence")
+    with pytest.raises(InstrumentError, match="switched off and on"):
+        flow.flow_now()
+
+
+def test_the_guard_stops_the_flow(flow: Any, bench: VirtualBench) -> None:
+    flow.set_flow(25.0 * ML_PER_H)
+    safe = SafeState(SafeAction.STOP)
+    assert rescue("flow", BronkhorstFlow, bench.addresses["flow"], "flow.flow", Quantity.CONCENTRATION, safe) == []
+    flow.session.resynchronise()
+    assert flow.flow_now() == 0.0
+
+
+def test_bronkhorst_s_own_client_drives_it(bench: VirtualBench) -> None:
+    propar = pytest.importorskip("propar")
+    path = bench.addresses["other"].removeprefix("ASRL").removesuffix("::INSTR")
+    controller = propar.instrument(path)
+    try:
+        for mode in (propar.PP_MODE_BINARY, propar.PP_MODE_ASCII):
+            controller.master.propar.mode = mode
+            assert controller.readParameter(92) == "M24200123A"
+            assert controller.readParameter(21) == pytest.approx(100.0)
+            assert controller.readParameter(129).strip() == "ml/h"
+            assert controller.writeParameter(9, 8000) is True
+            assert controller.setpoint == 8000
+            assert controller.measure == 8000
+            assert controller.readParameter(205) == pytest.approx(25.0, rel=1e-3)
+            assert controller.writeParameter(206, 12.5) is True
+            assert controller.setpoint == 4000
+            many = [{**controller.db.get_parameter(number)} for number in (8, 9, 21)]
+            assert [round(found["data"]) for found in controller.read_parameters(many)] == [4000, 4000, 100]
+    finally:
+        controller.master.stop()
