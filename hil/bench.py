@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hil.bench_layout import control_channels, envelope, output_channels, tightened, tunable_channels
+from hil.bench_mixers import mixer_specs
 from hil.bench_network import node_rest, present_values, twin_network
 from hil.bench_station import (
     check_packages,
@@ -220,6 +221,7 @@ def _instruments(
             guard=Guard(folder, keeps) if target is Target.BENCH or real_time else None,
             interlocks=interlock_wires(bench),
             ramp_order=bench.order(),
+            mixers=mixer_specs(bench),
         )
     except BaseException:
         stack.close()

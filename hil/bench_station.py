@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hil.bench_mixers import liquids, mixer_specs
 from hil.bench_network import plant_network, replica_node
 from hil.bench_world import imperfections
 from hil.core.errors import ConfigError, HilError, InstrumentError
@@ -39,7 +40,12 @@ def check_wiring(bench: BenchFile, controls: Layout, outputs: Layout) -> None:
     """
     from instruments.station import check_station
 
-    check_station(instrument_specs(bench), control_wires(bench, controls), output_wires(bench, outputs), interlock_wires(bench))
+    wires = control_wires(bench, controls)
+    if bench.mixers:
+        from instruments.mixer import without_mixed
+
+        wires = tuple(without_mixed(wires, mixer_specs(bench)))
+    check_station(instrument_specs(bench), wires, output_wires(bench, outputs), interlock_wires(bench))
 
 
 def instrument_specs(bench: BenchFile, addresses: Mapping[str, str] | None = None) -> "tuple[InstrumentSpec, ...]":
@@ -67,7 +73,8 @@ def output_wires(bench: BenchFile, outputs: Layout) -> "tuple[OutputWire, ...]":
     from instruments.wiring import OutputWire
 
     return tuple(
-        OutputWire(outputs[name], wire.parameter, setup(wire, f"outputs.{name}.setup")) for name, wire in bench.outputs.items()
+        OutputWire(outputs[name], wire.parameter, setup(wire, f"outputs.{name}.setup"), wire.through)
+        for name, wire in bench.outputs.items()
     )
 
 
@@ -115,14 +122,16 @@ def virtual_plan(bench: BenchFile, seed: int, *, real_time: bool = False) -> "Be
         seed=seed,
         real_time=real_time,
         imperfections=imperfections(bench),
+        liquids=liquids(bench),
     )
 
 
-def _wires(bench: BenchFile) -> Iterator[tuple[str, str, str]]:
-    """Instrument, port and node of every wire; with replicas those of each, to nodes of its own."""
+def _wires(bench: BenchFile) -> Iterator[tuple[str, ...]]:
+    """Instrument, port, node (and crosspoint) of every wire; with replicas those of each, to nodes of its own."""
     terminals: Mapping[str, Terminal] = {**bench.controls, **bench.outputs}
     if not bench.replicas:
-        yield from ((terminal.instrument, terminal.port, terminal.node) for terminal in terminals.values())
+        wired = (terminal for terminal in terminals.values() if terminal.instrument not in bench.mixers)
+        yield from ((one.instrument, one.port, one.node, getattr(one, "through", "")) for one in wired)
     for replica, paths in bench.replicas.items():
         for name, terminal in terminals.items():
             if name not in paths:

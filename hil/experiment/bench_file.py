@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from hil.core.types import Quantity
+from hil.experiment.bench_mixers import MixerModel
 from hil.experiment.bench_model import LawChoice, Plant, PlantEdge, PlantNode, Scalar, TwinModel
 from hil.experiment.bench_terminals import QUANTITIES, Control, Output, Terminal
 from hil.experiment.fields import AsTuple, Name, Number, Pascals, Strict, Volts, quantity, refuse, unknown
@@ -86,6 +87,7 @@ class BenchFile(Strict):
     station: Station = Field(default_factory=Station)
     twin: TwinModel
     virtual: Virtual = Field(default_factory=Virtual)
+    mixers: dict[Name, MixerModel] = Field(default_factory=dict)
     controls: dict[Name, Control]
     outputs: dict[Name, Output]
     edge_limits: dict[Name, EdgeLimits] = Field(default_factory=dict)
@@ -112,10 +114,12 @@ class BenchFile(Strict):
                 here = f"{section}.{name}"
                 if terminal.node not in self.twin.nodes:
                     refuse(unknown("node", terminal.node, list(self.twin.nodes)), f"{here}.node")
-                if terminal.instrument not in self.station.instruments:
+                if terminal.instrument in self.mixers and section == "controls":
+                    self._mixed(name, terminal)
+                elif terminal.instrument not in self.station.instruments:
                     refuse(unknown("instrument", terminal.instrument, list(self.station.instruments)), f"{here}.parameter")
                 other = ports.setdefault((terminal.parameter, section), name)
-                if other != name:
+                if other != name and not self._share_a_meter(section, other, name):
                     refuse(f"{terminal.parameter} is used by {other!r} already; one parameter, one channel", f"{here}.parameter")
                 if section == "controls":
                     twice = driven.setdefault((terminal.node, terminal.quantity), name)
@@ -135,8 +139,35 @@ class BenchFile(Strict):
                     "controls",
                 )
         self._known_names()
+        self._crosspoints()
         self.order()
         return self
+
+    def _mixed(self, name: str, control: Terminal) -> None:
+        mixer, here = self.mixers[control.instrument], f"controls.{name}"
+        if control.port not in mixer.outlets or control.quantity is not Quantity.CONCENTRATION:
+            known = ", ".join(f"{control.instrument}.{outlet}.concentration" for outlet in mixer.outlets)
+            refuse(f"{control.parameter} is no concentration of that mixer; known: {known}", f"{here}.parameter")
+        low, high = mixer.span()
+        if not low <= self.controls[name].limits[0] < self.controls[name].limits[1] <= high:
+            refuse(f"the stocks of {control.instrument!r} mix to {low:g} … {high:g} mol/m^3 only", f"{here}.limits")
+
+    def _share_a_meter(self, section: str, one: str, other: str) -> bool:
+        """Whether two outputs reach the same meter through a switch matrix."""
+        return section == "outputs" and bool(self.outputs[one].through and self.outputs[other].through)
+
+    def _crosspoints(self) -> None:
+        used: dict[str, str] = {}
+        for name, output in self.outputs.items():
+            if not output.through:
+                continue
+            here = f"outputs.{name}.through"
+            if output.through.split(".")[0] not in self.station.instruments or output.through.count(".") != 1:
+                refuse("write instrument.crosspoint of a switch matrix in the station, for example matrix.1A02", here)
+            if used.setdefault(output.through, name) != name:
+                refuse(f"{output.through} is used by {used[output.through]!r} already; one crosspoint, one output", here)
+            if self.replicas:
+                refuse("replicas are wired directly; leave the switch matrix out", here)
 
     def order(self) -> tuple[tuple[str, ...], ...]:
         """``ramp_order`` with every instrument replaced by its controls; FieldError-like refusal of an unknown name."""
@@ -169,6 +200,13 @@ class BenchFile(Strict):
             instrument = parameter.split(".")[0]
             if instrument not in self.station.instruments or "." not in parameter:
                 refuse(unknown("instrument", instrument, list(self.station.instruments)), f"housekeeping.{name}")
+        used: dict[str, str] = {}
+        for mixer_name, mixer in self.mixers.items():
+            for part in (*mixer.pumps, mixer.valve):
+                if part not in self.station.instruments:
+                    refuse(unknown("instrument", part, list(self.station.instruments)), f"mixers.{mixer_name}")
+                if used.setdefault(part, mixer_name) != mixer_name or mixer_name in self.station.instruments:
+                    refuse(f"{part!r} or the name {mixer_name!r} is used elsewhere already", f"mixers.{mixer_name}")
         for name, interlock in self.interlocks.items():
             instrument = interlock.parameter.split(".")[0]
             if instrument not in self.station.instruments:

@@ -139,6 +139,7 @@ class Plant(Strict):
     named parameters of the laws, absolute where the parameter is 0. Noise and drift of the devices themselves: ``read_noise``,
     standard deviation of one reading of a current as a fraction of the largest one inside the limits; ``common_noise``,
     relative, the same for all devices at one moment; ``drift`` of all conductances together, relative, per second.
+    ``electrodes`` at nodes with a mixer: silver chloride ones follow the logarithm of the concentration.
 
     A bench with ``replicas`` has the same devices on the simulated target: identical ones without noise would make a pair
     pointless.
@@ -152,6 +153,7 @@ class Plant(Strict):
     read_noise: Fraction = 0.0
     common_noise: Fraction = 0.0
     drift: Annotated[float, BeforeValidator(_per_second)] = 0.0
+    electrodes: Annotated[str, choice("ideal", "silver_chloride")] = "ideal"
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,51 @@
+"""From the mixers of a bench file to what drives them, and to the liquids that the emulators live in."""
+
+from typing import TYPE_CHECKING, Any
+
+from hil.experiment.bench_file import BenchFile
+
+if TYPE_CHECKING:
+    from instruments.mixer import MixerSpec
+
+
+def mixer_specs(bench: BenchFile) -> "tuple[MixerSpec, ...]":
+    """Every mixer, the weaker stock first."""
+    if not bench.mixers:
+        return ()
+    from instruments.fluid_roles import Syringe
+    from instruments.mixer import MixerSpec, Stock
+
+    found = []
+    for name, mixer in bench.mixers.items():
+        weak, strong = sorted(
+            (
+                Stock(pump, stock.concentration, stock.volume, Syringe(stock.syringe.diameter, stock.syringe.volume))
+                for pump, stock in mixer.pumps.items()
+            ),
+            key=lambda stock: stock.concentration,
+        )
+        found.append(MixerSpec(name, (weak, strong), mixer.valve, mixer.closed, mixer.outlets, mixer.flow, mixer.exchange))
+    return tuple(found)
+
+
+def liquids(bench: BenchFile) -> dict[str, Any]:
+    """``BenchPlan.liquids``: outlets that a control uses, with the node it is for. Empty without mixers."""
+    if not bench.mixers:
+        return {}
+    mixers = []
+    for name, mixer in bench.mixers.items():
+        nodes = {control.port: control.node for control in bench.controls.values() if control.instrument == name}
+        mixers.append(
+            {
+                "pumps": {pump: stock.concentration for pump, stock in mixer.pumps.items()},
+                "valve": mixer.valve,
+                "dead_volume": mixer.dead_volume,
+                "bore": mixer.line.bore,
+                "outlets": {
+                    str(position): {"node": nodes[outlet], "length": mixer.line.length, "reservoir": mixer.reservoir}
+                    for outlet, position in mixer.outlets.items()
+                    if outlet in nodes
+                },
+            }
+        )
+    return {"electrodes": bench.virtual.plant.electrodes, "mixers": [one for one in mixers if one["outlets"]]}
