@@ -1,8 +1,8 @@
 """Alicat pressure controllers (PC, PCD and flow controllers set up to control pressure), serial.
 
-Source: the manual "Alicat Serial Primer" (rev. 2, 2023): data frame, set-point (LS, S), ramp (SR, LSRC), valves (HC, C, E), engineering
-units (DCU), full scale (FPF), control point (register 122). Commands end in CR, replies too, and no command may be sent
-before the reply to the last has ended. Firmware 10v05 or later. Unit id A.
+Source: the manual "Alicat Serial Primer" (rev. 2, 2023): data frame, set-point (LS, S), ramp (SR, LSRC), valves (HC, C, E),
+engineering units (DCU), full scale (FPF), control point (register 122). Commands end in CR, replies too, and no command may be
+sent before the reply to the last has ended. Firmware 10v05 or later. Unit id A.
 """
 
 import re
