@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.core.backend import Backend
-from hil.core.errors import CapabilityError, ConfigError, HilError, NotSafeError
+from hil.core.errors import CapabilityError, ConfigError, HilError
 from hil.core.events import Event, EventStream, StepDone
 from hil.core.outcome import Outcome, Summary
 from hil.deadline import Deadline
@@ -117,9 +117,8 @@ class Keeper:
         )
 
     def ended(self, error: HilError) -> Outcome:
-        """How a run ended that could not go on: ``stopped`` where it is safe and can be resumed, else ``failed``."""
-        can_go_on = self.verdict(Outcome.STOPPED, error)["resumable"] is True
-        return Outcome.STOPPED if can_go_on and not isinstance(error, NotSafeError) else Outcome.FAILED
+        """How a run ended that could not go on but is safe: ``stopped`` where it can be resumed, else ``failed``."""
+        return Outcome.STOPPED if self.verdict(Outcome.STOPPED, error)["resumable"] is True else Outcome.FAILED
 
     def verdict(self, outcome: Outcome, error: Exception | None) -> dict[str, object]:
         """What the summary says about going on: nothing when the run is complete."""

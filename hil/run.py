@@ -133,7 +133,9 @@ def _run(
                     summary = history.summary(Outcome.STOPPED, str(end))
                 except HilError as problem:
                     error = problem
-                    summary = history.summary(keeper.ended(problem) if keeper else Outcome.FAILED, str(problem))
+                    # Closing the backend tries once more where the safe state was not reached, and says so if it fails again.
+                    second = "; the second attempt reached it" if isinstance(problem, NotSafeError) else ""
+                    summary = history.summary(keeper.ended(problem) if keeper else Outcome.FAILED, f"{problem}{second}")
                 if keeper is None:
                     raise error or KeyboardInterrupt
                 with stopper.held():
@@ -145,7 +147,7 @@ def _run(
                 raise
             again = problem if isinstance(problem, HilError) else BackendError("stopped again while reaching the safe state")
             # Only the record can go wrong here without a doubt whether everything is safe.
-            safe = isinstance(problem, RecordError) and not isinstance(error, NotSafeError)
+            safe = isinstance(problem, RecordError)
             error = again if error is None else BackendError(f"{error}; and then: {again}")
             summary = history.summary(keeper.ended(error) if safe else Outcome.FAILED, str(error))
         result = _ended(prepared, summary, error, backend.relaxations, events.warnings, recorder, keeper, stopper)

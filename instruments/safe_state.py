@@ -112,13 +112,16 @@ class WayHome:
                 drive.level = now
         answering = [drive for drive in drives if drive not in silent]
         venting = [drive for drive in answering if drive.channel.safe.action is SafeAction.VENT and drive.output is Output.ON]
+        on_the_way: list[str] = []
         names = [drive.channel.name for drive in venting]
         for group in linked(names, [(edge.plus, edge.minus) for edge in self._envelope.edges if edge.minus is not None]):
             members = [drive for drive in venting if drive.channel.name in group]
             if len(members) > 1:
-                silent += self._meet(members, problems)
+                silent += self._meet(members, on_the_way)
         for drive in answering:
             self._settle_pressure(drive, silent, problems)
+        if any(drive.output is Output.ON for drive in venting):
+            problems += [problem for problem in on_the_way if problem not in problems]
 
     def _meet(self, drives: Sequence[Drive], problems: list[str]) -> list[Drive]:
         """Linked pressures go together, on their own slews, to one value inside everybody's limits. Returns who did not."""
