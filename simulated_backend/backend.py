@@ -90,6 +90,7 @@ class SimulatedBackend(Backend):
         self._world = World(self.imperfections, network, controls, outputs, seed)
         self._loads = dict(loads or {})
         physics = Physics(self._world.network, controls, outputs, self._loads, self._world, warn)
+        physics.envelope = envelope
         self._present = Present(physics, self.clock)
         self.seed = seed
         self._rng = np.random.default_rng(seed)

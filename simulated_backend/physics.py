@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from hil.core.errors import NotConvergedError
-from hil.core.types import FloatArray, Layout, SettlePolicy, Stimulus
+from hil.core.safety import SafetyEnvelope
+from hil.core.types import FloatArray, Layout, Quantity, SettlePolicy, Stimulus
 from simulated_backend import states
 from simulated_backend.controls import Applied, ControlMap, Loads
 from simulated_backend.devices.base import StateKind
@@ -24,7 +25,8 @@ class Physics:
     """``network`` (as ``world`` made it) with its controls, outputs and loads; ``warn`` hears every sentence once.
 
     ``clamped``: names of the edges that the floor of a law held at the last steady state; ``searched``: whether the network
-    has been searched for several steady states.
+    has been searched for several steady states. With an ``envelope``, what sources put into the network is judged by its power
+    limits at every solution.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Physics:
         self.map = ControlMap(network, controls, outputs, loads)
         self.clamped: tuple[str, ...] = ()
         self.searched = False
+        self.envelope: SafetyEnvelope | None = None
         self._layouts = controls, outputs, loads
         self._world = world
         self._warn = warn
@@ -101,6 +104,11 @@ class Physics:
         point = self.map.solve(applied, state=state, validity=validity)
         if point.status is not Status.CONVERGED:
             raise NotConvergedError(point.message)
+        if self.envelope is not None and self.envelope.limits_power.any():
+            sources, nodes = self.map.positions[Quantity.VOLTAGE], self.map.nodes[Quantity.VOLTAGE]
+            power = np.full((*point.voltage.shape[:-1], len(self.envelope.layout)), np.nan)
+            power[..., sources] = np.abs(point.voltage[..., nodes] * point.terminal_current[..., nodes])
+            self.envelope.check_power(power)
         return point
 
     def _tell(self, point: OperatingPoint) -> None:
