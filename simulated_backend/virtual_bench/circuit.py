@@ -72,7 +72,7 @@ class Circuit:
         self._free: IndexArray = np.arange(n)
         self.at_rest = False
         self.h = inf
-        self._slowest = 0.0
+        self.slowest = 0.0
         self._fastest = inf
         self.mean_voltage = self.voltage
         self.mean_clamp_current = self.clamp_current
@@ -305,17 +305,17 @@ class Circuit:
 
     def _pace(self) -> None:
         """Time constants of all states and charges; the goals are known."""
-        self._slowest, self._fastest = 0.0, inf
+        self.slowest, self._fastest = 0.0, inf
         for memory in self._memory:
             if memory.relaxes:
                 drive = memory.drive(self.voltage, self.pressure, self.concentration)
                 memory.tau = np.broadcast_to(memory.law.time_constant(memory.parameters, drive), memory.goal.shape)
-                self._slowest = max(self._slowest, float(memory.tau.max()))
+                self.slowest = max(self.slowest, float(memory.tau.max()))
                 self._fastest = min(self._fastest, float(memory.tau.min()))
         free = self._free[self.capacitance[self._free] > 0.0]
         if free.size:
             charging = np.abs(self.capacitance[free] / (self._diagonal[free] + self._shunt[free]))
-            self._slowest = max(self._slowest, float(charging.max()))
+            self.slowest = max(self.slowest, float(charging.max()))
             self._fastest = min(self._fastest, float(charging.min()))
 
     def settle_now(self) -> None:
@@ -386,7 +386,7 @@ class Circuit:
             self.h = max(GROWTH * h, min(self.h, GROWTH * self.h))
         else:
             self.h = h
-        remaining = change * max(1.0, self._slowest / h)
+        remaining = change * max(1.0, self.slowest / h)
         if still and remaining < REST:
             self.settle_now()
 

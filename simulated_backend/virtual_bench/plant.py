@@ -344,7 +344,7 @@ class Plant:
             self._live(span)
 
     def _live(self, seconds: float) -> None:
-        circuit = self._ready()
+        circuit = self.liquids.hasten(self._ready(), seconds)
         if self._plan.frozen:
             return
         remaining = seconds
