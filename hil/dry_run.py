@@ -36,6 +36,12 @@ class Report:
             f"  {facts['stimuli_checked']} stimuli of the plan checked against the limits",
             f"  {facts['relaxations']} relaxations, {facts['hours']:.3g} h on the real bench",
         ]
+        for mixer, used in facts["results"].get("liquids", {}).items():
+            stock = ", ".join(
+                f"{1e6 * volume:.3g} mL of {pump} ({1e6 * used['stock_left'][pump]:.3g} mL left)"
+                for pump, volume in used["stock_used"].items()
+            )
+            lines.append(f"  {mixer}: {used['exchanges']} exchanges in {used['hours']:.3g} h, {stock}")
         if facts["loss"] is not None:
             lines.append(f"  loss {facts['loss']:.3g} after {facts['steps']} steps")
         for name, extreme in facts["extremes"].items():
@@ -158,6 +164,7 @@ def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -
     finally:
         facts["relaxations"] = backend.relaxations
         facts["hours"] = (assembled.clock.now() - begun) / 3600.0
+        facts["results"] |= backend.usage()
         facts["extremes"] = watch.extremes(backend.capabilities.controls)
         facts["loading"] = watch.loading
         facts["warnings"] = [*events.warnings, *_loading_warnings(watch.loading), *assembled.virtual.side_door.troubles()]

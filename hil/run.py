@@ -150,6 +150,7 @@ def _run(
             safe = isinstance(problem, RecordError)
             error = again if error is None else BackendError(f"{error}; and then: {again}")
             summary = history.summary(keeper.ended(error) if safe else Outcome.FAILED, str(error))
+        summary = replace(summary, results={**summary.results, **backend.usage()})
         result = _ended(prepared, summary, error, backend.relaxations, events.warnings, recorder, keeper, stopper)
         with suppress(KeyboardInterrupt), stopper.held():
             result.summary["warnings"] += send(ways, result.summary, prepared.request.data)

@@ -223,6 +223,10 @@ class Backend(ABC):
     def snapshot(self) -> Mapping[str, object]:
         """JSON-able: everything needed to say what was measured with (ranges, integration times, law, seed)."""
 
+    def usage(self) -> Mapping[str, object]:
+        """JSON-able: what was used up since it was opened, by kind (liquids); empty where nothing is."""
+        return {}
+
     # -- for subclasses -----------------------------------------------------------------------------------------
 
     @abstractmethod
