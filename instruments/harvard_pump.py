@@ -1,0 +1,215 @@
+"""Harvard Apparatus Pump 11 Elite and PHD Ultra syringe pumps, serial or USB.
+
+Source: the pumps' manuals, pump-chain commands. A command ends in CR; the reply is a line feed, lines that end in CR LF,
+and a prompt without any end: ``:`` idle, ``>`` infusing, ``<`` withdrawing, ``*`` stalled, ``T*`` target reached. Address 0.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from qcodes.parameters import Parameter
+from qcodes.validators import Numbers
+
+from hil.core.errors import ConfigError
+from hil.core.types import SafeAction
+from instruments.base import BenchInstrument
+from instruments.fluid_roles import PumpState, Syringe
+from instruments.safe_commands import SafeCommands
+from instruments.visa import Link, Resource
+from instruments.wiring import Setting
+
+VOLUME_UNITS = {"nl": 1e-12, "ul": 1e-9, "ml": 1e-6, "l": 1e-3}
+LONGEST_REPLY = 1024
+_PROMPT = re.compile(r"(?:^|\n)(T\*|[:><*])$")
+_AMOUNT = re.compile(r"^(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*([a-z]+)$")
+MOVING = (">", "<")
+
+
+def read_reply(resource: Resource) -> str:
+    """One reply with its prompt; ValueError for one that does not end."""
+    text = ""
+    while len(text) < LONGEST_REPLY:
+        text += resource.read_bytes(1).decode("latin-1")
+        if text[-1] in ":><*" and _PROMPT.search(text) and "\n" in text:
+            return text
+    raise ValueError(f"no prompt came in {LONGEST_REPLY} characters")
+
+
+class HarvardPump(BenchInstrument):
+    """What the models share: one syringe, address 0. Manual: see the models. ``baud_rate`` as set up at the pump."""
+
+    slowest: ClassVar[float]
+    fastest: ClassVar[float]
+    """m/s: speeds of the pusher (data sheet)."""
+    answers = True
+
+    def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
+        super().__init__(name, address, **options)
+        self._syringe: Syringe | None = None
+        self._under_way = False
+        self._side = "i"
+        self.delivered: Parameter[float, Any] = self.add_parameter(
+            "delivered",
+            label="Volume since start",
+            unit="m^3",
+            get_cmd=lambda: self.pump_state().delivered,
+            docstring="counted by the pump; what was withdrawn is negative",
+        )
+        self.running: Parameter[int, Any] = self.add_parameter(
+            "running", label="Plunger moves", get_cmd=lambda: int(self.pump_state().running)
+        )
+        self.diameter: Parameter[float, Any] = self.add_parameter(
+            "diameter",
+            label="Inner diameter of the syringe",
+            unit="m",
+            vals=Numbers(1e-4, 6e-2),
+            get_cmd=lambda: 1e-3 * float(self.command("diameter", "reading the diameter")[0].split()[0]),
+            set_cmd=self._set_diameter,
+        )
+
+    def get_idn(self) -> dict[str, str | None]:
+        """From the verified identity; sends nothing."""
+        model, _, firmware = self.identity().rpartition(" ")
+        return {"vendor": "Harvard Apparatus", "model": model, "serial": "not told", "firmware": firmware}
+
+    def ask_pump(self, command: str, doing: str, *, anyway: bool = False) -> tuple[list[str], str]:
+        """The lines of the reply, and the prompt. InstrumentError where none comes."""
+
+        def decode(text: str) -> tuple[list[str], str]:
+            found = _PROMPT.search(text)
+            if found is None:
+                raise ValueError(f"{text[:40]!r}")
+            return [line.strip() for line in text[: found.start()].splitlines() if line.strip()], found.group(1)
+
+        return self.inquire(command, decode, doing, anyway=anyway)
+
+    def command(self, command: str, doing: str) -> list[str]:
+        """One command that has to be obeyed; its lines. InstrumentError in the pump's own words."""
+        lines, _ = self.ask_pump(command, doing)
+        if any("error" in line.lower() for line in lines):
+            raise self.fault(f"refused {command!r} while {doing}: {' '.join(lines)}")
+        return lines
+
+    def errors(self) -> list[str]:
+        """The pump keeps no errors but one: that it has stalled."""
+        _, prompt = self.ask_pump("status", "asking whether it has stalled", anyway=True)
+        return ["the pump has stalled (the line is blocked, or the plunger is at its end)"] if prompt == "*" else []
+
+    def require_settings_kept(self) -> None:
+        """A pump that should move or has counted something has not forgotten it."""
+        if self._under_way:
+            lines, prompt = self.ask_pump(f"{self._side}volume", "asking whether it still runs", anyway=True)
+            if prompt not in (*MOVING, "T*") and not re.search(r"[1-9]", "".join(lines)):
+                raise self.restarted()
+
+    def configure_pump(self, syringe: Syringe) -> Sequence[str]:
+        """Diameter and volume, read back; a pump found running is stopped."""
+        _, prompt = self.ask_pump("status", "looking whether it runs")
+        warnings = [f"{self.name} was found running; it was stopped first"] if prompt in MOVING else []
+        self.stop()
+        self._set_diameter(syringe.diameter)
+        self.command(f"svolume {syringe.volume * 1e6:.4f} ml", "setting the syringe's volume")
+        self._syringe = syringe
+        low, high = self.rate_span()
+        self.note(diameter_m=syringe.diameter, syringe_m3=syringe.volume, slowest_m3_per_s=low, fastest_m3_per_s=high)
+        return warnings
+
+    def rate_span(self) -> tuple[float, float]:
+        """From the speeds of the pusher; ConfigError before a syringe was named."""
+        if self._syringe is None:
+            raise ConfigError(f"pump {self.name!r} does not know its syringe yet; configure it first")
+        return self.slowest * self._syringe.area, self.fastest * self._syringe.area
+
+    def start(self, rate: float, volume: float | None = None) -> None:
+        """See ``fluid_roles.Pump``. ConfigError for a rate this pump cannot do with its syringe."""
+        low, high = self.rate_span()
+        if not low <= abs(rate) <= high:
+            raise ConfigError(
+                f"pump {self.name!r} cannot do {rate:g} m^3/s with this syringe: between {low:g} and {high:g}; "
+                "choose another syringe or rate"
+            )
+        self.stop()
+        side = "i" if rate > 0.0 else "w"
+        for word in ("civolume", "cwvolume", "ctvolume"):
+            self.command(word, "clearing counters and target")
+        microlitres = abs(rate) * 60.0 / 1e-9
+        self.command(f"{side}rate {microlitres:.6g} ul/min", "setting the rate")
+        kept = self.command(f"{side}rate", "reading the rate back")[0]
+        found = re.match(r"^(\S+)\s+ul/min$", kept)
+        if found is None or abs(float(found.group(1)) - microlitres) > 1e-3 * microlitres:
+            raise self.fault(f"keeps the rate {kept} although {microlitres:.6g} ul/min was sent")
+        if volume:
+            self.command(f"tvolume {volume / 1e-9:.6g} ul", "setting the volume")
+        self._side = side
+        # Sent twice after a lost reply it only goes on infusing.
+        lines, prompt = self.ask_pump(f"{side}run", "starting")
+        if prompt not in MOVING:
+            raise self.fault(f"did not start: {' '.join(lines) or f'its prompt is {prompt}'}")
+        self._under_way = True
+        self.note(rate_m3_per_s=rate, volume_m3=volume or 0.0)
+
+    def stop(self) -> None:
+        """Stop; verified by the prompt."""
+        self._under_way = False
+        _, prompt = self.ask_pump("stp", "stopping", anyway=True)
+        if prompt in MOVING:
+            raise self.fault("does not stop; switch it off")
+
+    def pump_state(self) -> PumpState:
+        """Counter and prompt; InstrumentError if it has stalled or forgotten that it was started."""
+        lines, prompt = self.ask_pump(f"{self._side}volume", "reading the volume")
+        found = _AMOUNT.match(lines[0]) if lines else None
+        if found is None or found.group(2) not in VOLUME_UNITS:
+            raise self.fault(f"tells its volume as {' '.join(lines)[:40]!r}, which is not understood")
+        if prompt == "*":
+            self._under_way = False
+            raise self.fault("has stalled (the line is blocked, or the plunger is at its end)")
+        if prompt == ":" and self._under_way:
+            self._under_way = False
+            raise self.fault("has stopped although nobody told it to: was it switched off and on, or stopped by hand?")
+        counted = float(found.group(1)) * VOLUME_UNITS[found.group(2)]
+        return PumpState(prompt in MOVING, counted if self._side == "i" else -counted)
+
+    def _set_diameter(self, metres: float) -> None:
+        self.command(f"diameter {1e3 * metres:.4f}", "setting the diameter")
+        kept = 1e-3 * float(self.command("diameter", "reading the diameter")[0].split()[0])
+        if abs(kept - metres) > 1e-3 * metres:
+            raise self.fault(f"keeps the diameter {kept:g} m although {metres:g} m was sent")
+
+    @classmethod
+    def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
+        """Stop; the raw status tells with a small letter that nothing moves."""
+        return SafeCommands(leave=("stp",), query="status", expected=r"\d+ \d+ \d+ [iw][.iwSTUD]{5}")
+
+
+def _link(identity: str) -> Link:
+    return Link(
+        identity=identity,
+        identify="ver",
+        read_termination="\n",
+        write_termination="\r",
+        timeout=1.0,
+        first_timeout=1.0,
+        baud_rate=115200,
+        reader=read_reply,
+    )
+
+
+class HarvardPump11Elite(HarvardPump):
+    """Pump 11 Elite. Manual: publication 5420-002."""
+
+    link = _link(r"(?i)^\s*(11 ?ELITE.*?)\s*\n")
+    slowest, fastest = 0.15e-6 / 60.0, 159e-3 / 60.0
+    concrete = True
+
+
+class HarvardPHDUltra(HarvardPump):
+    """PHD Ultra. Manual: publication 5419-002."""
+
+    link = _link(r"(?i)^\s*(PHD ?ULTRA.*?)\s*\n")
+    slowest, fastest = 0.18e-6 / 60.0, 190.8e-3 / 60.0
+    concrete = True
+
+
+__all__ = ["HarvardPHDUltra", "HarvardPump11Elite"]
