@@ -14,7 +14,7 @@ from simulated_backend.solve.kirchhoff import State
 from simulated_backend.solve.operating_point import make_problem
 from simulated_backend.solve.transient import simulate
 
-_RATE_TOLERANCE = 1e-6
+_RATE_TOLERANCE = 1e-5
 """Relative error allowed per step where a law integrates a rate."""
 _VOLTAGE_TOLERANCE = 1e-5
 """V per step where devices only relax."""

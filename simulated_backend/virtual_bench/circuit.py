@@ -6,7 +6,9 @@ States of relaxation laws, ds/dt = (s_inf - s)/tau, use the exponential formula 
 s1 = e^-z s0 + a s_inf0 + b s_inf1, z = h/tau, b = 1 - (1 - e^-z)/z, a = (1 - e^-z)/z - e^-z. Node capacitances use the
 theta method fitted to their own time constant, theta = 1/(1 - e^-z) - 1/z. Both are of second order for small z and reach
 the steady state for large z, so that the step may grow with the time since the last change: an hour costs some dozens of
-steps. (Exponential time differencing: Cox and Matthews, J. Comput. Phys. 176, 430 (2002), eq. (8) taken implicitly; fitted
+steps. Laws that give rates: see ``memory``.
+
+(Exponential time differencing: Cox and Matthews, J. Comput. Phys. 176, 430 (2002), eq. (8) taken implicitly; fitted
 theta method: Liniger and Willoughby, SIAM J. Numer. Anal. 7, 47 (1970).)
 
 A source at its limit becomes the other kind of source (complementarity): a voltage source that would deliver more than its
@@ -20,8 +22,9 @@ import numpy as np
 
 from hil.core.errors import NotConvergedError
 from hil.core.types import BoolArray, FloatArray
+from simulated_backend.devices.base import EdgeDrive
 from simulated_backend.network import IndexArray, Network
-from simulated_backend.virtual_bench.memory import Memory
+from simulated_backend.virtual_bench.memory import STATE_CHANGE, Memory
 from simulated_backend.virtual_bench.ports import Open, VoltageSource
 from simulated_backend.virtual_bench.terminals import CONTACT, Terminal
 
@@ -30,8 +33,6 @@ LEAKAGE = 1e-20
 FIRST_FRACTION = 0.25
 """First step after a change, in units of the fastest time constant."""
 GROWTH = 1.25
-STATE_CHANGE = 0.05
-"""Largest relative move of a state's goal within one step."""
 SHORTEST = 1e-9
 """s: below this the step is given up."""
 AT_ONCE = 1e-5
@@ -51,7 +52,7 @@ class Circuit:
 
     def __init__(self, network: Network, terminals: Sequence[Terminal]) -> None:
         self.network = network
-        self.terminals = [terminal for terminal in terminals if terminal.node is not None]
+        self.terminals = [terminal for terminal in terminals if terminal.node is not None or terminal.switched]
         n = network.n_nodes
         self._n = n
         grounds = [i for i, node in enumerate(network.nodes) if node.ground]
@@ -92,22 +93,8 @@ class Circuit:
         m = self.network.n_edges
         current, slope = np.empty(m), np.empty(m)
         for memory in self._memory:
-            law, p = memory.law, memory.parameters
             drive = memory.drive(voltage, pressure, self.concentration)
-            if not memory.relaxes or h == 0.0:
-                i, g = law.current(p, drive, memory.state), law.conductance(p, drive, memory.state)
-            elif h == inf:
-                i, g = law.steady(p, drive)
-            else:
-                z = h / memory.tau
-                decay = np.exp(-z)
-                share = -np.expm1(-z) / z
-                memory.new_goal = law.steady_state(p, drive)
-                memory.new_state = decay * memory.state + (share - decay) * memory.goal + (1.0 - share) * memory.new_goal
-                i = law.current(p, drive, memory.new_state)
-                if fresh:
-                    memory.following = law.steady(p, drive)[1] - law.conductance(p, drive, memory.new_goal)
-                g = law.conductance(p, drive, memory.new_state) + np.mean(1.0 - share, axis=0) * memory.following
+            i, g = memory.through(drive, self._drive(memory) if memory.integrates else drive, h, fresh)
             current[memory.edges] = i * memory.parallel
             slope[memory.edges] = g * memory.parallel
         for edge, conductance in self.broken.items():
@@ -288,30 +275,26 @@ class Circuit:
         self.started = True
         self._assemble()
         for memory in self._memory:
-            memory.state = memory.law.initial_state(
-                memory.parameters, memory.drive(self.voltage, self.pressure, self.concentration)
-            )
+            memory.begin(self._drive(memory))
         self.settle_now()
+        self.at_rest = not any(memory.drifts(self._drive(memory)) for memory in self._memory)
+
+    def _drive(self, memory: Memory) -> EdgeDrive:
+        return memory.drive(self.voltage, self.pressure, self.concentration)
 
     def _aim(self) -> None:
         """Goals and time constants of all states at the present voltages."""
         for memory in self._memory:
-            if memory.relaxes:
-                drive = memory.drive(self.voltage, self.pressure, self.concentration)
-                memory.goal = memory.law.steady_state(memory.parameters, drive)
-                slope = memory.law.steady(memory.parameters, drive)[1]
-                memory.following = slope - memory.law.conductance(memory.parameters, drive, memory.goal)
+            memory.aim(self._drive(memory))
         self._pace()
 
     def _pace(self) -> None:
         """Time constants of all states and charges; the goals are known."""
         self.slowest, self._fastest = 0.0, inf
         for memory in self._memory:
-            if memory.relaxes:
-                drive = memory.drive(self.voltage, self.pressure, self.concentration)
-                memory.tau = np.broadcast_to(memory.law.time_constant(memory.parameters, drive), memory.goal.shape)
-                self.slowest = max(self.slowest, float(memory.tau.max()))
-                self._fastest = min(self._fastest, float(memory.tau.min()))
+            tau = memory.pace(self._drive(memory))
+            self.slowest = max(self.slowest, float(np.max(tau, initial=0.0)))
+            self._fastest = min(self._fastest, float(np.min(tau, initial=inf)))
         free = self._free[self.capacitance[self._free] > 0.0]
         if free.size:
             charging = np.abs(self.capacitance[free] / (self._diagonal[free] + self._shunt[free]))
@@ -323,8 +306,7 @@ class Circuit:
         self.voltage, self._edge_out, self._diagonal, self.clamp_current = self._solve(self.pressure, inf)
         for memory in self._memory:
             if memory.relaxes:
-                drive = memory.drive(self.voltage, self.pressure, self.concentration)
-                memory.state = memory.law.steady_state(memory.parameters, drive)
+                memory.state = memory.law.steady_state(memory.parameters, self._drive(memory))
         self._aim()
         self.at_rest = True
 
@@ -336,8 +318,11 @@ class Circuit:
         limits = [terminal.limit for terminal in self.terminals]
         solved = None
         try:
+            if h > SHORTEST and any(memory.too_fast(self._drive(memory), h) for memory in self._memory):
+                self.h = 0.5 * h
+                return False
             solved = self._solve(pressure, h)
-            acceptable = h <= SHORTEST or self._moves() <= 2.0 * STATE_CHANGE
+            acceptable = h <= SHORTEST or self._moves(solved[0], pressure) <= 2.0 * STATE_CHANGE
         except NotConvergedError:
             if h <= SHORTEST:
                 raise
@@ -346,34 +331,27 @@ class Circuit:
             for terminal, limit in zip(self.terminals, limits, strict=True):
                 terminal.limit = limit
             self._assemble()
+            self.h = 0.5 * h
             return False
         self._accept(h, pressure, *solved)
         return True
 
-    def _moves(self) -> float:
-        """Largest relative move of a goal that a state follows within the step."""
-        most = 0.0
-        for memory in self._memory:
-            if memory.relaxes:
-                scale = np.maximum(np.abs(memory.new_goal), np.abs(memory.state))
-                moved = np.abs(memory.new_goal - memory.goal) / np.where(scale > 0.0, scale, 1.0)
-                most = max(most, float(np.max(moved, initial=0.0)))
-        return most
+    def _moves(self, voltage: FloatArray, pressure: FloatArray) -> float:
+        """How far states went in the step that ends at these node values; see ``Memory.moved``."""
+        return max(memory.moved(memory.drive(voltage, pressure, self.concentration)) for memory in self._memory)
 
     def _accept(
         self, h: float, pressure: FloatArray, voltage: FloatArray, edge_out: FloatArray, diagonal: FloatArray, clamped: FloatArray
     ) -> None:
-        start, moved = self.voltage, self._moves()
+        start, moved = self.voltage, self._moves(voltage, pressure)
         self.mean_voltage = 0.5 * (start + voltage)
         middle = 0.5 * (self._edge_out + edge_out) + self._shunt * self.mean_voltage - self._injected
         self.mean_clamp_current = self._clamped(middle + self.capacitance * (voltage - start) / h)
         change = float(np.max(np.abs(voltage - start))) / (1e-3 + float(np.max(np.abs(voltage))))
         still = bool(np.array_equal(pressure, self.pressure))
         for memory in self._memory:
-            if memory.relaxes:
-                scale = np.maximum(np.abs(memory.new_goal), 1e-12)
-                change = max(change, float(np.max(np.abs(memory.new_state - memory.new_goal) / scale)))
-                memory.state, memory.goal = memory.new_state, memory.new_goal
+            change = max(change, memory.left(memory.drive(voltage, pressure, self.concentration)))
+            memory.accept()
         self.voltage, self._edge_out, self._diagonal, self.clamp_current, self.pressure = (
             voltage,
             edge_out,
