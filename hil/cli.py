@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from hil.cli_checks import doctor
 from hil.cli_pictures import netlist, plot
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as on
 
 app.add_typer(plot, name="plot")
 app.command()(netlist)
+app.command()(doctor)
 
 
 def main() -> None:
@@ -175,18 +177,6 @@ def dry_run(
 
 
 @app.command()
-def doctor(bench: BenchOption = None) -> None:
-    """What VISA sees, who answers, and what is missing. Touches no output."""
-    from hil.doctor import examine
-
-    report = examine(bench)
-    _print_lines(report.lines)
-    if report.error:
-        _fail(report.error, report.exit_code)
-    raise typer.Exit(report.exit_code)
-
-
-@app.command()
 def virtual(
     bench: Annotated[str, typer.Argument(help="Bench file whose instruments are to be emulated.")],
     write: Annotated[Path | None, typer.Option("--write", help="Write a bench file with the emulators' addresses here.")] = None,
@@ -231,9 +221,10 @@ def runs(data: DataOption = Path("data"), as_json: JsonOption = False) -> None:
     for entry in listed:
         loss = "" if entry["loss"] is None else f"{entry['loss']:.3g}"
         steps = "" if entry["steps"] is None else entry["steps"]
+        before = "" if entry["continues"] is None else f"  (continues run {entry['continues']})"
         typer.echo(
             f"{entry['run_id']:>5}  {entry['started']:25}  {entry['protocol']:28}  {entry['target']:10}  {entry['outcome']:14}  "
-            f"{steps:>5}  {loss}"
+            f"{steps:>5}  {loss}{before}"
         )
 
 
