@@ -109,7 +109,7 @@ def _metadata(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_runs(folder: Path) -> list[dict[str, Any]]:
-    """One dictionary per run, oldest first: run_id, started, protocol, target, outcome, steps, loss, continues (a run or None)."""
+    """One dictionary per run, oldest first: run_id, started, protocol, target, outcome, steps, loss, continues (a run, None)."""
     from qcodes.dataset.data_set import load_by_id
     from qcodes.dataset.sqlite.queries import get_runs
 
