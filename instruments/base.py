@@ -61,8 +61,12 @@ class BenchInstrument(VisaInstrument):
     concrete: ClassVar[bool] = False
     joiner: ClassVar[str] = ""
     """What joins messages into one line, for an instrument whose lines may be long."""
+    query_joiner: ClassVar[str] = ""
+    """What joins queries into one, and their replies, for an instrument that takes compound queries."""
     answers: ClassVar[bool] = False
     """Whether every message is answered, and nothing may be said before the answer has come."""
+    checked_on_hardware: ClassVar[str] = ""
+    """Who tried this driver on a real instrument, when, with which firmware; empty: only an emulator has answered it."""
     release_port: ClassVar[int | None] = None
     """TCP port whose opening makes the instrument drop links that nobody uses any more, where it has one."""
 

@@ -243,6 +243,7 @@ class DruckPACE(ScpiInstrument):
     link: ClassVar[Link] = Link(identity=r"(?i)pace ?[56]000")
     modules: ClassVar[int]
     highest: ClassVar[float] = 2.1e7
+    query_joiner: ClassVar[str] = ";"
 
     def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
         super().__init__(name, address, **options)

@@ -96,6 +96,7 @@ def _line(spec: InstrumentSpec, driver: type[Any]) -> dict[str, Any]:
         "data_bits": link.data_bits,
         "parity": link.parity,
         "joiner": driver.joiner,
+        "query_joiner": driver.query_joiner,
         "answers": driver.answers,
         "release_port": driver.release_port,
     }

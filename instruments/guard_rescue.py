@@ -128,6 +128,10 @@ class Instrument:
                 link.send([message])
                 link.line(REPLY_TIMEOUT)
             return [self._asked(link, query, expected) for query, expected in queries]
+        compound = self._plan["query_joiner"]
+        if compound and queries:
+            link.send([*attention, *together, compound.join(query for query, _ in queries)])
+            return self._replies(link, compound, [expected for _, expected in queries])
         link.send([*attention, *together, *(query for query, _ in queries)])
         # A late reply to the dead program may come first: it is taken for an answer only if it could be one.
         return [self._reply(link, expected) for _, expected in queries]
@@ -135,6 +139,18 @@ class Instrument:
     def _asked(self, link: Link, query: str, expected: str) -> str:
         link.send([query])
         return self._reply(link, expected)
+
+    @staticmethod
+    def _replies(link: Link, compound: str, expected: list[str]) -> list[str]:
+        """The replies to a compound query, which come in one line."""
+        until = time.monotonic() + REPLY_TIMEOUT
+        seen = ""
+        while (left := until - time.monotonic()) > 0.0:
+            seen = link.line(left)
+            parts = [part.strip() for part in seen.split(compound)]
+            if len(parts) == len(expected) and all(map(re.search, expected, parts)):
+                return parts
+        raise LinkError(f"answered {seen!r}, which does not match {expected!r}")
 
     @staticmethod
     def _reply(link: Link, expected: str) -> str:

@@ -92,6 +92,7 @@ def instrument(name: str, device: Device, *terminals: dict[str, Any]) -> dict[st
         "read_termination": "\n",
         "write_termination": "\n",
         "joiner": "",
+        "query_joiner": "",
         "release_port": None,
         "terminals": list(terminals),
     }
@@ -163,6 +164,16 @@ def test_one_that_never_confirms_is_reported_and_the_others_are_safe(said: list[
     assert problems[0].startswith("dumb at TCPIP0")
     assert any("asking it to drop dead links" in line for line in said)
     assert any(line.startswith("NOT SAFE: dumb") for line in said)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_commands_of_one_line_and_compound_queries(said: list[str]) -> None:
+    replies = iter(["OFF", "OFF;ON", "OFF ; OFF"])
+    with devices(lambda line: next(replies) if "?" in line else None) as (smu,):
+        plan = instrument("smu", smu, source("A"), source("B")) | {"joiner": " ", "query_joiner": ";"}
+        smu_silent_lines = ["abort", "A off B off", "STATE?;STATE?"]
+        assert Rescue({"instruments": [plan], "edges": []}, said.append).run() == []
+        assert smu.lines == 3 * smu_silent_lines
 
 
 @pytest.mark.usefixtures("impatient")
@@ -292,7 +303,10 @@ def test_a_serial_line_is_cleaned_of_what_the_dead_program_left() -> None:
     link = connect(plan)
     try:
         link.send(["OUTP 0", "OUTP?"])
-        assert os.read(host, 100) == b"\r\nOUTP 0\r\nOUTP?\r\n"
+        heard = b""
+        while heard.count(b"\n") < 3:
+            heard += os.read(host, 100)
+        assert heard == b"\r\nOUTP 0\r\nOUTP?\r\n"
         os.write(host, b"OUTP 0\n")
         assert link.line(1.0) == "OUTP 0"
         with pytest.raises(LinkError):
