@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hil.bench_layout import control_channels
 from hil.bench_mixers import liquids, mixer_specs
-from hil.bench_network import plant_network, replica_node
+from hil.bench_network import node_rest, plant_network, replica_node, twin_network
 from hil.bench_world import imperfections
-from hil.core.errors import ConfigError, HilError, InstrumentError
+from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Layout, Quantity, Stimulus
 from hil.experiment.bench_file import BenchFile, Terminal
 from hil.experiment.fields import FieldError, unknown
@@ -162,22 +163,20 @@ def visa_resources() -> tuple[str, ...]:
         raise InstrumentError(f"VISA cannot list its resources: {error}") from error
 
 
-def identify(bench: BenchFile) -> Iterator[tuple[str, str, str]]:
-    """Open every instrument in turn, ask who it is, close it: (name, identity, problem); one of the two is empty."""
-    from instruments.station import check_station, driver_class
+def inspect_station(bench: BenchFile) -> Iterator[dict[str, str]]:
+    """Open every instrument in turn, look at it, close it: where, what, found, and verdict (ok, note or wrong)."""
+    from dataclasses import asdict
 
+    from instruments.inspection import inspect
+    from instruments.station import check_station
+
+    controls = control_wires(bench, Layout(control_channels(bench, node_rest(twin_network(bench)))))
+    locks = interlock_wires(bench)
     specs = instrument_specs(bench)
-    check_station(specs, (), ())
+    classes = check_station(specs, (), ())
     for spec in specs:
-        try:
-            instrument: Any = driver_class(spec)(spec.name, spec.address, **spec.options)
-        except (HilError, OSError) as error:
-            yield spec.name, "", str(error)
-            continue
-        try:
-            yield spec.name, str(instrument.identity() if hasattr(instrument, "identity") else instrument.get_idn()), ""
-        finally:
-            instrument.close()
+        for finding in inspect(spec, classes[spec.name], controls, locks):
+            yield asdict(finding)
 
 
 def terminal_loads(virtual: Any) -> dict[str, tuple[float, float]]:

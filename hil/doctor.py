@@ -1,41 +1,67 @@
-"""What this machine and this bench look like from here: packages, VISA, who answers. No output is touched."""
+"""What this bench looks like from here: packages, VISA, who answers, what the instruments hold. No output is touched."""
 
+import shutil
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hil.bench import Target, assemble, shipped_protocols
-from hil.bench_station import check_packages, identify, visa_resources
+from hil.bench_station import check_packages, inspect_station, visa_resources
 from hil.core.errors import HilError
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import find, read
 from hil.record.provenance import versions
 from hil.run import INSTRUMENT_FAULT, exit_code_of
 
+LEAST_SPACE = 200e6
+"""Bytes that the disk of the data folder must have left: a night of readings takes less."""
+SKEW = 60.0
+"""Seconds by which a file of the data folder may be newer than the clock of this computer."""
+COLUMNS = ("where", "what", "found", "verdict")
+
 
 @dataclass
 class Diagnosis:
-    """Lines to print; ``error`` is the first thing that is wrong, with the exit code that belongs to it."""
+    """Lines and a table to print; ``error`` is what is wrong in one sentence, with the exit code that belongs to it.
+
+    rows: one mapping with ``COLUMNS`` per thing looked at; the verdict is ok, note or wrong.
+    """
 
     lines: list[str] = field(default_factory=list)
+    rows: list[dict[str, str]] = field(default_factory=list)
     error: str = ""
     exit_code: int = 0
 
+    def facts(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"lines": self.lines, "findings": self.rows, "error": self.error or None, "exit_code": self.exit_code}
 
-def examine(bench: str | None) -> Diagnosis:
-    """Look around; with ``bench``, connect to every instrument of that file, ask who it is, and disconnect."""
+    def table(self) -> list[str]:
+        """The rows in plain columns."""
+        widths = [max(len(row[key]) for row in self.rows) for key in COLUMNS[:2]] if self.rows else []
+        return [
+            f"{row['verdict']:5s}  {row['where']:{widths[0]}s}  {row['what']:{widths[1]}s}  {row['found']}" for row in self.rows
+        ]
+
+
+def examine(bench: str | None, data: Path = Path("data")) -> Diagnosis:
+    """Look around; with ``bench``, connect to every instrument of that file, ask what it is and holds, and disconnect."""
     report = Diagnosis()
     try:
         check_packages()
         report.lines += [f"{name} {version}" for name, version in versions().items()]
         report.lines += [f"VISA sees: {', '.join(visa_resources()) or 'nothing (socket addresses cannot be listed)'}"]
         if bench is not None:
-            _examine_bench(bench, report)
+            _examine_bench(bench, data, report)
     except HilError as error:
         report.error, report.exit_code = str(error), exit_code_of(error)
     return report
 
 
-def _examine_bench(name: str, report: Diagnosis) -> None:
+def _examine_bench(name: str, data: Path, report: Diagnosis) -> None:
     path = find(name, None, shipped_protocols() / "benches", "bench file")
     document = read(path)
     bench = document.model(BenchFile)
@@ -44,14 +70,40 @@ def _examine_bench(name: str, report: Diagnosis) -> None:
             report.lines.append(f"{path}: the file is consistent")
     except HilError as error:
         raise document.error(str(error)) from None
-    missing = 0
-    for instrument, answer, problem in identify(bench):
-        missing += bool(problem)
-        report.lines.append(f"{instrument}: {problem or answer}")
-        if not problem:
-            report.lines.append("  this driver was checked against an emulator; tell us how it did on your hardware")
-    if missing:
-        report.error = (
-            f"{missing} of {len(bench.station.instruments)} instruments of {Path(name).name} do not answer as they should"
+    report.rows += [disk(data), clock(data)]
+    report.rows += inspect_station(bench)
+    wrong = [row for row in report.rows if row["verdict"] == "wrong"]
+    if wrong:
+        first = f"{wrong[0]['where']}, {wrong[0]['what']}: {wrong[0]['found']}"
+        silent = {row["where"] for row in wrong if row["what"] == "identity"}
+        counted = (
+            f"{len(silent)} of {len(bench.station.instruments)} instruments of {path.name} do not answer as they should"
+            if silent
+            else f"{len(wrong)} of {len(report.rows)} things looked at on {path.name} are wrong"
         )
+        report.error = f"{counted}; the first: {first}"
         report.exit_code = INSTRUMENT_FAULT
+
+
+def disk(data: Path) -> dict[str, str]:
+    """Space left where ``data`` is, or will be made."""
+    folder = data.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    return _row(str(data), "disk space", f"{free / 1e9:.3g} GB left", free >= LEAST_SPACE)
+
+
+def clock(data: Path) -> dict[str, str]:
+    """The date of this computer, against the newest file of ``data``: what was written cannot lie in the future."""
+    now = time.time()
+    newest = max((path.stat().st_mtime for path in data.glob("*") if path.is_file()), default=0.0)
+    shown = datetime.fromtimestamp(now).astimezone().isoformat(timespec="seconds")
+    if newest > now + SKEW:
+        return _row("computer", "clock", f"{shown}, but a file in {data} is {newest - now:.0f} s newer; set the clock", False)
+    return _row("computer", "clock", shown, True)
+
+
+def _row(where: str, what: str, found: str, good: bool) -> dict[str, str]:
+    row: Mapping[str, str] = {"where": where, "what": what, "found": found, "verdict": "ok" if good else "wrong"}
+    return dict(row)

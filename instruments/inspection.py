@@ -1,0 +1,127 @@
+"""A look at one instrument that changes nothing: who it is, what it holds, whether something is on, what its errors are."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from hil.core.errors import HilError
+from hil.core.types import Quantity
+from instruments.base import BenchInstrument
+from instruments.outputs import Interlocks
+from instruments.roles import Source
+from instruments.station import parse_path
+from instruments.terminals import port_of
+from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire
+
+CURRENT_LIMITS = ("compliance", "limiti")
+"""Parameters of a port that tell the current limit it holds."""
+
+
+class Verdict(StrEnum):
+    """``NOTE`` is nothing wrong, but worth reading."""
+
+    OK = "ok"
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: an instrument or a channel, what of it, what was found."""
+
+    where: str
+    what: str
+    found: str
+    verdict: Verdict = Verdict.OK
+
+
+def inspect(
+    spec: InstrumentSpec, driver: type[Any], controls: Sequence[ControlWire] = (), interlocks: Sequence[InterlockWire] = ()
+) -> list[Finding]:
+    """Connect, ask, disconnect; ``controls`` and ``interlocks`` of other instruments are left out. Writes no setting.
+
+    The error queue is emptied by asking for it. Whatever cannot be asked is a finding, not an exception.
+    """
+    try:
+        instrument: Any = driver(spec.name, spec.address, **spec.options)
+    except (HilError, OSError) as error:
+        return [Finding(spec.name, "identity", str(error), Verdict.WRONG)]
+    try:
+        found = [_asked(spec.name, "identity", lambda: _identity(instrument)), *_origin(spec.name, instrument)]
+        if hasattr(instrument, "errors"):
+            found.append(_asked(spec.name, "error queue", lambda: _errors(instrument)))
+        for control in controls:
+            if control.parameter and parse_path(control.parameter, control.channel.name).instrument == spec.name:
+                found += _control(instrument, control)
+        for wire in interlocks:
+            if parse_path(wire.parameter, wire.name).instrument == spec.name:
+                found.append(_asked(wire.name, "interlock", partial(_interlock, instrument, wire)))
+        return found
+    finally:
+        instrument.close()
+
+
+def _asked(where: str, what: str, ask: Callable[[], tuple[str, Verdict]]) -> Finding:
+    try:
+        found, verdict = ask()
+    except (HilError, OSError, ValueError) as error:
+        return Finding(where, what, str(error), Verdict.WRONG)
+    return Finding(where, what, found, verdict)
+
+
+def _identity(instrument: Any) -> tuple[str, Verdict]:
+    said = instrument.identity() if hasattr(instrument, "identity") else instrument.get_idn()
+    return str(said), Verdict.OK
+
+
+def _origin(name: str, instrument: Any) -> Iterator[Finding]:
+    firmware = instrument.get_idn().get("firmware")
+    yield Finding(name, "firmware", firmware or "it does not say", Verdict.OK if firmware else Verdict.NOTE)
+    if isinstance(instrument, BenchInstrument):
+        checked = type(instrument).checked_on_hardware
+        text = checked or "never tried on hardware, only on an emulator written from its manual; tell us how it does on yours"
+        yield Finding(name, "driver", text, Verdict.OK if checked else Verdict.NOTE)
+
+
+def _errors(instrument: Any) -> tuple[str, Verdict]:
+    found = instrument.errors()
+    return ("; ".join(found), Verdict.NOTE) if found else ("empty", Verdict.OK)
+
+
+def _control(instrument: Any, wire: ControlWire) -> Iterator[Finding]:
+    channel = wire.channel
+    try:
+        port = port_of(instrument, parse_path(wire.parameter, channel.name).port)
+    except HilError as error:
+        yield Finding(channel.name, "port", str(error), Verdict.WRONG)
+        return
+    if isinstance(port, Source):
+        yield _asked(channel.name, "output", lambda: _output(port, channel.quantity))
+    if wire.compliance is not None and channel.quantity is Quantity.VOLTAGE:
+        for name in CURRENT_LIMITS:
+            if name in port.parameters:
+                yield _asked(channel.name, "compliance", partial(_limit, port.parameters[name], wire.compliance))
+                break
+
+
+def _output(port: Source, quantity: Quantity) -> tuple[str, Verdict]:
+    state = port.source_state()
+    if not state.on:
+        return "off", Verdict.OK
+    # Which unit a pressure controller speaks is known only once it has been configured, and nothing is written here.
+    level = f" at {state.level:g} V" if quantity is Quantity.VOLTAGE else ""
+    return f"ON{level}; a run brings it home first", Verdict.NOTE
+
+
+def _limit(parameter: Any, wanted: float) -> tuple[str, Verdict]:
+    held = float(parameter.get())
+    if held <= wanted * (1 + 1e-3):
+        return f"{held:g} A held now, the bench file wants {wanted:g} A", Verdict.OK
+    return f"{held:g} A held now; set to {wanted:g} A before the output goes on", Verdict.NOTE
+
+
+def _interlock(instrument: Any, wire: InterlockWire) -> tuple[str, Verdict]:
+    Interlocks((wire,), {instrument.name: instrument}).check()
+    return f"{wire.parameter} reads {wire.expected:g} and permits sourcing", Verdict.OK

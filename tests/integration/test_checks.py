@@ -1,0 +1,109 @@
+"""What is looked at before a bench is used: doctor, check-out, calibration."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hil.bench import shipped_protocols
+from hil.bench_station import start_virtual
+from hil.cli import app
+from hil.experiment.bench_file import BenchFile
+from hil.experiment.loader import read
+
+
+def hil(*arguments: str) -> tuple[int, dict[str, Any], str]:
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    return done.exit_code, json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
+    """The divider's bench file with the addresses of running emulators, and these."""
+    path = shipped_protocols() / "benches" / "divider.yaml"
+    bench = read(path).model(BenchFile)
+    with start_virtual(bench) as virtual:
+        text = path.read_text(encoding="utf-8")
+        for name, instrument in bench.station.instruments.items():
+            text = text.replace(instrument.address, virtual.addresses[name])
+        copy = tmp_path_factory.mktemp("benches") / "bench.yaml"
+        copy.write_text(text + "interlocks: {door: {parameter: smu.digio.bit1, expected: 1}}\n", encoding="utf-8")
+        yield copy, virtual
+
+
+def rows(facts: dict[str, Any], what: str) -> dict[str, dict[str, str]]:
+    return {row["where"]: row for row in facts["findings"] if row["what"] == what}
+
+
+def test_doctor_looks_at_everything_and_touches_nothing(emulated: tuple[Path, Any]) -> None:
+    path, virtual = emulated
+    before = virtual.side_door.sources(), virtual.side_door.outlets()
+    code, facts, said = hil("doctor", "--bench", str(path))
+    assert (code, said) == (0, "")
+    assert "2602B" in rows(facts, "identity")["smu"]["found"]
+    assert rows(facts, "firmware")["pace1"]["found"] == "02.02.14"
+    assert rows(facts, "output").keys() == {"V1", "V3", "P1", "P2", "P3"}
+    # After power-on a 2602B holds 1 A: what the bench file wants is set before the output goes on, and doctor says so.
+    assert rows(facts, "compliance")["V1"]["verdict"] == "note"
+    assert "never tried on hardware" in rows(facts, "driver")["meter"]["found"]
+    assert "permits" in rows(facts, "interlock")["door"]["found"]
+    assert rows(facts, "disk space")["data"]["verdict"] == "ok"
+    assert (virtual.side_door.sources(), virtual.side_door.outlets()) == before
+
+
+def test_doctor_prints_a_table_and_names_a_source_left_on(emulated: tuple[Path, Any]) -> None:
+    from instruments.keithley_2600 import Keithley2602B
+
+    path, virtual = emulated
+    smu = Keithley2602B("left", virtual.addresses["smu"])
+    smu.write("smua.source.levelv=0.25 smua.source.output=1")
+    smu.ask("smua.source.output")
+    smu.close()
+    try:
+        done = CliRunner().invoke(app, ["doctor", "--bench", str(path)])
+        assert done.exit_code == 0
+        (line,) = [line for line in done.stdout.splitlines() if "ON at 0.25 V" in line]
+        assert line.split()[:3] == ["note", "V1", "output"]
+        assert virtual.side_door.sources()["smu"]["smua"]["level"] == pytest.approx(0.25, abs=1e-3)
+    finally:
+        virtual.side_door.renew()
+
+
+def test_doctor_finds_an_open_door_and_a_wrong_clock(emulated: tuple[Path, Any]) -> None:
+    path, _ = emulated
+    other = path.with_name("other.yaml")
+    text = path.read_text(encoding="utf-8").replace("expected: 1", "expected: 0")
+    other.write_text(text, encoding="utf-8")
+    code, facts, said = hil("doctor", "--bench", str(other))
+    assert code == 3
+    assert "1 of" in said
+    assert "'door'" in said
+    wrong = [row for row in facts["findings"] if row["verdict"] == "wrong"]
+    assert [row["where"] for row in wrong] == ["door"]
+
+    data = path.parent / "data"
+    data.mkdir()
+    (data / "runs.db").touch()
+    os.utime(data / "runs.db", (time.time() + 7200,) * 2)
+    code, facts, said = hil("doctor", "--bench", str(path), "--data", str(data))
+    assert code == 3
+    assert "newer; set the clock" in rows(facts, "clock")["computer"]["found"]
+
+
+def test_doctor_refuses_a_bench_file_with_an_unknown_key(tmp_path: Path) -> None:
+    text = (shipped_protocols() / "benches" / "divider.yaml").read_text(encoding="utf-8")
+    (tmp_path / "wrong.yaml").write_text(text + "sensors: {}\n", encoding="utf-8")
+    code, facts, said = hil("doctor", "--bench", "wrong.yaml")
+    assert code == 2
+    assert "sensors" in said
+    assert facts["findings"] == []
