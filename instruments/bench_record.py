@@ -47,6 +47,7 @@ def bench_record(
                 "node": wire.channel.node,
                 "unit": wire.channel.quantity.value,
                 "setup": dict(wire.setup),
+                **({"through": wire.through} if wire.through else {}),
             }
             for wire in outputs
         },

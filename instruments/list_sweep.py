@@ -80,7 +80,7 @@ def list_sweep(
         return None
     if any(drive.instrument is not instrument or drive.channel.quantity is not Quantity.VOLTAGE for drive in swept):
         return None
-    if any(sense.instrument is not instrument or sense.port is None for sense in senses):
+    if any(sense.instrument is not instrument or sense.port is None or sense.matrix is not None for sense in senses):
         return None
     if np.any(np.abs(np.diff(values, axis=0)) > longest_step):
         return None

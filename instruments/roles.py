@@ -146,6 +146,20 @@ class ListInstrument(Protocol):
 
 
 @runtime_checkable
+class SwitchMatrix(Protocol):
+    """An instrument whose crosspoints connect a meter with one of several nodes."""
+
+    @classmethod
+    def check_crosspoint(cls, crosspoint: str) -> None:
+        """ConfigError unless there is such a crosspoint."""
+        ...
+
+    def switch(self, open_: Sequence[str], close: Sequence[str]) -> None:
+        """Open ``open_``, then close ``close``; verified. Nothing is sent where everything stands right already."""
+        ...
+
+
+@runtime_checkable
 class Identified(Protocol):
     """What every driver of this package has."""
 

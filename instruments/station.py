@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import instruments
 from hil.core.errors import ConfigError, InstrumentError
+from instruments.roles import SwitchMatrix
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire, ParameterPath
 
 if TYPE_CHECKING:
@@ -134,12 +135,32 @@ def check_station(
             first = driven.setdefault(str(path), wire.channel.name)
             if first != wire.channel.name:
                 raise ConfigError(f"controls {first!r} and {wire.channel.name!r} both drive {path}; one output, one control")
+    _check_crosspoints(outputs, classes)
     for interlock in interlocks:
         path = parse_path(interlock.parameter, f"interlock {interlock.name}")
         if path.instrument not in classes:
             known = ", ".join(classes) or "none"
             raise ConfigError(f"interlock {interlock.name!r}: there is no instrument {path.instrument!r}; instruments: {known}")
     return classes
+
+
+def _check_crosspoints(outputs: Sequence[OutputWire], classes: dict[str, type[Any]]) -> None:
+    """Every crosspoint exists; outputs that share a meter through a matrix share its settings."""
+    setups: dict[str, OutputWire] = {}
+    for wire in outputs:
+        if not wire.through:
+            continue
+        matrix, _, crosspoint = wire.through.partition(".")
+        driver = classes.get(matrix)
+        if driver is None or not issubclass(driver, SwitchMatrix):
+            raise ConfigError(f"output {wire.channel.name!r}: {matrix!r} is no switch matrix of the station")
+        driver.check_crosspoint(crosspoint)
+        first = setups.setdefault(wire.parameter, wire)
+        if dict(first.setup) != dict(wire.setup):
+            raise ConfigError(
+                f"outputs {first.channel.name!r} and {wire.channel.name!r} share {wire.parameter} through the matrix, "
+                "but not its settings; write the same `setup` at both"
+            )
 
 
 def parse_path(text: str, channel: str) -> ParameterPath:

@@ -73,6 +73,8 @@ class Sense:
     parameter: str
     port: Any
     settings: Mapping[str, Setting]
+    matrix: Any = None
+    crosspoint: str = ""
 
 
 class PlainMeter:
@@ -153,6 +155,8 @@ def tie_output(wire: OutputWire, parameter: str, components: Mapping[str, Any]) 
     instrument = components[path.instrument]
     port = port_of(instrument, path.port)
     settings = settings_in_si(wire.setup, channel.quantity.value, f"output {channel.name!r}")
+    name, _, crosspoint = wire.through.partition(".")
+    matrix = components[name] if name else None
     if isinstance(port, Meter):
         quantities = port.meter_quantities()
         found = quantities.get(path.quantity)
@@ -161,13 +165,13 @@ def tie_output(wire: OutputWire, parameter: str, components: Mapping[str, Any]) 
             raise ConfigError(
                 f"output {channel.name!r}: {parameter} is not read in {channel.quantity.value}; this port reads {able}"
             )
-        return Sense(channel, parameter, instrument, path.port, path.quantity, port, settings)
+        return Sense(channel, parameter, instrument, path.port, path.quantity, port, settings, matrix, crosspoint)
     plain = port.parameters.get(path.quantity)
     if plain is None or plain.unit != channel.quantity.value:
         raise ConfigError(f"output {channel.name!r}: {parameter} is no parameter read in {channel.quantity.value}")
     if settings:
         raise ConfigError(f"output {channel.name!r}: {type(instrument).__name__} takes no setup through the bench file")
-    return Sense(channel, parameter, instrument, path.port, path.quantity, None, settings)
+    return Sense(channel, parameter, instrument, path.port, path.quantity, None, settings, matrix, crosspoint)
 
 
 def by_instrument(members: Sequence[Any]) -> list[tuple[Any, list[int]]]:
@@ -223,15 +227,27 @@ def look_at(active: Sequence[Drive], movers: Movers) -> None:
 
 
 class Reader:
-    """Takes samples of several outputs, one transfer per instrument, ``reading`` order kept."""
+    """Takes samples of several outputs, one transfer per instrument, ``reading`` order kept.
+
+    Outputs behind a switch matrix come one after the other: all crosspoints of this reader but one are open.
+    """
 
     def __init__(self, senses: Sequence[Sense]) -> None:
         self._count = len(senses)
         self._parts: list[tuple[Callable[[int], Acquired], list[int]]] = []
-        for instrument, positions in by_instrument(senses):
-            meter: MeterInstrument = instrument if isinstance(instrument, MeterInstrument) else PlainMeter(instrument)
-            terminals = [(senses[k].port_name, senses[k].parameter) for k in positions]
-            self._parts.append((meter.acquisition(terminals), positions))
+        direct = [k for k, sense in enumerate(senses) if sense.matrix is None]
+        for instrument, members in by_instrument([senses[k] for k in direct]):
+            self._parts.append(self._part(instrument, senses, [direct[k] for k in members]))
+        routed = [k for k, sense in enumerate(senses) if sense.matrix is not None]
+        for k in routed:
+            acquire, positions = self._part(senses[k].instrument, senses, [k])
+            others = [senses[j] for j in routed if senses[j].crosspoint != senses[k].crosspoint]
+            self._parts.append((_switched(acquire, senses[k], others), positions))
+
+    @staticmethod
+    def _part(instrument: Any, senses: Sequence[Sense], positions: list[int]) -> tuple[Callable[[int], Acquired], list[int]]:
+        meter: MeterInstrument = instrument if isinstance(instrument, MeterInstrument) else PlainMeter(instrument)
+        return meter.acquisition([(senses[k].port_name, senses[k].parameter) for k in positions]), positions
 
     def __call__(self, samples: int) -> tuple[FloatArray, Any]:
         """Values and overload, (samples, n)."""
@@ -243,3 +259,20 @@ class Reader:
         for acquire, positions in self._parts:
             table[:, positions], flags[:, positions] = acquire(samples)
         return table, flags
+
+
+def _switched(acquire: Callable[[int], Acquired], sense: Sense, others: Sequence[Sense]) -> Callable[[int], Acquired]:
+    """``acquire`` once the crosspoints of ``others`` are open and that of ``sense`` is closed."""
+    elsewhere: dict[int, tuple[Any, list[str]]] = {}
+    for other in others:
+        if other.matrix is not sense.matrix:
+            elsewhere.setdefault(id(other.matrix), (other.matrix, []))[1].append(other.crosspoint)
+    here = [other.crosspoint for other in others if other.matrix is sense.matrix]
+
+    def read(samples: int) -> Acquired:
+        for matrix, crosspoints in elsewhere.values():
+            matrix.switch(crosspoints, ())
+        sense.matrix.switch(here, (sense.crosspoint,))
+        return acquire(samples)
+
+    return read

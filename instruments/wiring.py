@@ -55,11 +55,15 @@ class ControlWire:
 
 @dataclass(frozen=True, slots=True)
 class OutputWire:
-    """An output and the instrument parameter that reads it, e.g. ``meter.volt`` or ``smu.smua.curr``."""
+    """An output and the instrument parameter that reads it, e.g. ``meter.volt`` or ``smu.smua.curr``.
+
+    ``through``: the crosspoint of a switch matrix that connects its node with the meter, e.g. ``matrix.1A02``.
+    """
 
     channel: Channel
     parameter: str
     setup: Mapping[str, Setting] = field(default_factory=dict)
+    through: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,12 @@ class Terminal(Strict):
 
 
 class Output(Terminal):
-    """One thing that is read. ``setup`` holds the range, nplc and the like; ``hil.bench`` knows their units."""
+    """One thing that is read. ``setup`` holds the range, nplc and the like; ``hil.bench`` knows their units.
+
+    ``through``: the crosspoint of a switch matrix between node and meter, such as ``matrix.1A02``; closed while it is read.
+    """
+
+    through: str = ""
 
     @model_validator(mode="before")
     @classmethod

@@ -27,12 +27,14 @@ class Wire:
     """A wire (or a tube) from a port of an instrument to a node.
 
     ``port`` is what stands between the instrument and the last name of a parameter path: ``smu.smua.volt`` is "smua",
-    ``pace1.a.pressure`` is "a", ``meter.volt`` is "" (front terminals), ``meter.ch101.volt`` is "ch101".
+    ``pace1.a.pressure`` is "a", ``meter.volt`` is "" (front terminals), ``meter.ch101.volt`` is "ch101". ``through``: a
+    crosspoint of a switch matrix (``matrix.1A02``) that has to be closed for the wire to conduct.
     """
 
     instrument: str
     port: str
     node: str
+    through: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ class BenchPlan:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(f"instrument {twice[0]!r} stands twice on the virtual bench; give every instrument one name")
-        seen: dict[tuple[str, str], str] = {}
+        seen: dict[tuple[str, str, str], str] = {}
         for wire in self.wires:
             if wire.instrument not in names:
                 known = ", ".join(names) or "none"
                 raise ConfigError(f"a wire begins at {wire.instrument!r}, which is no instrument of the virtual bench ({known})")
-            ends = seen.setdefault((wire.instrument, wire.port), wire.node)
+            ends = seen.setdefault((wire.instrument, wire.port, wire.through), wire.node)
             if ends != wire.node:
                 raise ConfigError(
                     f"port {wire.port!r} of {wire.instrument!r} is wired to the nodes {ends!r} and {wire.node!r}; choose one"

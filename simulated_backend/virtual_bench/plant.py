@@ -17,6 +17,7 @@ from simulated_backend.imperfections import Imperfections
 from simulated_backend.network import Network
 from simulated_backend.virtual_bench.circuit import SHORTEST, Circuit
 from simulated_backend.virtual_bench.clock import RealTime, SteppedTime, Turn
+from simulated_backend.virtual_bench.crosspoints import Crosspoints
 from simulated_backend.virtual_bench.faults import OutputStage
 from simulated_backend.virtual_bench.flow_lines import FlowLines
 from simulated_backend.virtual_bench.liquids import Liquids
@@ -56,20 +57,21 @@ class Plant:
     def __init__(self, plan: BenchPlan, network: Network | None = None) -> None:
         self.lock = threading.Lock()
         self.network = rebuild(plan.network) if network is None else network
-        self.ideal = plan.ideal
-        self.atmosphere = plan.atmosphere
+        self.ideal, self.atmosphere = plan.ideal, plan.atmosphere
         self.clock = RealTime(self._step, self.lock) if plan.real_time else SteppedTime(self._step)
         self.lines = FlowLines(self.clock.now, self.clock.arrive)
         self.flow, self.valve = self.lines.flow, self.lines.valve
         self.liquids = Liquids(plan.liquids, self.lines, self.network, self._change)
         self.troubles: list[str] = []
         self.turn, self._plan = Turn(self.lock, self.clock), plan
-        self._wires = {(wire.instrument, wire.port): self._position(wire.instrument, wire.port, wire.node) for wire in plan.wires}
+        direct = [wire for wire in plan.wires if not wire.through]
+        self._wires = {(wire.instrument, wire.port): self._position(wire.instrument, wire.port, wire.node) for wire in direct}
         self._terminals: dict[tuple[str, str], Terminal] = {}
         self._outlets: dict[tuple[str, str], Outlet] = {}
         self._outlet_nodes: list[tuple[Outlet, int]] = []
         self._circuit: Circuit | None = None
-        self._dirty = True
+        self._dirty, self._mounted_at = True, 0.0
+        self.route = Crosspoints(plan.wires, self.electrical, self._position, self._report).route
         self._windows: list[_Window] = []
         n, m = self.network.n_nodes, self.network.n_edges
         self._lowest: FloatArray = np.full(2 * n + 2 * m, inf)
@@ -80,7 +82,6 @@ class Plant:
         except TypeError as error:
             raise ConfigError(f"the plant's imperfections are not understood: {error}") from error
         self._flaw_rng = np.random.default_rng([plan.seed, 0x66])
-        self._mounted_at = 0.0
 
     def _position(self, instrument: str, port: str, node: str) -> int:
         try:
@@ -109,13 +110,12 @@ class Plant:
         """The outlet ``port`` of ``instrument``; the same object every time. ConfigError for two outlets on one node."""
         key = (instrument, port)
         if key not in self._outlets:
-            (seed,) = self._seeds.spawn(1)
             outlet = Outlet(
                 self._plan.atmosphere,
                 self._plan.atmosphere,
                 self._plan.pressure_time_constant,
                 self.clock.arrive,
-                np.random.default_rng(seed),
+                np.random.default_rng(self._seeds.spawn(1)[0]),
             )
             node = self._wires.get(key)
             if node is not None:

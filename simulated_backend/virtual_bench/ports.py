@@ -165,6 +165,10 @@ class PlantView(Protocol):
         """The rotor ``port``; the same object every time. Ask for every rotor in the constructor."""
         ...
 
+    def route(self, instrument: str, crosspoint: str, closed: bool) -> None:
+        """A crosspoint of the switch matrix ``instrument`` has closed or opened."""
+        ...
+
     def observe(self, ports: Sequence[ElectricalPort], aperture: float, count: int = 1) -> list[tuple[Sample, ...]]:
         """Mean values over ``count`` consecutive apertures of ``aperture`` s at all ``ports`` together.
 

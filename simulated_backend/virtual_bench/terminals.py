@@ -31,6 +31,7 @@ class Terminal:
         "since",
         "source",
         "stage",
+        "switched",
     )
 
     def __init__(
@@ -47,6 +48,7 @@ class Terminal:
         self.offset = 0.0
         self.limit = 0
         self.stage = OutputStage()
+        self.switched = False
         self._arrive = arrive
         self._changed = changed
 
@@ -54,6 +56,12 @@ class Terminal:
     def wired(self) -> bool:
         """Whether the terminal is connected to a node."""
         return self.node is not None
+
+    def connect(self, node: int | None) -> None:
+        """A switch has put the terminal on another node, or on none."""
+        self._arrive()
+        self.node, self.limit = node, 0
+        self._changed()
 
     def set_source(self, source: Source) -> None:
         """What the terminal does to its node from now on."""
