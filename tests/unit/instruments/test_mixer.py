@@ -1,0 +1,189 @@
+"""What a mixer does with its pumps and its valve, in which order, and what it refuses."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from hil.core.clock import SteppedClock
+from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import Channel, Kind, Quantity, SafeAction
+from instruments.fluid_roles import PumpState, Syringe
+from instruments.mixer import Mixer, MixerSpec, Stock, guarded, without_mixed
+from instruments.roles import SourcePlan
+from instruments.wiring import ControlWire, InstrumentSpec
+
+SYRINGE = Syringe(26.7e-3, 60e-6)
+STOCKS = (Stock("weak", 0.1, 3e-6, SYRINGE), Stock("strong", 0.5, 3e-6, SYRINGE))
+SPEC = MixerSpec("mix", STOCKS, "valve", 4, {"n1": 1, "n2": 2}, 1e-6 / 60.0, 1e-6)
+
+
+@dataclass
+class Session:
+    failed: bool = False
+
+
+@dataclass
+class FakePump:
+    name: str
+    log: list[tuple[Any, ...]]
+    clock: SteppedClock
+    loss: float = 0.0
+    session: Session = field(default_factory=Session)
+    begun: float = 0.0
+    rate: float = 0.0
+    volume: float = 0.0
+    watchdog: float = 0.0
+    asked: float = 0.0
+    longest_silence: float = 0.0
+
+    def configure_pump(self, syringe: Syringe) -> list[str]:
+        self.log.append((self.name, "configure", syringe))
+        return []
+
+    def rate_span(self) -> tuple[float, float]:
+        return 1e-12, 1e-6
+
+    def start(self, rate: float, volume: float | None = None) -> None:
+        self.log.append((self.name, "start", rate, volume))
+        self.begun, self.rate, self.volume = self.clock.now(), rate, volume or 0.0
+        self.asked = self.begun
+
+    def stop(self) -> None:
+        self.log.append((self.name, "stop"))
+        self.volume = min(self.volume, self.rate * (self.clock.now() - self.begun))
+
+    def pump_state(self) -> PumpState:
+        now = self.clock.now()
+        self.longest_silence = max(self.longest_silence, now - self.asked)
+        self.asked = now
+        passed = self.rate * (now - self.begun)
+        return PumpState(passed < self.volume, min(passed, self.volume) * (1.0 - self.loss))
+
+    def set_watchdog(self, seconds: float) -> None:
+        self.log.append((self.name, "watchdog", seconds))
+        self.watchdog = seconds
+
+
+@dataclass
+class FakeValve:
+    log: list[tuple[Any, ...]]
+    session: Session = field(default_factory=Session)
+    place: int = 1
+
+    def positions(self) -> int:
+        return 6
+
+    def go(self, position: int) -> None:
+        self.log.append(("valve", position))
+        self.place = position
+
+    def position_now(self) -> int | None:
+        return self.place
+
+
+@pytest.fixture
+def log() -> list[tuple[Any, ...]]:
+    return []
+
+
+@pytest.fixture
+def mixer(log: list[tuple[Any, ...]]) -> Mixer:
+    clock = SteppedClock()
+    pumps = {name: FakePump(name, log, clock) for name in ("weak", "strong")}
+    specs = [InstrumentSpec("weak", "t", "a", watchdog=6.0), InstrumentSpec("strong", "t", "b", watchdog=6.0)]
+    return Mixer.of(SPEC, {**pumps, "valve": FakeValve(log)}, clock, specs)
+
+
+def plan(low: float, high: float) -> SourcePlan:
+    return SourcePlan(Quantity.CONCENTRATION, low, high, None, float("inf"))
+
+
+def test_an_exchange_joins_delivers_in_the_ratio_and_isolates(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    mixer.port("n2").configure_source(plan(0.1, 0.5))
+    log.clear()
+    mixer.level_writer(["n2"])([0.2])
+    places = [entry for entry in log if entry[0] == "valve"]
+    starts = {entry[0]: entry[2:] for entry in log if entry[1] == "start"}
+    assert places == [("valve", 2), ("valve", 4)]
+    assert starts["weak"] == pytest.approx((0.75 * SPEC.flow, 0.75e-6))
+    assert starts["strong"] == pytest.approx((0.25 * SPEC.flow, 0.25e-6))
+    first_start = next(k for k, entry in enumerate(log) if entry[1] == "start")
+    last_stop = max(k for k, entry in enumerate(log) if entry[1] == "stop")
+    assert log.index(("valve", 2)) < first_start < last_stop < log.index(("valve", 4))
+    assert mixer.usage()["exchanges"] == 1
+    assert mixer.usage()["stock_used"] == pytest.approx({"weak": 0.75e-6, "strong": 0.25e-6})
+    assert 60.0 <= 3600.0 * mixer.usage()["hours"] < 75.0
+
+
+def test_watchdogs_run_with_the_pumps_and_are_never_kept_waiting(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    mixer.level_writer(["n1"])([0.3])
+    for name, pump in mixer.pumps.items():
+        assert isinstance(pump, FakePump)
+        assert pump.longest_silence < 6.0 / 2.0
+        assert pump.watchdog == 0.0
+        assert log.index((name, "watchdog", 6.0)) < next(k for k, e in enumerate(log) if e[:2] == (name, "start"))
+
+
+def test_a_reservoir_that_has_its_concentration_is_left_alone(mixer: Mixer) -> None:
+    write = mixer.level_writer(["n1", "n2"])
+    write([0.2, 0.3])
+    write([0.2, 0.3])
+    assert mixer.usage()["exchanges"] == 2
+    write([0.2, 0.31])
+    assert mixer.usage()["exchanges"] == 3
+
+
+def test_a_pure_stock_needs_one_pump(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    mixer.level_writer(["n1"])([0.1])
+    assert [entry[0] for entry in log if entry[1] == "start"] == ["weak"]
+
+
+def test_an_exchange_without_enough_stock_begins_nothing(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    write = mixer.level_writer(["n1"])
+    for level in (0.5, 0.49, 0.5):
+        write([level])
+    log.clear()
+    with pytest.raises(InstrumentError, match=r"pump 'strong' has 0\.025 mL .* fill it up and go on with `hil resume`"):
+        write([0.4])
+    assert log == []
+
+
+def test_a_pump_that_counts_too_little_is_an_error_and_nobody_knows_the_concentration(mixer: Mixer) -> None:
+    pump = mixer.pumps["weak"]
+    assert isinstance(pump, FakePump)
+    pump.loss = 0.05
+    with pytest.raises(InstrumentError, match="pump 'weak' counts"):
+        mixer.level_writer(["n1"])([0.2])
+    (condition,) = mixer.condition_reader(["n1"])()
+    assert not condition.in_limits
+    pump.loss = 0.0
+    mixer.level_writer(["n1"])([0.2])
+    assert mixer.condition_reader(["n1"])()[0].level == 0.2
+
+
+def test_the_safe_state_stops_before_it_isolates(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    mixer.port("n1").disable(SafeAction.STOP)
+    assert [entry[:2] for entry in log if entry[1] == "stop" or entry[0] == "valve"] == [
+        ("weak", "stop"), ("strong", "stop"), ("valve", 4),
+    ]  # fmt: skip
+
+
+def test_what_the_stocks_cannot_mix_is_refused(mixer: Mixer) -> None:
+    with pytest.raises(ConfigError, match=r"stocks of 0\.1 and 0\.5"):
+        mixer.port("n1").configure_source(plan(0.05, 0.4))
+    with pytest.raises(ConfigError, match="no outlet 'n3'; outlets: n1, n2"):
+        mixer.port("n3")
+    with pytest.raises(ConfigError, match="'valve' is a FakeValve, which is no pump"):
+        Mixer.of(MixerSpec("m", (Stock("valve", 0.1, 1e-6, SYRINGE), STOCKS[1]), "valve", 4, {}, 1e-8, 1e-6),
+                 {"valve": FakeValve([]), "strong": mixer.pumps["strong"]}, mixer.clock, [])  # fmt: skip
+
+
+def test_the_guard_stops_pumps_and_the_station_checks_the_rest() -> None:
+    channel = Channel("C1", Quantity.CONCENTRATION, Kind.DRIVE, 0.1, 0.5)
+    other = ControlWire(Channel("V1", Quantity.VOLTAGE, Kind.DRIVE), "smu.smua.volt")
+    wires = [ControlWire(channel, "mix.n1.concentration"), other]
+    assert without_mixed(wires, [SPEC]) == [other]
+    found = guarded(wires, [SPEC])
+    assert [wire.parameter for wire in found] == ["smu.smua.volt", "weak.rate", "strong.rate"]
+    assert found[1].channel.safe.action is SafeAction.STOP
