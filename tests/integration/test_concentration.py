@@ -1,0 +1,58 @@
+"""Concentration applied through pumps and a valve: trained, rehearsed, and refused where the stock is not there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hil.cli import app
+
+PROTOCOL = "voltage_divider_concentration"
+
+
+def hil(*arguments: str) -> tuple[int, dict[str, Any], str]:
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    return done.exit_code, json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_it_trains_within_lab_tolerances_and_uses_what_the_rehearsal_said() -> None:
+    code, summary, said = hil("run", PROTOCOL, "--on", "virtual")
+    assert (code, said) == (0, "")
+    assert abs(summary["outputs"]["V2"] - 4.0) <= 50e-3
+    assert summary["weights"]["C1"] > 0.21 > 0.18 > summary["weights"]["C2"]
+    used = summary["results"]["liquids"]["mix"]
+    assert used["exchanges"] >= 11 * summary["steps"]  # every probe changes a node, most of them two
+    code, facts, _ = hil("dry-run", PROTOCOL)
+    assert code == 0
+    planned = facts["results"]["liquids"]["mix"]
+    assert facts["hours"] > planned["hours"] > 0.5
+    assert planned["exchanges"] == pytest.approx(used["exchanges"], rel=0.02)
+    assert planned["hours"] == pytest.approx(used["hours"], rel=0.02)
+    assert planned["stock_used"] == pytest.approx(used["stock_used"], rel=0.02)
+    total = sum(used["stock_used"].values())
+    assert total == pytest.approx(used["exchanges"] * 1.059e-6, rel=5e-3)
+
+
+def test_a_rehearsal_refuses_what_the_stock_does_not_last_for() -> None:
+    code, facts, _ = hil("dry-run", PROTOCOL, "--set", "bench.mixers.mix.pumps.pump_weak.volume=5 mL")
+    assert code == 3
+    assert "pump 'pump_weak' has" in facts["refusal"]
+    assert "fill it up" in facts["refusal"]
+    left = facts["results"]["liquids"]["mix"]["stock_left"]["pump_weak"]
+    assert 0.0 <= left < 1.0e-6
+
+
+def test_a_syringe_that_is_emptier_than_the_file_says_ends_the_run_safely_and_it_can_go_on() -> None:
+    """The pump stalls in the middle of an exchange: an error in its words, and a run that can be resumed."""
+    code, summary, said = hil("run", PROTOCOL, "--on", "virtual", "--set", "bench.virtual.instruments.pump_weak.content=2.0e-6")
+    assert code == 3
+    assert "pump_weak" in said
+    assert "stalled" in said
+    assert summary["results"]["resumable"] is True
