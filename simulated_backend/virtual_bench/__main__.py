@@ -1,6 +1,8 @@
 """The child process of a virtual bench: a plan on the first line of standard input, then questions, one line of JSON each."""
 
+import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -59,10 +61,15 @@ def main() -> int:
     """Serve until standard input ends. Returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's affair; it closes our input when it is done
     try:
-        bench = Bench(BenchPlan.from_json(sys.stdin.readline()))
+        plan = BenchPlan.from_json(sys.stdin.readline())
+        bench = Bench(plan)
     except HilError as error:
         _say({"error": str(error)})
         return 1
+    if plan.real_time:
+        # Real instruments do not share a processor with the program; where the system lets us, neither do these.
+        with contextlib.suppress(AttributeError, OSError):
+            os.nice(-10)
     bench.start()
     _say({"addresses": dict(bench.addresses)})
     for line in sys.stdin:
