@@ -19,7 +19,10 @@ from hil.core.types import (
     SettlePolicy,
     SettleReport,
     Stimulus,
+    Trace,
+    Waveform,
 )
+from hil.core.waveforms import RAMP_PERIOD, rest_of
 from instruments.bench_record import bench_record
 from instruments.guard_plan import guard_plan
 from instruments.guard_process import Guard, NoGuard
@@ -34,13 +37,13 @@ from instruments.settling import Noise, require_settled, until_flat, until_in_li
 from instruments.station import build_station, check_station, close_station
 from instruments.terminals import Drive, Movers, Output, Reader, Sense, look_at, tie_control, tie_output
 from instruments.verification import Notices, Verification, forget
+from instruments.waveforms import at_compliance, prepared, waveform_limits
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire
 
 if TYPE_CHECKING:
     from qcodes.station import Station
 
 STALE_AFTER = 5.0  # s; a level seen longer ago is looked at again before a ramp starts from it
-RAMP_PERIOD = 0.02  # s between the points of a ramp
 
 
 class InstrumentBackend(Backend):
@@ -72,9 +75,7 @@ class InstrumentBackend(Backend):
         ramp_order: Sequence[Sequence[str]] = (),
         mixers: Sequence[MixerSpec] = (),
     ) -> None:
-        self._specs = tuple(instruments)
-        self._control_wires = tuple(controls)
-        self._output_wires = tuple(outputs)
+        self._specs, self._control_wires, self._output_wires = tuple(instruments), tuple(controls), tuple(outputs)
         self._replicas = {key: dict(paths) for key, paths in (replicas or {}).items()}
         self._classes = check_station(instruments, without_mixed(controls, mixers), outputs, interlocks)
         self._mixer_specs, self._mixers = tuple(mixers), dict[str, Mixer]()
@@ -86,20 +87,17 @@ class InstrumentBackend(Backend):
             determinism=Determinism.PHYSICAL,
             replicas=tuple(self._replicas),
             simultaneous=pairs,
+            waveforms=waveform_limits(self._classes, self._control_wires, self._output_wires),
         )
         super().__init__(name, capabilities, envelope, clock)
-        self._guard = guard or NoGuard()
-        self._interlock_wires = tuple(interlocks)
+        self._guard, self._interlock_wires = guard or NoGuard(), tuple(interlocks)
         self._order = groups_of(ramp_order, envelope)
-        self._clock = clock
+        self._clock, self._ramp_period = clock, ramp_period
         self._warn = warn or (lambda _: None)
-        self._ramp_period = ramp_period
         self._station: Station | None = None
-        self._drives: list[list[Drive]] = []
-        self._senses: list[list[Sense]] = []
-        self._readers: dict[tuple[int, ...], Reader] = {}
-        self._movers = Movers()
-        self._verify, self._notices = Verification(), Notices()
+        self._drives, self._senses = list[list[Drive]](), list[list[Sense]]()
+        self._readers = dict[tuple[int, ...], Reader]()
+        self._movers, self._verify, self._notices = Movers(), Verification(), Notices()
         self._way_home = WayHome(envelope, clock, self._movers, ramp_period, self._order)
         self._switchboard = Switchboard((), Interlocks((), {}), self._way_home, self._guard, self._warn)
         self._power = PowerMeter((), envelope)
@@ -141,8 +139,7 @@ class InstrumentBackend(Backend):
             close_station(station)
             raise
         self._station = station
-        self._meters_ready = False
-        self._readers = {}
+        self._meters_ready, self._readers = False, {}
 
     def _close(self) -> None:
         if self._station is not None:
@@ -282,13 +279,13 @@ class InstrumentBackend(Backend):
             return failed
         reader = self._reader(replicas)
         report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin)
-        limited = _limited(drives)
+        limited = at_compliance(drives)
         if limited and report.settled:
             # A source charges a cable at its compliance and leaves it; one that stays there marks what is read.
             self._look(limited)
-            if _limited(limited) != limited:
+            if at_compliance(limited) != limited:
                 report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin)
-        short = ", ".join(f"{drive.channel.name!r} ({drive.plan.compliance:g} A)" for drive in _limited(drives))
+        short = ", ".join(f"{drive.channel.name!r} ({drive.plan.compliance:g} A)" for drive in at_compliance(drives))
         self._limited = bool(short)
         if short:
             self._warn(f"at compliance, so that the value is not reached: {short}; readings are marked as overload")
@@ -372,6 +369,15 @@ class InstrumentBackend(Backend):
         self._verify(list(chain.from_iterable(self._drives)))
         return found
 
+    def _play(self, waveform: Waveform, sample_times: FloatArray) -> Trace:
+        """One script that the instrument runs by itself and that ends at 0 V."""
+        self._prepare_meters()
+        playing = prepared(waveform, sample_times, self._drives[0], self._senses[0], self.envelope)
+        self._apply(rest_of(self.capabilities.controls, waveform))
+        trace = playing(self._switchboard.check)
+        self._verify(self._drives[0])
+        return trace
+
     def _count(self) -> None:
         self.relaxations += 1
 
@@ -392,8 +398,3 @@ class InstrumentBackend(Backend):
     def usage(self) -> Mapping[str, object]:
         """What the mixers used up since the bench was opened."""
         return usage(list(self._mixers.values()))
-
-
-def _limited(drives: Sequence[Drive]) -> list[Drive]:
-    """Voltage sources that are on and at their compliance."""
-    return [drive for drive in drives if drive.output is Output.ON and not drive.is_pressure and not drive.in_limits]

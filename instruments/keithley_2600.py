@@ -19,12 +19,13 @@ from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import SafeAction
 from instruments.base import BenchInstrument
 from instruments.keithley_2600_channel import OFF_HIGH_IMPEDANCE, OFF_ZERO, DigitalLines, Keithley2600BChannel
-from instruments.keithley_2600_routines import MARK, listing, measuring
+from instruments.keithley_2600_routines import MARK, listing, measuring, playing
 from instruments.roles import OVERFLOW, Acquired, Condition, Delivery
 from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
 from instruments.wiring import Setting
 
+READING_OVERHEAD = 0.2e-3  # s that a reading takes beside its integration time
 IN_COMPLIANCE, OVER_TEMPERATURE = 0x40, 0x02  # bits of a buffered reading's status
 
 
@@ -268,6 +269,28 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
             return self._acquired(call, rows, len(terminals), patience, repeat=False)
 
         return run, seconds
+
+    def waveform_player(
+        self, ports: Sequence[str], terminals: Sequence[tuple[str, str]]
+    ) -> tuple[Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float], Acquired], float]:
+        """Levels of ``ports`` at given times, readings that end at given times, one round trip; ends at 0 V."""
+        lists = [f"list{position}" for position in range(len(ports))]
+        body, arguments = "\n".join(playing(ports, lists, terminals)), ", ".join(["finish", "times", "reads", *lists])
+        self._routine(body, arguments)
+        both = 2.0 if len(terminals) > len({port for port, _ in terminals}) else 1.0
+        lead = both * max(_seconds_per_sample(self, port) for port, _ in terminals) + READING_OVERHEAD
+
+        def run(levels: NDArray[np.float64], begins: NDArray[np.float64], samples: NDArray[np.float64], end: float) -> Acquired:
+            times = np.concatenate([begins, samples - lead])
+            reads = np.repeat([0, 1], [len(begins), len(samples)])
+            order = np.argsort(times, kind="stable")
+            columns = [times[order], reads[order], *levels.T]
+            tables = ",".join("{" + ",".join(f"{value:.10g}" for value in column) + "}" for column in columns)
+            call = f"{self._routine(body, arguments)}({end:.10g},{tables})"
+            patience = self._session.link.timeout + 2 * end
+            return self._acquired(call, len(samples), len(terminals), patience, repeat=False)
+
+        return run, lead
 
     def _acquired(self, call: str, rows: int, columns: int, timeout: float | None, *, repeat: bool = True) -> Acquired:
         """Readings and overload flags (rows, columns) that ``call`` prints: readings first, then their statuses.

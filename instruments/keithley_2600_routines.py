@@ -44,6 +44,39 @@ def listing(ports: Sequence[str], lists: Sequence[str], terminals: Sequence[tupl
     ]
 
 
+def playing(ports: Sequence[str], lists: Sequence[str], terminals: Sequence[tuple[str, str]]) -> list[str]:
+    """A waveform as one function: at ``times[k]`` (s) the next levels are set, or readings taken where ``reads[k]`` is 1.
+
+    Times count from the beginning, so that nothing that a command takes adds up; the levels are 0 at ``finish``.
+    """
+    readers, actions, columns = _plan(terminals)
+    buffers = [f"{port}.nvbuffer{number}" for port in readers for number in (1, 2)]
+    return [
+        *(f"{buffer}.clear() {buffer}.appendmode = 1" for buffer in buffers),
+        *(f"{port}.measure.count = 1" for port in readers),
+        "local segment, taken = 0, 0",
+        "timer.reset()",
+        "for event = 1, table.getn(times) do",
+        "local left = times[event] - timer.measure.t()",
+        "if left > 0 then delay(left) end",
+        "if reads[event] == 1 then",
+        "taken = taken + 1",
+        *actions,
+        "waitcomplete()",
+        "else",
+        "segment = segment + 1",
+        *(f"{port}.source.levelv = {levels}[segment]" for port, levels in zip(ports, lists, strict=True)),
+        "end",
+        "end",
+        "local rest = finish - timer.measure.t()",
+        "if rest > 0 then delay(rest) end",
+        *(f"{port}.source.levelv = 0" for port in ports),
+        "format.data = format.REAL64",
+        f"printbuffer(1, taken, {', '.join(columns)})",
+        *(f"{buffer}.clear() {buffer}.appendmode = 0" for buffer in buffers),
+    ]
+
+
 def _plan(terminals: Sequence[tuple[str, str]]) -> tuple[list[str], list[str], list[str]]:
     """Ports to read, the overlapped measurement of each, and the columns to print: readings, then statuses."""
     wanted: dict[str, set[str]] = {}
