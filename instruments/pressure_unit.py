@@ -7,7 +7,7 @@ instrument count from vacuum or from the atmosphere as it is set up itself; a be
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from qcodes.parameters import Parameter
@@ -42,6 +42,9 @@ class Look(NamedTuple):
 
 class PressureUnit(BenchInstrument):
     """One outlet, which is the instrument itself. Manual: see the drivers. Subclasses say ``full_scale_now`` and the rest."""
+
+    holds_slew: ClassVar[bool] = True
+    """Whether the instrument moves on its slew by itself; otherwise its set-point has to be led in steps."""
 
     def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
         super().__init__(name, address, **options)

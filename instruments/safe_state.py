@@ -136,12 +136,20 @@ class WayHome:
             for drive, course in zip(drives, courses, strict=True)
             if attempt(partial(_pressure(drive).set_slew, course.slew), problems) is None
         }
-        for write, positions in self._movers.writers(drives):
-            if attempt(partial(write, [courses[k].goal for k in positions]), problems) is None:
-                failed |= {drives[k].channel.name for k in positions}
+        # One set-point is enough for controllers that slew by themselves; others are led, and everybody in step with them.
+        led = any(not getattr(drive.port, "holds_slew", True) for drive in drives)
+        steps = max(1, int(np.ceil(duration / self._period))) if led else 1
+        writers = self._movers.writers(drives)
+        for step in range(1, steps + 1):
+            if led and duration > 0.0:
+                self._clock.sleep(duration / steps)
+            points = [course.start + (course.goal - course.start) * step / steps for course in courses]
+            for write, positions in writers:
+                if attempt(partial(write, [points[k] for k in positions]), problems) is None:
+                    failed |= {drives[k].channel.name for k in positions}
         going = [drive for drive in drives if drive.channel.name not in failed]
         if going and duration > 0.0:
-            self._clock.sleep(duration)
+            self._clock.sleep(0.0 if led else duration)
             self._wait_for(going, self._clock.now() + 5.0)
         return [drive for drive in drives if drive.channel.name in failed]
 
