@@ -1,19 +1,26 @@
 """Every source-measure unit drives the divider in a bench file: on the virtual target, through its driver, within its limits."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hil.bench import Target, assemble
+from hil.bench_layout import control_channels, envelope
+from hil.bench_network import node_rest, twin_network
 from hil.core.errors import LimitExceededError
-from hil.core.types import FloatArray, SafeAction, SettlePolicy, Stimulus
+from hil.core.types import Layout, SettlePolicy, Stimulus
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import read
 from instruments.guard_plan import guard_plan
+from instruments.guard_rescue import Instrument
+from instruments.roles import SourcePlan
 from instruments.station import driver_class
 from instruments.wiring import ControlWire, InstrumentSpec
-from tests.smu_rig import PORTS
+from simulated_backend.virtual_bench.process import VirtualBench
+from tests.smu_rig import PORTS, resistors
 
 BENCH = """\
 format: hil-bench/1
@@ -98,33 +105,50 @@ def test_limits_are_kept_and_a_floating_terminal_is_let_go(driver: str, tmp_path
         assert door["source"] == "Open"
 
 
-def test_a_list_of_levels_equals_the_same_levels_one_by_one(driver: str, tmp_path: Path) -> None:
+def test_a_list_of_levels_equals_the_same_levels_one_by_one(driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = bench(driver, tmp_path)
     del file.outputs["V2"]  # a list is run by one instrument, with its own meter
-    levels = [[volts] for volts in (0.5, 1.5, 1.0, 2.5)]
+    levels = [[0.5 + 0.3 * k] for k in range(5)]
+    kind = driver_class(InstrumentSpec("smu", PORTS[driver][0], "TCPIP0::192.0.2.31::5025::SOCKET"))
+    prepare = kind.list_acquisition
+    prepared = []
+    monkeypatch.setattr(kind, "list_acquisition", lambda *given: prepared.append(given) or prepare(*given))
     with assemble(file, Target.VIRTUAL) as virtual, virtual.backend as backend:
-        times: FloatArray = np.zeros(0)
-        listed = backend.measure([Stimulus.of(row) for row in levels], POLICY, samples=2)
-        single = [backend.measure([Stimulus.of(row)], POLICY, samples=2).values[0, 0] for row in levels]
-        times = listed.time
-    assert np.all(np.diff(times) > 0.0)
+        stimuli = [Stimulus.of(row) for row in levels]
+        listed = backend.measure(stimuli, replace(POLICY, dwell=0.05), samples=2)
+        assert len(prepared) == 1
+        assert backend.terminals()["V1"] == pytest.approx(levels[-1][0])
+        single = [backend.measure([stimulus], POLICY, samples=2).values[0, 0] for stimulus in stimuli]
+        assert len(prepared) == 1
+    assert not listed.overload.any()
+    assert np.all(np.diff(listed.time) > 0.0)
     np.testing.assert_allclose(listed.values[:, 0], single, rtol=8e-3, atol=2e-9)
 
 
-def test_the_guard_knows_how_to_leave_it(driver: str, tmp_path: Path) -> None:
-    from hil.bench_layout import control_channels, envelope
-    from hil.bench_network import node_rest, twin_network
-    from hil.core.types import Layout
-
+def test_the_guard_switches_it_off_with_nothing_but_an_address(driver: str, tmp_path: Path) -> None:
     file = bench(driver, tmp_path)
     layout = Layout(control_channels(file, node_rest(twin_network(file))))
     kind, port = PORTS[driver]
-    spec = InstrumentSpec("smu", kind, "TCPIP0::192.0.2.31::5025::SOCKET")
-    wire = ControlWire(layout["V1"], f"smu.{port}.volt" if port else "smu.volt", 1e-5)
-    said: list[str] = []
-    plan = guard_plan([spec], {"smu": driver_class(spec)}, [(wire, wire.parameter)], envelope(file, layout, "t"), said.append)
-    (instrument,) = plan["instruments"]
-    (terminal,) = instrument["terminals"]
-    assert layout["V1"].safe.action is SafeAction.LEVEL
-    assert terminal["leave"]
-    assert said == []
+    with VirtualBench.start(resistors(driver, {"1": port})) as running:
+        spec = InstrumentSpec("smu", kind, running.addresses["it"])
+        unit = driver_class(spec)("smu", spec.address)
+        try:
+            unit.port(port).configure_source(SourcePlan(layout["V1"].quantity, 0.0, 5.0, 1e-5, 1.0))
+            unit.port(port).enable(1.0)
+        finally:
+            unit.close()
+        assert running.side_door.voltages()["1"] == pytest.approx(1.0, abs=0.02)
+        wire = ControlWire(layout["V1"], f"smu.{port}.volt" if port else "smu.volt", 1e-5)
+        said: list[str] = []
+        plan = guard_plan([spec], {"smu": driver_class(spec)}, [wire], {}, envelope(file, layout, "t"), said.append)
+        (instrument,) = plan["instruments"]
+        rescued = Instrument(instrument, said.append, time.monotonic() + 20.0)
+        try:
+            rescued.start()
+        finally:
+            rescued.close()
+        assert said == []
+        door = running.side_door.sources()["it"][port]
+        assert door["source"] == "VoltageSource"
+        assert abs(float(str(door["level"]))) < 0.06
+        assert abs(running.side_door.voltages()["1"]) < 0.06
