@@ -5,9 +5,11 @@ between two looks. What was read meanwhile belongs to another stimulus than the 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from math import isfinite
+from math import inf, isfinite
+from typing import Any
 
 from hil.core.errors import InstrumentError
+from hil.core.types import Quantity
 from instruments.roles import Delivery, Recoverable, VerifiableSource
 from instruments.terminals import Drive, Output, by_instrument
 
@@ -40,9 +42,7 @@ class Verification:
         key = tuple(map(id, active))
         if key not in self._checks:
             self._checks[key] = [
-                (instrument.delivery_reader([active[k].port_name for k in positions]), positions)
-                for instrument, positions in by_instrument(active)
-                if isinstance(instrument, VerifiableSource)
+                (_check(instrument, [active[k] for k in positions]), positions) for instrument, positions in by_instrument(active)
             ]
         return self._checks[key]
 
@@ -62,6 +62,23 @@ class Verification:
                 f"was asked for, {abs(difference):.3g} {unit} off where {delivery.allowed:.3g} {unit} is allowed: "
                 "the source is stuck or drifts; look at it, and at what is connected to it"
             )
+
+
+def _check(instrument: Any, drives: Sequence[Drive]) -> Check:
+    """What ``instrument`` delivers at ``drives``; one that cannot measure it is asked whether it is still on and in limits."""
+    ports = [drive.port_name for drive in drives]
+    if isinstance(instrument, VerifiableSource):
+        return instrument.delivery_reader(ports)
+    look = instrument.condition_reader(ports)
+
+    def check() -> list[Delivery]:
+        found = []
+        for drive, condition in zip(drives, look(), strict=True):
+            limited = drive.channel.quantity is Quantity.VOLTAGE and not condition.in_limits
+            found.append(Delivery(drive.commanded, inf, condition.on, limited))
+        return found
+
+    return check
 
 
 class Notices:

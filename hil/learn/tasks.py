@@ -85,7 +85,7 @@ def outputs_of(readings: Readings, outputs: Layout, task: Task) -> tuple[FloatAr
         what = "overloaded" if bad[row, column] else f"read {values[row, column]}"
         raise BackendError(
             f"output {task.output_names[column]!r} {what} at stimulus {row + 1} of {len(values)}; "
-            "widen its range in the bench file or keep the network inside it"
+            "widen its range in the bench file, keep the network inside it, or see the warnings for a source at its compliance"
         )
     shape = (-1, len(task), len(columns))
     return values.reshape(shape), np.nan_to_num(readings.std[:, columns], nan=0.0).reshape(shape)

@@ -11,7 +11,7 @@ from instruments.druck_pace import DruckPACE6000
 from instruments.keithley_2600 import Keithley2602B
 from instruments.keithley_6517b import Keithley6517B
 from instruments.keithley_daq6510 import KeithleyDAQ6510
-from instruments.roles import Delivery, SourcePlan
+from instruments.roles import Condition, Delivery, SourcePlan
 from instruments.terminals import Drive, Output
 from instruments.verification import Notices, Verification
 from tests.unit.instruments.conftest import Build
@@ -68,6 +68,23 @@ def test_a_source_that_does_something_else_is_named(delivery: Delivery, sentence
 
 def test_a_source_at_its_compliance_is_told_apart_from_one_that_drifts() -> None:
     assert Verification()([driving(Sourcing(Delivery(0.01, 0.005, on=True, limited=True)))]) is True
+
+
+class Looking:
+    """An instrument that cannot measure what it delivers; it only says whether it is on and in limits."""
+
+    def __init__(self, condition: Condition) -> None:
+        self.condition = condition
+
+    def condition_reader(self, ports: list[str]) -> Any:
+        return lambda: [self.condition for _ in ports]
+
+
+def test_an_instrument_that_does_not_measure_its_output_is_asked_whether_it_is_on() -> None:
+    assert Verification()([driving(Looking(Condition(4.0, on=True, in_limits=True)))]) is False
+    assert Verification()([driving(Looking(Condition(4.0, on=True, in_limits=False)))]) is True
+    with pytest.raises(InstrumentError, match=r"'V1'.*went off by itself"):
+        Verification()([driving(Looking(Condition(4.0, on=False, in_limits=True)))])
 
 
 def test_an_instrument_whose_outputs_float_is_asked_whether_it_kept_its_settings() -> None:
