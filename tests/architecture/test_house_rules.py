@@ -19,7 +19,8 @@ ORDER = [
     {"instruments", "simulated_backend"},
     {"hil.procedures"},
     {"hil.experiment"},
-    {"hil.learn", "hil.record", "hil.figures"},
+    {"hil.record", "hil.figures"},
+    {"hil.learn"},
     {"hil.core"},
 ]
 
