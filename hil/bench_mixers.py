@@ -24,7 +24,8 @@ def mixer_specs(bench: BenchFile) -> "tuple[MixerSpec, ...]":
             ),
             key=lambda stock: stock.concentration,
         )
-        found.append(MixerSpec(name, (weak, strong), mixer.valve, mixer.closed, mixer.outlets, mixer.flow, mixer.exchange))
+        volumes = (mixer.exchange, mixer.reservoir)
+        found.append(MixerSpec(name, (weak, strong), mixer.valve, mixer.closed, mixer.outlets, mixer.flow, *volumes))
     return tuple(found)
 
 

@@ -24,11 +24,12 @@ from hil.core.types import (
 )
 from hil.core.waveforms import RAMP_PERIOD, rest_of
 from instruments.bench_record import bench_record
+from instruments.charge import FlowMeters
 from instruments.guard_plan import guard_plan
 from instruments.guard_process import Guard, NoGuard
 from instruments.list_sweep import ListSweep, block_of, joined, list_sweep, swept_values
 from instruments.mixer import Mixer, MixerSpec, exchange, guarded, is_mixed, usage, without_mixed
-from instruments.outputs import Interlocks, PowerMeter, Switchboard
+from instruments.outputs import Interlocks, Switchboard
 from instruments.ramp_order import groups_of, ordered_ramp
 from instruments.replica_wiring import check_replicas, paths_of
 from instruments.replicas import measure_list, measure_rows
@@ -100,7 +101,7 @@ class InstrumentBackend(Backend):
         self._movers, self._verify, self._notices = Movers(), Verification(), Notices()
         self._way_home = WayHome(envelope, clock, self._movers, ramp_period, self._order)
         self._switchboard = Switchboard((), Interlocks((), {}), self._way_home, self._guard, self._warn)
-        self._power = PowerMeter((), envelope)
+        self._flow = FlowMeters((), envelope, clock)
         self._meters_ready = self._limited = False
         self._looked_at = self._moved_at = -np.inf
         self._noise = Noise(len(outputs))
@@ -134,7 +135,7 @@ class InstrumentBackend(Backend):
             self._way_home = WayHome(self.envelope, self._clock, self._movers, self._ramp_period, self._order)
             locks = Interlocks(self._interlock_wires, parts)
             self._switchboard = Switchboard(self._specs, locks, self._way_home, self._guard, self._warn)
-            self._power = PowerMeter(list(chain.from_iterable(self._drives)), self.envelope)
+            self._flow = FlowMeters(list(chain.from_iterable(self._drives)), self.envelope, self._clock)
         except BaseException:
             close_station(station)
             raise
@@ -182,8 +183,7 @@ class InstrumentBackend(Backend):
         if now - self._looked_at > STALE_AFTER:
             self._look(drives)
             self._looked_at = now
-        moving: list[Drive] = []
-        mixed: list[tuple[Drive, float]] = []
+        moving, mixed = list[Drive](), list[tuple[Drive, float]]()
         columns: list[tuple[int, int]] = []
         starts = []
         for row, (replica, stimulus) in enumerate(targets):
@@ -303,7 +303,7 @@ class InstrumentBackend(Backend):
         values, overload = self._reader((0,))(samples)
         mean, std = self._noise.judge(values)
         self._switchboard.check()
-        self._power.check()
+        self._flow.check()
         limited = self._verify(self._drives[0]) or self._limited
         self._notices.tell(self._warn)
         return Reading(mean, std, overload.any(axis=0) | limited, self._clock.now())

@@ -44,7 +44,7 @@ class Stock:
 class MixerSpec:
     """One mixer. ``outlets``: name -> position of ``valve``; ``closed``: the position that isolates every node.
 
-    ``flow`` (m^3/s) of both pumps together; ``volume`` (m^3) that one exchange takes.
+    ``flow`` (m^3/s) of both pumps together; ``volume`` (m^3) that one exchange takes; ``reservoir`` (m^3) at each node.
     """
 
     name: str
@@ -54,6 +54,7 @@ class MixerSpec:
     outlets: Mapping[str, int]
     flow: float
     volume: float
+    reservoir: float
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Outlet:
     name: str
     position: int
     level: float | None = None
+    exchanges: int = 0
 
     def source_quantities(self) -> Mapping[str, Quantity]:
         """Concentration through ``concentration``."""
@@ -230,6 +232,7 @@ class Mixer:
         self.rest()
         self._prepared = True
         outlet.level = level
+        outlet.exchanges += 1
         self.exchanges += 1
         self.seconds += self.clock.now() - begun
 

@@ -15,7 +15,7 @@ from instruments.wiring import ControlWire, InstrumentSpec
 
 SYRINGE = Syringe(26.7e-3, 60e-6)
 STOCKS = (Stock("weak", 0.1, 3e-6, SYRINGE), Stock("strong", 0.5, 3e-6, SYRINGE))
-SPEC = MixerSpec("mix", STOCKS, "valve", 4, {"n1": 1, "n2": 2}, 1e-6 / 60.0, 1e-6)
+SPEC = MixerSpec("mix", STOCKS, "valve", 4, {"n1": 1, "n2": 2}, 1e-6 / 60.0, 1e-6, 2e-7)
 
 
 @dataclass
@@ -175,7 +175,7 @@ def test_what_the_stocks_cannot_mix_is_refused(mixer: Mixer) -> None:
     with pytest.raises(ConfigError, match="no outlet 'n3'; outlets: n1, n2"):
         mixer.port("n3")
     with pytest.raises(ConfigError, match="'valve' is a FakeValve, which is no pump"):
-        Mixer.of(MixerSpec("m", (Stock("valve", 0.1, 1e-6, SYRINGE), STOCKS[1]), "valve", 4, {}, 1e-8, 1e-6),
+        Mixer.of(MixerSpec("m", (Stock("valve", 0.1, 1e-6, SYRINGE), STOCKS[1]), "valve", 4, {}, 1e-8, 1e-6, 2e-7),
                  {"valve": FakeValve([]), "strong": mixer.pumps["strong"]}, mixer.clock, [])  # fmt: skip
 
 
