@@ -89,6 +89,7 @@ class Switchboard:
         self._way_home = way_home
         self._guard = guard
         self._warn = warn
+        self._narrowed: set[str] = set()
 
     def check(self) -> None:
         """What has to be so all the time: the guard is there, the interlocks permit sourcing."""
@@ -127,8 +128,21 @@ class Switchboard:
             drive.output = Output.ON
             self._way_home.go([drive])
         drive.output = Output.OFF
+        self._narrow(drive)
         for sentence in drive.port.configure_source(drive.plan):
             self._warn(sentence)
+
+    def _narrow(self, drive: Drive) -> None:
+        """Put the limits on the driver's own parameter: who sets it past the backend is held by them, too."""
+        name = drive.path.rpartition(".")[2]
+        parameter = getattr(drive.port, "parameters", {}).get(name)
+        if parameter is not None and drive.path not in self._narrowed:
+            from qcodes.validators import Numbers
+
+            safe = drive.channel.safe.value if drive.channel.safe.action is SafeAction.LEVEL else drive.channel.minimum
+            low, high = min(drive.channel.minimum, safe), max(drive.channel.maximum, safe)
+            parameter.add_validator(Numbers(low, high))
+            self._narrowed.add(drive.path)
 
     def _set_watchdog(self, drive: Drive) -> None:
         seconds = self._watchdogs.pop(drive.path.split(".")[0], None)
