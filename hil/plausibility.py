@@ -16,17 +16,21 @@ from hil.core.types import Layout, Quantity, Readings, Stimulus
 
 AT_THE_RAIL = 0.01
 """Of the applied span: nearer than this to its end an output counts as standing on it."""
-WELL_INSIDE = 0.05
+WELL_INSIDE = 0.1
 """Of the applied span: farther than this from its ends the twin does not expect it there."""
 LEAST_SPAN = 0.1
 """V: a smaller span is not judged, because offsets of instruments count in it."""
 
 
 class PlausibilityWatch:
-    """An observer of a backend: raises ImplausibleError for an output that a broken device has pulled to a rail."""
+    """An observer of a backend: raises ImplausibleError for an output that a broken device has pulled to a rail.
 
-    def __init__(self, twin: Twin, controls: Layout, outputs: Layout) -> None:
+    ``grounded``: the network has a ground node, so that 0 V is applied too.
+    """
+
+    def __init__(self, twin: Twin, controls: Layout, outputs: Layout, *, grounded: bool = False) -> None:
         self._twin = twin
+        self._ground = np.zeros(int(grounded))
         self._outputs = outputs
         self._voltages = np.array([channel.quantity is Quantity.VOLTAGE for channel in controls], dtype=np.bool_)
         driven = {channel.node for channel in controls.of(Quantity.VOLTAGE)}
@@ -66,7 +70,7 @@ class PlausibilityWatch:
         )
 
     def _span(self, stimulus: Stimulus) -> tuple[float, float]:
-        applied = stimulus.values[self._voltages & stimulus.connected]
+        applied = np.append(stimulus.values[self._voltages & stimulus.connected], self._ground)
         return (float(applied.min()), float(applied.max())) if len(applied) else (0.0, 0.0)
 
     @staticmethod

@@ -64,6 +64,12 @@ def test_what_is_marked_as_overload_is_not_judged_again() -> None:
     assert judge(5.0, overload=True).asked == 0
 
 
+def test_ground_is_a_rail_too() -> None:
+    stimulus = Stimulus.of([5.0, 1e5, 0.0], [True, True, False])
+    with pytest.raises(ImplausibleError, match=r"the lowest voltage applied"):
+        PlausibilityWatch(Believes(2.5), CONTROLS, OUTPUTS, grounded=True)([stimulus], readings(0.01))
+
+
 def test_a_span_of_nothing_says_nothing() -> None:
     assert judge(0.0, v1=0.05).asked == 0
     assert judge(5.0, connected=False).asked == 0
