@@ -13,6 +13,7 @@ IDENTITIES = {
     "KeithleyDAQ6510": ("KEITHLEY INSTRUMENTS,MODEL DAQ6510,04340543,1.7.12b", ()),
     "DruckPACE6000": ("*IDN GE Druck,PACE6000 User Interface,10388796,02.02.14", ()),
     "DruckPACE5000": ("*IDN GE Druck,PACE5000 User Interface,10388797,02.02.14", ()),
+    "MensorCPC": ("MENSOR,CPC6050,41000XYZ,1.12.00", ()),
     "FluigentPressure": ("Fluigent,MFCS_EZ,1234,0.00", ()),
     "ElveflowPressure": ("Elveflow,OB1 MK3+,0123,3.10", ()),
     "HarvardPump11Elite": ("11 ELITE I/W Single 3.0.4", ()),

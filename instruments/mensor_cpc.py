@@ -1,0 +1,121 @@
+"""Mensor (WIKA) CPC pressure controllers, Mensor command set, TCP or serial.
+
+Source: the CPC6050's manual (operating instructions), section 7.7: commands end in CR, LF or both and are not answered;
+queries are the word with a question mark; replies begin with a space, or with ``E`` while there is an error in the queue, and end
+in CR LF. Pascals are unit 23. The words of its rate control are not used: the bench leads the set-point.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, TypeVar
+
+from hil.core.types import SafeAction
+from instruments.base import finite
+from instruments.pressure_unit import Look, PressureUnit, Valves
+from instruments.safe_commands import SafeCommands
+from instruments.visa import Link
+from instruments.wiring import Setting
+
+T = TypeVar("T")
+PASCAL = 23
+MOST_ERRORS = 10
+_MODES = {Valves.CONTROL: "CONTROL", Valves.SHUT: "MEASURE", Valves.VENT: "VENT"}
+_SEEN = {"CONTROL": Valves.CONTROL, "VENT": Valves.VENT, "MEASURE": Valves.SHUT, "STANDBY": Valves.SHUT}
+
+
+class MensorCPC(PressureUnit):
+    """CPC4000, CPC6050 and relatives, channel A. Manual: operating instructions of the CPC6050."""
+
+    link: ClassVar[Link] = Link(
+        identity=r"(?i)(MENSOR.*CPC.*?)\s*$",
+        identify="*IDN?",
+        read_termination="\r\n",
+        write_termination="\n",
+        timeout=2.0,
+        first_timeout=2.0,
+        baud_rate=57600,
+    )
+    concrete = True
+    holds_slew = False
+
+    def errors(self) -> list[str]:
+        """Empty the queue: a reply that begins with a space says that nothing is left."""
+        found: list[str] = []
+        for _ in range(MOST_ERRORS + 1):
+            flagged, _ = self._asked("Mode?", str, "asking whether there are errors", anyway=True)
+            if not flagged:
+                break
+            found.append(self._asked("Error?", str, "asking for errors", anyway=True)[1])
+        return found
+
+    def _asked(self, query: str, decode: Callable[[str], T], doing: str, *, anyway: bool = False) -> tuple[bool, T]:
+        """Whether the error flag is set, and what the reply means."""
+
+        def take(reply: str) -> tuple[bool, T]:
+            if reply[:1] not in (" ", "E"):
+                raise ValueError(f"{reply[:40]!r}")
+            return reply[0] == "E", decode(reply[1:].strip())
+
+        # Recovery asks for errors, which must not end in another recovery.
+        if anyway and query in ("Mode?", "Error?"):
+            return take(self._session.query(query))
+        return self.inquire(query, take, doing, anyway=anyway)
+
+    def tell(self, command: str, query: str, decode: Callable[[str], T], doing: str, *, anyway: bool = False) -> T:
+        """A command, and a query that shows what became of it. InstrumentError in the instrument's words."""
+        if not anyway and (old := self.errors()):
+            self._session.notice(f"instrument {self.name!r} had old errors: {'; '.join(old)}")
+        self._session.write(command)
+        flagged, value = self._asked(query, decode, doing, anyway=anyway)
+        if flagged and not anyway:
+            raise self.fault(f"reported {'; '.join(self.errors())} after {doing}")
+        return value
+
+    # What PressureUnit asks for --------------------------------------------------------------------------------------
+
+    def prepare_unit(self) -> tuple[float, bool, Sequence[str]]:
+        """Pascals on channel A; its upper limit of control is what counts as full scale."""
+        self.tell("Chan A", "Chan?", str, "choosing the channel")
+        unit = self.tell(f"Units {PASCAL}", "Units?", str, "choosing the unit")
+        if unit.split(",")[-1].strip().lower() != "pa":
+            raise self.fault(f"counts in {unit} although pascals were asked for")
+        _, kind = self._asked("Ptype?", str, "asking for the kind of pressure")
+        _, upper = self._asked("Upperlimit?", finite, "asking for the upper limit")
+        return upper, kind.upper().startswith("G"), ()
+
+    def look(self, *, anyway: bool = False) -> Look:
+        """Pressure, mode and set-point."""
+        _, actual = self._asked("A?", finite, "looking at the pressure", anyway=anyway)
+        _, mode = self._asked("Mode?", _valves, "asking for the mode")
+        _, level = self._asked("Setpt?", finite, "asking for the set-point", anyway=anyway)
+        return Look(level, actual, mode)
+
+    def send_level(self, level: float) -> float:
+        """The set-point as it was kept."""
+        return self.tell(f"Setpt {level:.2f}", "Setpt?", finite, "setting a pressure")
+
+    def set_slew(self, pascal_per_second: float) -> None:
+        """Kept in mind only: the bench moves the set-point in steps."""
+        self._slew = pascal_per_second
+
+    def switch(self, valves: Valves) -> None:
+        """Control; measure, which shuts the valves; or vent."""
+        self.tell(f"Mode {_MODES[valves]}", "Mode?", str, "choosing the mode", anyway=valves is not Valves.CONTROL)
+
+    @classmethod
+    def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
+        """At once, because no slew is held: vent, a level, or the valves shut."""
+        if action is SafeAction.LEVEL:
+            return SafeCommands(
+                leave=(f"Units {PASCAL}", f"Setpt {value:.2f}", "Mode CONTROL"), query="Mode?", expected=r"^[ E]CONTROL"
+            )
+        mode = _MODES[Valves.VENT if action is SafeAction.VENT else Valves.SHUT]
+        return SafeCommands(leave=(f"Mode {mode}",), query="Mode?", expected=f"^[ E]{mode}")
+
+
+def _valves(mode: str) -> Valves:
+    if mode.upper() not in _SEEN:
+        raise ValueError(f"{mode[:20]!r} is no mode")
+    return _SEEN[mode.upper()]
+
+
+__all__ = ["MensorCPC"]
