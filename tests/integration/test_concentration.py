@@ -1,13 +1,17 @@
 """Concentration applied through pumps and a valve: trained, rehearsed, and refused where the stock is not there."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from hil.bench import Target, assemble
 from hil.cli import app
+from hil.core.types import SettlePolicy, Stimulus
+from hil.prepared import Request, prepare
 
 PROTOCOL = "voltage_divider_concentration"
 
@@ -56,3 +60,30 @@ def test_a_syringe_that_is_emptier_than_the_file_says_ends_the_run_safely_and_it
     assert "pump_weak" in said
     assert "stalled" in said
     assert summary["results"]["resumable"] is True
+
+
+def test_the_reservoirs_hold_what_was_asked_for_within_the_pumps_error_and_are_isolated_when_read() -> None:
+    bench = prepare(Request(protocol=PROTOCOL)).bench
+    policy = SettlePolicy(2e-3, 1.0, 120.0)
+    with assemble(bench, Target.VIRTUAL) as lab, lab.backend as backend:
+        wanted = {"1": 0.25, "2": 0.15, "3": 0.2}
+        stimulus = Stimulus.of([5.0, 0.0, *wanted.values()])
+        reading = backend.measure([stimulus], policy).values[0, 0]
+        true = lab.virtual.side_door.concentrations()
+        for node, value in wanted.items():
+            assert true[node] == pytest.approx(value, rel=0.015)  # 1 % of each pump, and what was left of the old liquid
+        assert any(abs(true[node] / value - 1.0) > 1e-4 for node, value in wanted.items())  # pumps are not perfect
+        voltages = lab.virtual.side_door.voltages()
+        # Solutions differ from their terminals by what the electrodes make of 0.25 and 0.2 mM.
+        assert voltages["1"] - 5.0 == pytest.approx(25.26e-3 * math.log(true["1"] / 0.2), abs=1e-3)
+        assert reading == pytest.approx(voltages["2"] - 25.26e-3 * math.log(true["2"] / 0.2), abs=5e-3)
+        backend.make_safe()
+        assert backend.measure([stimulus], policy).values[0, 0] == pytest.approx(reading, abs=5e-3)
+        assert backend.usage()["liquids"]["mix"]["exchanges"] == 3  # type: ignore[index] # JSON
+
+
+def test_too_many_channels_use_up_the_salt_and_are_stopped() -> None:
+    code, facts, _ = hil("dry-run", PROTOCOL, "--set", "bench.twin.law.parallel=20000", "--set", "settle.tolerance=50 mV")
+    assert code == 4
+    assert "have passed its electrode" in facts["refusal"]
+    assert "fewer channels" in facts["refusal"]
