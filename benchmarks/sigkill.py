@@ -191,7 +191,12 @@ def campaign(kills: int, seed: int, spread: float, folder: Path) -> dict[str, An
         verdicts = []
         for number in range(kills):
             verdicts.append(kill_once(bench, folder / "data", virtual, rng, spread))
-            print(f"kill {number + 1}/{kills}: {1e3 * verdicts[-1].latency:.1f} ms", file=sys.stderr, flush=True)
+            latest = verdicts[-1]
+            print(
+                f"kill {number + 1}/{kills}: {1e3 * latest.latency:.1f} ms (voltages {1e3 * latest.voltages:.1f} ms)",
+                file=sys.stderr,
+                flush=True,
+            )
     finally:
         virtual.stop()
     latencies = [verdict.latency for verdict in verdicts if verdict.driving] or [0.0]

@@ -18,7 +18,9 @@ from instruments.guard_links import Link, LinkError, connect, release
 PATIENCE = 60.0
 """s during which an instrument that does not answer is tried again."""
 REPLY_TIMEOUT = 1.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.25
+FIRST_PAUSE, QUICK_PAUSE, LONGEST_PAUSE = 0.001, 0.004, 0.25
+QUICK = 0.25
+"""s for which an instrument that does not let us in yet is tried again at once: it has only to notice that its client is gone."""
 RELEASE_AFTER = 1.0
 ARRIVAL_TIME = 10.0
 """s beyond the computed duration of a course until arriving is given up."""
@@ -112,7 +114,7 @@ class Instrument:
                 self._say(f"{self.name}: {problem}; asking it to drop dead links")
                 release(self._plan)
             threading.Event().wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, QUICK_PAUSE if now - begun < QUICK else LONGEST_PAUSE)
 
     def _attempt(self, messages: list[str], queries: list[tuple[str, str]]) -> list[str]:
         link = self._link
