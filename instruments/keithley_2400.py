@@ -54,6 +54,7 @@ class Keithley2400(ScpiSmu, SmuTerminal):
     words = WORDS
     span = SmuSpan(
         voltage_ranges=(0.2, 2.0, 20.0, 200.0),
+        voltage_errors=(0.97e-3, 1.54e-3, 10.9e-3, 104e-3),
         current_ranges=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
         largest=(210.0, 1.05),
         compliance=(1e-9, 1.05),
@@ -90,6 +91,10 @@ class Keithley2400(ScpiSmu, SmuTerminal):
         )
         self._count = 0
         self.note(**{f"{port}.measures": "volt and curr"})
+
+    def forget(self) -> None:
+        """Counts are sent again before they are used."""
+        self._count = 0
 
     def readings(self, ports: Sequence[str], samples: int, timeout: float | None) -> FloatArray:
         """All samples of one triggered run. With the output off there is no reading: NaN, marked as lost."""
@@ -159,7 +164,7 @@ class Keithley2400(ScpiSmu, SmuTerminal):
         self._count = points
         patience = self._session.link.timeout + 2 * points * (dwell + self.seconds_per_sample([""]))
         try:
-            (text,) = self.exchange(":READ?", doing="running a sweep", timeout=patience)
+            text = self.inquire(":READ?", str, "running a sweep", repeat=False, timeout=patience)
         finally:
             self.exchange(f":SOUR:VOLT {last:.9g}", ":SOUR:VOLT:MODE FIX", ":SOUR:DEL 0", doing="ending a sweep")
         return self._judged(text, points)

@@ -49,6 +49,7 @@ class Keithley2450(ScpiSmu, SmuTerminal):
     words = WORDS
     span = SmuSpan(
         voltage_ranges=(0.02, 0.2, 2.0, 20.0, 200.0),
+        voltage_errors=(0.39e-3, 0.46e-3, 1.24e-3, 9.4e-3, 94e-3),
         current_ranges=(1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
         largest=(210.0, 1.05),
         compliance=(1e-9, 1.05),
@@ -81,6 +82,10 @@ class Keithley2450(ScpiSmu, SmuTerminal):
         self.exchange(":FORM:ASC:PREC 10", ':SENS:FUNC "CURR"', ":SOUR:VOLT:READ:BACK ON", doing="preparing the meter")
         self._count = 0
         self.note(**{f"{port}.measures": "volt and curr"})
+
+    def forget(self) -> None:
+        """Counts are sent again before they are used."""
+        self._count = 0
 
     def readings(self, ports: Sequence[str], samples: int, timeout: float | None) -> FloatArray:
         """One reading, or a buffer of them: one round trip."""
@@ -117,9 +122,11 @@ class Keithley2450(ScpiSmu, SmuTerminal):
                 raise ConfigError(f"{self.name} takes {LONGEST_LIST} levels at the most, not {len(points)}")
             self._load([*points, 0.0] if home else points)
             self.exchange(*_model(len(points), dwell, samples, home), doing="building the trigger model")
-            text = self.converse(
+            text = self.inquire(
                 f':INIT;*WAI;:TRAC:DATA? 1, {rows}, "{BUFFER}", {ELEMENTS}',
+                str,
                 "running a list",
+                repeat=False,
                 timeout=self._session.link.timeout + 2 * len(points) * seconds(samples),
             )
             return self.picked(self._judged(text, rows), [""], terminals)

@@ -29,7 +29,6 @@ class Keithley707B(BenchInstrument):
 
     def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
         super().__init__(name, address, **options)
-        self._closed: set[str] | None = None
         self.connect_rule: Parameter[str, Any] = self.add_parameter(
             "connect_rule",
             label="Connection rule",
@@ -52,28 +51,32 @@ class Keithley707B(BenchInstrument):
         return _names(self.ask('print(channel.getclose("allslots"))'))
 
     def switch(self, open_: Sequence[str], close: Sequence[str]) -> None:
-        """Open ``open_``, then close ``close``; verified, and other crosspoints are left alone. One round trip.
+        """Open ``open_``, then close ``close``; verified, and other crosspoints are left alone.
 
-        Nothing is sent where everything stands right already. InstrumentError where a relay did not follow.
+        The matrix is asked every time, because one that was switched off and on has everything open. Where everything stands
+        right already, nothing moves. InstrumentError where a relay did not follow.
         """
         for crosspoint in (*open_, *close):
             self.check_crosspoint(crosspoint)
-        if self._closed is not None and set(close) <= self._closed and not set(open_) & self._closed:
+        now = self._look("")
+        if set(close) <= now and not set(open_) & now:
+            self.note(closed=sorted(now))
             return
-        first = "" if self._closed is not None else "channel.connectrule=channel.BREAK_BEFORE_MAKE "
-        self._closed = None  # after a failure nobody knows
         parting = f'channel.open("{",".join(open_)}") ' if open_ else ""
         joining = f'channel.close("{",".join(close)}") ' if close else ""
-        message = f'{first}{parting}{joining}print(errorqueue.count,channel.getclose("allslots"))'
-        count, listed = self.converse(message, "switching crosspoints").split("\t")
-        if float(count) != 0:
-            self.check_errors("switching crosspoints")
-        found = _names(listed)
+        found = self._look(f"channel.connectrule=channel.BREAK_BEFORE_MAKE {parting}{joining}")
         wrong = sorted((set(close) - found) | (set(open_) & found))
         if wrong:
             raise self.fault(f"did not switch {', '.join(wrong)}; closed now: {', '.join(sorted(found)) or 'none'}")
-        self._closed = found
         self.note(closed=sorted(found))
+
+    def _look(self, commands: str) -> set[str]:
+        """What is closed after ``commands``; InstrumentError with what the error queue says."""
+        message = f'{commands}print(errorqueue.count,channel.getclose("allslots"))'
+        count, listed = self.converse(message, "switching crosspoints").split("\t")
+        if float(count) != 0:
+            self.check_errors("switching crosspoints")
+        return _names(listed)
 
     def errors(self) -> list[str]:
         """Empty the error queue: ``code message`` each."""

@@ -85,6 +85,10 @@ class KeysightB2900(ScpiSmu):
         self._count = ()
         self.note(**{f"{port}.measures": "volt and curr"})
 
+    def forget(self) -> None:
+        """Counts are sent again before they are used."""
+        self._count = ()
+
     def readings(self, ports: Sequence[str], samples: int, timeout: float | None) -> FloatArray:
         """One triggered acquisition of all ``ports``; no source is touched."""
         listed = _listed(ports)
@@ -152,7 +156,8 @@ class KeysightB2900(ScpiSmu):
         listed = _listed(read)
         patience = self._session.link.timeout + 2 * points * (dwell + self.seconds_per_sample(read))
         try:
-            text = self.converse(f":INIT {listed};*WAI;:FETC:ARR? {listed}", "running a list", timeout=patience)
+            message = f":INIT {listed};*WAI;:FETC:ARR? {listed}"
+            text = self.inquire(message, str, "running a list", repeat=False, timeout=patience)
         finally:
             self.exchange(
                 *(
@@ -184,6 +189,7 @@ class KeysightB2901A(KeysightB2900):
     channels_there = ("ch1",)
     span = SmuSpan(
         voltage_ranges=(0.2, 2.0, 20.0, 200.0),
+        voltage_errors=(0.51e-3, 1.5e-3, 16e-3, 160e-3),
         current_ranges=(1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1.5, 3.0),
         largest=(210.0, 3.03),
         compliance=(1e-9, 3.03),
@@ -200,6 +206,7 @@ class KeysightB2912A(KeysightB2900):
     channels_there = ("ch1", "ch2")
     span = SmuSpan(
         voltage_ranges=(0.2, 2.0, 20.0, 200.0),
+        voltage_errors=(0.51e-3, 1.5e-3, 16e-3, 160e-3),
         current_ranges=(1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1.5, 3.0),
         largest=(210.0, 3.03),
         compliance=(1e-10, 3.03),

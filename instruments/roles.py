@@ -155,7 +155,7 @@ class SwitchMatrix(Protocol):
         ...
 
     def switch(self, open_: Sequence[str], close: Sequence[str]) -> None:
-        """Open ``open_``, then close ``close``; verified. Nothing is sent where everything stands right already."""
+        """Open ``open_``, then close ``close``; verified. Nothing moves where everything stands right already."""
         ...
 
 

@@ -7,6 +7,7 @@ silently ignored by some models), off state, then the meter. For the manuals see
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from qcodes.validators import Bool, Enum, Numbers
 from hil.core.errors import ConfigError
 from hil.core.types import BoolArray, FloatArray, Quantity, SafeAction
 from instruments.base import ScpiInstrument, number_setting, refuse_unknown, value_of
-from instruments.roles import OVERFLOW, Acquired, Condition, SourcePlan, SourceState
+from instruments.roles import OVERFLOW, Acquired, Condition, Delivery, SourcePlan, SourceState
 from instruments.safe_commands import SafeCommands
 from instruments.wiring import Setting
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 SETTINGS = ("range", "current_range", "nplc", "four_wire", "off_mode")
 COLUMN = {"volt": 0, "curr": 1}
+MARK = 60
+"""Event enable register of a unit that we configured; 0 once it has been switched off and on."""
+LEADS = 0.2  # ohm, of both leads and their contacts
+NOISE_SHARE = 0.1  # of the accuracy, for the noise of one reading
 _QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
 
 
@@ -52,9 +57,13 @@ class SmuWords:
 
 @dataclass(frozen=True, slots=True)
 class SmuSpan:
-    """Ranges (V, A), largest levels (V, A), limits that the model takes (A), integration times (PLC)."""
+    """Ranges (V, A), largest levels (V, A), limits that the model takes (A), integration times (PLC).
+
+    ``voltage_errors``: largest difference, V, between level and reading on each voltage range: source and meter, one year.
+    """
 
     voltage_ranges: tuple[float, ...]
+    voltage_errors: tuple[float, ...]
     current_ranges: tuple[float, ...]
     largest: tuple[float, float]
     compliance: tuple[float, float]
@@ -93,6 +102,7 @@ class SmuTerminal:
     measured: ClassVar[tuple[str, ...]] = ()
     """Commands that make it measure volts and amperes and send what ``readings`` expects; with ``{n}`` for a channel."""
     nplc_used: float = 1.0
+    allowed: float = inf
     _off_word: str = ""
 
     def add_terminal(self, module: "InstrumentBase", port: str) -> None:
@@ -170,7 +180,11 @@ class SmuTerminal:
         off_mode = plan.settings.get("off_mode", "zero")
         self._off_word = self._off(off_mode)
         unit = self.unit
-        unit.exchange(words.abort, f"{words.output} OFF", words.function, f"{words.level} 0", doing="preparing the source")
+        unit.exchange(
+            *(words.abort, f"{words.output} OFF", words.function, f"{words.level} 0", f"*ESE {MARK}"),
+            doing="preparing the source",
+        )
+        unit.marked = True
         unit.confirm(f"{words.range} {chosen:g}", f"{words.range}?", chosen, "setting the source range", tolerance=0.06)
         # The measuring range follows while the limit is set: some models refuse a limit far below a fixed range.
         unit.exchange(f"{words.current_range}:AUTO ON", doing="choosing autorange")
@@ -179,6 +193,8 @@ class SmuTerminal:
         if not value_of(kept).upper().startswith(self._off_word):
             raise unit.fault(f"has the off mode {kept}, although {self._off_word} was sent")
         self.note_terminal(source_range_V=chosen, compliance_A=plan.compliance, off_mode=off_mode)
+        error = span.voltage_errors[span.voltage_ranges.index(chosen)]
+        self.allowed = (1.0 + NOISE_SHARE) * error + LEADS * plan.compliance
         measuring = {key: value for key, value in plan.settings.items() if key not in ("range", "off_mode")}
         return self._configure_measure(measuring, plan.compliance)
 
@@ -206,6 +222,7 @@ class SmuTerminal:
             *(words.abort, f"{words.off_mode} {mode}", f"{words.output} OFF", f"{words.level} 0"),
             *(f"{words.off_mode}?", f"{words.output}?"),
             doing="switching the output off",
+            anyway=True,
         )
         if float(output) != 0 or not value_of(kept).upper().startswith(mode):
             raise self.unit.fault(f"did not switch {self.where} off ({kept}; output {output})")
@@ -278,6 +295,7 @@ class ScpiSmu(ScpiInstrument):
     """Whether a fixed measuring range limits the current."""
     conversions: ClassVar[float] = 3.0
     """Apertures that one reading takes."""
+    marked: bool = False
 
     def terminal(self, port: str) -> SmuTerminal:
         """The terminal of ``port``."""
@@ -321,6 +339,30 @@ class ScpiSmu(ScpiInstrument):
             return [Condition(values[k], values[k + 1] != 0, values[k + 2] == 0) for k in range(0, len(values), 3)]
 
         return look
+
+    def delivery_reader(self, ports: Sequence[str]) -> Callable[[], list[Delivery]]:
+        """Outputs and the mark of a unit that kept its settings, then one reading of ``ports``."""
+        there = [self.terminal(port) for port in ports]
+        questions = ["*ESE?", *(f"{one.words.output}?" for one in there)]
+
+        def measure() -> list[Delivery]:
+            mark, *outputs = (float(value_of(text)) for text in self.exchange(*questions, doing="looking at the sources"))
+            if mark != MARK:
+                raise self.restarted()
+            if not all(outputs):
+                return [Delivery(float("nan"), one.allowed, on != 0, False) for one, on in zip(there, outputs, strict=True)]
+            table = self.readings(ports, 1, None)[0]
+            return [
+                Delivery(float(volts), one.allowed, True, bool(limited))
+                for one, (volts, _, limited) in zip(there, table, strict=True)
+            ]
+
+        return measure
+
+    def require_settings_kept(self) -> None:
+        """InstrumentError if the event enable register, set when it was configured, is back at its default."""
+        if self.marked and float(self._session.query("*ESE?")) != MARK:
+            raise self.restarted()
 
     def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
         """Volts or amperes of all (port, parameter) in one transfer."""

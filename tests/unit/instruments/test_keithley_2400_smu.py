@@ -23,7 +23,7 @@ def plan(**changes: object) -> SourcePlan:
 
 def configuring(kept: str = "1.000000E-07") -> list[tuple[str, str]]:
     return [
-        (":ABOR;:OUTP OFF;:SOUR:FUNC VOLT;:SOUR:VOLT 0;:SYST:ERR?", FINE),
+        (":ABOR;:OUTP OFF;:SOUR:FUNC VOLT;:SOUR:VOLT 0;*ESE 60;:SYST:ERR?", FINE),
         (":SOUR:VOLT:RANG 20;:SOUR:VOLT:RANG?;:SYST:ERR?", f"2.000000E+01;{FINE}"),
         (":SENS:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
         (":SENS:CURR:PROT 1e-07;:SENS:CURR:PROT?;:SYST:ERR?", f"{kept};{FINE}"),

@@ -24,7 +24,7 @@ def plan(**changes: object) -> SourcePlan:
 
 def configuring(limit: str = "1.000000E-05", mode: str = "NORM") -> list[tuple[str, str]]:
     return [
-        (":ABOR;:OUTP OFF;:SOUR:FUNC VOLT;:SOUR:VOLT 0;:SYST:ERR?", FINE),
+        (":ABOR;:OUTP OFF;:SOUR:FUNC VOLT;:SOUR:VOLT 0;*ESE 60;:SYST:ERR?", FINE),
         (":SOUR:VOLT:RANG 20;:SOUR:VOLT:RANG?;:SYST:ERR?", f"20;{FINE}"),
         (":SENS:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
         (":SOUR:VOLT:ILIM 1e-05;:SOUR:VOLT:ILIM?;:SYST:ERR?", f"{limit};{FINE}"),

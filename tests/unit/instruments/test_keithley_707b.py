@@ -23,12 +23,16 @@ SHOW = 'print(errorqueue.count,channel.getclose("allslots"))'
 RULE = "channel.connectrule=channel.BREAK_BEFORE_MAKE "
 
 
-def test_it_opens_before_it_closes_and_says_nothing_where_all_is_well(build: Build) -> None:
+def test_it_opens_before_it_closes_and_moves_nothing_where_all_is_well(build: Build) -> None:
     matrix, _ = build(
         Keithley707B,
+        (SHOW, "0.00000e+00\t2B01"),
         (f'{RULE}channel.open("1A03,1A04") channel.close("1A02") {SHOW}', "0.00000e+00\t1A02;2B01"),
-        (f'channel.open("1A02,1A04") channel.close("1A03") {SHOW}', "0.00000e+00\t1A03;2B01"),
-        (f'channel.open("1A03") {SHOW}', "0.00000e+00\tnil"),
+        (SHOW, "0.00000e+00\t1A02;2B01"),
+        (SHOW, "0.00000e+00\t1A02;2B01"),
+        (f'{RULE}channel.open("1A02,1A04") channel.close("1A03") {SHOW}', "0.00000e+00\t1A03;2B01"),
+        (SHOW, "0.00000e+00\t1A03"),
+        (f'{RULE}channel.open("1A03") {SHOW}', "0.00000e+00\tnil"),
     )
     matrix.switch(["1A03", "1A04"], ["1A02"])
     matrix.switch(["1A03", "1A04"], ["1A02"])
@@ -41,7 +45,9 @@ def test_it_opens_before_it_closes_and_says_nothing_where_all_is_well(build: Bui
 def test_a_relay_that_did_not_follow_is_an_error_and_looked_at_again(build: Build) -> None:
     matrix, _ = build(
         Keithley707B,
+        (SHOW, "0.00000e+00\t1A03"),
         (f'{RULE}channel.open("1A03") channel.close("1A02") {SHOW}', "0.00000e+00\t1A02;1A03"),
+        (SHOW, "0.00000e+00\t1A03"),
         (f'{RULE}channel.open("1A03") channel.close("1A02") {SHOW}', "1.00000e+00\t1A03"),
         ("print(errorqueue.count)", "1.00000e+00"),
         ("print(errorqueue.next())", "-2.21000e+02\tSettings conflict\t2.00000e+01\t1.00000e+00"),
@@ -199,3 +205,15 @@ def test_one_meter_reads_two_nodes_one_after_the_other(tmp_path: Path) -> None:
 def test_wrong_crosspoints_are_refused_before_anything_is_opened(tmp_path: Path, old: str, new: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         assemble(bench_file(tmp_path, old, new), Target.SIMULATED)
+
+
+def test_a_matrix_that_was_switched_off_and_on_is_closed_again(bench: VirtualBench, ask: Resources) -> None:
+    matrix = Keithley707B("matrix", bench.addresses["matrix"])
+    try:
+        matrix.switch(["1A03"], ["1A02"])
+        ask["matrix"].query("reset() print(0)")
+        assert matrix.closed() == set()
+        matrix.switch(["1A03"], ["1A02"])
+        assert matrix.closed() == {"1A02"}
+    finally:
+        matrix.close()
