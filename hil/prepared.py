@@ -14,6 +14,7 @@ from hil.experiment.bench_file import BenchFile
 from hil.experiment.fields import FieldError
 from hil.experiment.loader import Document, apply_overrides, find, read
 from hil.experiment.protocol import Protocol
+from hil.pressure_bands import wide_bands
 from hil.procedures.registry import Procedure, procedure
 
 EXIT_CODES = {Outcome.CONVERGED: 0, Outcome.DONE: 0, Outcome.NOT_CONVERGED: 1, Outcome.STOPPED: 5}
@@ -79,7 +80,8 @@ class Prepared:
     def assembled(self, target: Target | None = None, keeps: Sequence[int] = ()) -> Assembled:
         """The lab, put together but not opened; see ``hil.bench.assemble``."""
         with self._bench_located():
-            return assemble(
+            sentences = wide_bands(self.bench, self.settings)
+            assembled = assemble(
                 self.bench,
                 self.request.target if target is None else target,
                 name=self.bench_document.path.name,
@@ -90,6 +92,9 @@ class Prepared:
                 folder=self.request.data,
                 keeps=keeps,
             )
+        for sentence in sentences:
+            assembled.warnings(sentence)
+        return assembled
 
     @contextmanager
     def _bench_located(self) -> Iterator[None]:

@@ -73,6 +73,10 @@ class Interlock(Strict):
     expected: Number = 1.0
 
 
+def _article(word: str) -> str:
+    return f"{'an' if word[:1] in 'aeiou' else 'a'} {word}"
+
+
 class BenchFile(Strict):
     """The whole file.
 
@@ -139,9 +143,24 @@ class BenchFile(Strict):
                     "controls",
                 )
         self._known_names()
+        self._one_reference()
         self._crosspoints()
         self.order()
         return self
+
+    def _one_reference(self) -> None:
+        first: tuple[str, str] | None = None
+        for name, control in self.controls.items():
+            reference = str(control.setup.get("reference", ""))
+            if control.quantity is not Quantity.PRESSURE or not reference:
+                continue
+            if first is not None and first[1] != reference:
+                refuse(
+                    f"{first[0]!r} is {_article(first[1])} pressure and {name!r} {_article(reference)} one; "
+                    "only differences act, so give all the same reference",
+                    f"controls.{name}.setup.reference",
+                )
+            first = first or (name, reference)
 
     def _mixed(self, name: str, control: Terminal) -> None:
         mixer, here = self.mixers[control.instrument], f"controls.{name}"

@@ -1,0 +1,38 @@
+"""Whether a pressure counts as reached closely enough for the steps that a protocol takes with it."""
+
+from hil.core.types import Quantity
+from hil.experiment.bench_file import BenchFile
+from hil.experiment.fields import FieldError
+from hil.experiment.protocol import Protocol
+from hil.experiment.units import parse
+from hil.procedures.train_settings import Settings
+
+SHARE = 20.0
+"""A band should be so many times smaller than a step: what is left of the old value must not look like a gradient."""
+
+
+def wide_bands(bench: BenchFile, settings: Protocol) -> list[str]:
+    """Sentences about ``setup.in_limits`` of trained pressures that are wider than a twentieth of the step.
+
+    FieldError for a band as wide as the step itself. A control that does not give a band keeps the instrument's own.
+    """
+    if not isinstance(settings, Settings) or "pressure" not in settings.weights or settings.step_unit("pressure") == "1":
+        return []
+    step = settings.weight_sets["pressure"].step.si("Pa", "weight_sets.pressure.step")
+    found = []
+    for name, control in bench.controls.items():
+        if control.quantity is not Quantity.PRESSURE or "in_limits" not in control.setup:
+            continue
+        band = parse(control.setup["in_limits"], "Pa")
+        if band >= step:
+            raise FieldError(
+                f"a pressure that counts as reached within {band:g} Pa cannot be moved by steps of {step:g} Pa; make the band "
+                f"{step / SHARE:g} Pa, or the step of the protocol larger",
+                f"controls.{name}.setup.in_limits",
+            )
+        if band > step / SHARE:
+            found.append(
+                f"control {name!r} counts as reached within {band:g} Pa, more than a twentieth of the step of {step:g} Pa: "
+                f"what is left of the old pressure blurs the gradient; set `in_limits` to {step / SHARE:g} Pa or less"
+            )
+    return found
