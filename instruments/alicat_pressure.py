@@ -19,6 +19,8 @@ from instruments.wiring import Setting
 T = TypeVar("T")
 PASCAL = 2
 """Number of the unit pascal in the primer's appendix."""
+UNITS = {2: 1.0, 3: 100.0, 4: 1e3, 5: 1e6, 6: 100.0, 7: 1e5, 10: 6894.757293168}
+"""Pa per unit, by its number: Pa, hPa, kPa, MPa, mbar, bar, PSI."""
 SECOND = 4
 ABSOLUTE, GAUGE = 34, 38
 """Register 122."""
@@ -86,14 +88,18 @@ class AlicatPressure(PressureUnit):
         return full_scale, point == GAUGE, ()
 
     def look(self, *, anyway: bool = False) -> Look:
-        """The data frame for pressure and valves; the set-point it was sent (not where its ramp is) from LS."""
+        """The data frame for pressure and valves; the set-point it was sent (not where its ramp is) and the unit from LS.
+
+        In whatever unit it counts: it may be looked at before pascals are chosen.
+        """
         actual, valves = self.say("A", "looking at the pressure", _frame, anyway=anyway)
-        level = self.say("ALS", "asking for the set-point", _set_point, anyway=anyway)
-        return Look(level, actual, valves)
+        level, scale = self.say("ALS", "asking for the set-point", _set_point, anyway=anyway)
+        return Look(level * scale, actual * scale, valves)
 
     def send_level(self, level: float) -> float:
         """LS, which answers with the set-point it keeps, and in which unit."""
-        return self.say(f"ALS {level:.1f}", "setting a pressure", _set_point)
+        kept, scale = self.say(f"ALS {level:.1f}", "setting a pressure", _set_point)
+        return kept * scale
 
     def set_slew(self, pascal_per_second: float) -> None:
         """Ramp of the set-point; 0 switches the ramp off."""
@@ -138,11 +144,12 @@ def _frame(words: list[str]) -> tuple[float, Valves]:
     return float(words[0]), valves
 
 
-def _set_point(words: list[str]) -> float:
-    """The requested set-point of an LS reply; ValueError where it is not told in pascals."""
-    if int(words[2]) != PASCAL:
-        raise ValueError(f"a set-point is told in {words[3]}, not in pascals")
-    return float(words[1])
+def _set_point(words: list[str]) -> tuple[float, float]:
+    """The requested set-point of an LS reply, and Pa per unit of it; ValueError for a unit that is not known here."""
+    unit = int(words[2])
+    if unit not in UNITS:
+        raise ValueError(f"a set-point is told in {words[3]}, which is no unit known here")
+    return float(words[1]), UNITS[unit]
 
 
 def _only(words: list[str], expected: list[str]) -> bool:

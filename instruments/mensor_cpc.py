@@ -17,6 +17,16 @@ from instruments.wiring import Setting
 
 T = TypeVar("T")
 PASCAL = 23
+UNITS = {
+    "psi": 6894.757293168,
+    "bar": 1e5,
+    "bars": 1e5,
+    "mbar": 100.0,
+    "kpa": 1e3,
+    "pa": 1.0,
+    "torr": 133.322368421,
+    "atm": 101_325.0,
+}
 MOST_ERRORS = 10
 _MODES = {Valves.CONTROL: "CONTROL", Valves.SHUT: "MEASURE", Valves.VENT: "VENT"}
 _SEEN = {"CONTROL": Valves.CONTROL, "VENT": Valves.VENT, "MEASURE": Valves.SHUT, "STANDBY": Valves.SHUT}
@@ -76,18 +86,19 @@ class MensorCPC(PressureUnit):
         """Pascals on channel A; its upper limit of control is what counts as full scale."""
         self.tell("Chan A", "Chan?", str, "choosing the channel")
         unit = self.tell(f"Units {PASCAL}", "Units?", str, "choosing the unit")
-        if unit.split(",")[-1].strip().lower() != "pa":
+        if _scale(unit) != 1.0:
             raise self.fault(f"counts in {unit} although pascals were asked for")
         _, kind = self._asked("Ptype?", str, "asking for the kind of pressure")
         _, upper = self._asked("Upperlimit?", finite, "asking for the upper limit")
         return upper, kind.upper().startswith("G"), ()
 
     def look(self, *, anyway: bool = False) -> Look:
-        """Pressure, mode and set-point."""
+        """Pressure, mode and set-point, in whatever unit it counts: it may be looked at before pascals are chosen."""
+        _, scale = self._asked("Units?", _scale, "asking for the unit", anyway=anyway)
         _, actual = self._asked("A?", finite, "looking at the pressure", anyway=anyway)
         _, mode = self._asked("Mode?", _valves, "asking for the mode")
         _, level = self._asked("Setpt?", finite, "asking for the set-point", anyway=anyway)
-        return Look(level, actual, mode)
+        return Look(level * scale, actual * scale, mode)
 
     def send_level(self, level: float) -> float:
         """The set-point as it was kept."""
@@ -110,6 +121,14 @@ class MensorCPC(PressureUnit):
             )
         mode = _MODES[Valves.VENT if action is SafeAction.VENT else Valves.SHUT]
         return SafeCommands(leave=(f"Mode {mode}",), query="Mode?", expected=f"^[ E]{mode}")
+
+
+def _scale(text: str) -> float:
+    """Pa per unit, by its name."""
+    unit = text.split(",")[-1].strip().lower()
+    if unit not in UNITS:
+        raise ValueError(f"{unit!r} is no unit known here")
+    return UNITS[unit]
 
 
 def _valves(mode: str) -> Valves:

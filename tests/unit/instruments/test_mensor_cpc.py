@@ -141,3 +141,24 @@ def test_plain_pyvisa_can_use_it(bench: VirtualBench) -> None:
     finally:
         unit.close()
         manager.close()
+
+
+def test_a_controller_left_on_in_its_own_unit_is_brought_home_first(bench: VirtualBench) -> None:
+    bench.side_door.renew()
+    unit: Any = MensorCPC("cpc_before", bench.addresses["unit"], visalib="@py")
+    try:
+        unit.prepare_unit()
+        unit.set_slew(float("inf"))
+        unit.enable(130e3)
+        unit.session.write("Units 22")
+        assert unit.source_state() == (pytest.approx(130e3, abs=1.0), pytest.approx(101e3, abs=2e3), True)
+    finally:
+        unit.close()
+    bench.clock.sleep(5.0)
+    warnings: list[str] = []
+    backend = pressure_backend(MensorCPC, bench, "unit", in_limits=500.0, warn=warnings.append)
+    with backend:
+        backend.apply(Stimulus.of([110e3]))
+        assert backend.settle(POLICY).settled
+        assert bench.side_door.pressures()["1"] == pytest.approx(110e3, abs=1500.0)
+    assert "was found switched on at 130000 Pa" in "".join(warnings)
