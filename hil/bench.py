@@ -166,7 +166,7 @@ def _simulated(
     clock = WallClock() if real_time else SteppedClock()
     world = simulated_world(bench, seed)
     backend = SimulatedBackend(
-        next(iter(world["replicas"].values())) if world else network,
+        next(iter(world["replicas"].values())) if "replicas" in world else network,
         allowed.layout,
         outputs,
         allowed,
@@ -175,7 +175,7 @@ def _simulated(
         warn=relay,
         **world,
     )
-    exchange = mounting(bench, backend, seed) if world else None
+    exchange = mounting(bench, backend, seed) if "replicas" in world else None
     return Assembled(backend, SimulatedTwin(network, allowed.layout, outputs), clock, network, relay, exchange=exchange)
 
 

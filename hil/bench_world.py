@@ -1,7 +1,6 @@
 """What the devices of a rehearsed bench are really like: their noise and drift, and other specimens of them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from hil.core.backend import Backend
 from hil.core.errors import ConfigError
 from hil.core.types import Layout, Quantity, Stimulus
 from hil.experiment.bench_file import BenchFile
+from hil.experiment.fields import FieldError, unknown
 
 if TYPE_CHECKING:
     from simulated_backend.backend import SimulatedBackend
@@ -54,20 +54,52 @@ def full_scale(bench: BenchFile) -> float:
 def simulated_world(bench: BenchFile, seed: int) -> dict[str, Any]:
     """Arguments that give a simulated backend the devices of ``virtual.plant``; empty for a bench without replicas.
 
-    A simulated network is what we believe, without noise. Replicas are the exception: only their differences, their noise and
-    the time that a reading takes make a pair worth measuring.
+    A simulated network is what we believe, without noise, unless ``simulated.imperfections`` says otherwise. Replicas are the
+    exception: only their differences, their noise and the time that a reading takes make a pair worth measuring.
     """
     from simulated_backend.imperfections import Imperfections
 
+    declared = declared_imperfections(bench)
     if not bench.replicas:
-        return {}
-    flaws: dict[str, Any] = dict(imperfections(bench))
+        return {"imperfections": Imperfections(**declared)} if declared else {}
     cycles = [float(output.setup.get("nplc", 1.0)) for output in bench.outputs.values()]
+    flaws: dict[str, Any] = {"aperture": max(cycles) / LINE_FREQUENCY, **imperfections(bench), **declared}
     return {
         "replicas": replica_networks(bench, seed),
         "simultaneous": bench.simultaneous,
-        "imperfections": replace(Imperfections(), **flaws, aperture=max(cycles) / LINE_FREQUENCY),
+        "imperfections": Imperfections(**flaws),
     }
+
+
+def declared_imperfections(bench: BenchFile) -> dict[str, Any]:
+    """What ``simulated.imperfections`` says, in SI and by the names of the simulator; FieldError naming what is wrong."""
+    given = bench.simulated.imperfections
+    found: dict[str, Any] = {name: getattr(given, name) for name in given.model_fields_set}
+    here = "simulated.imperfections"
+    units = {output.quantity.value for output in bench.outputs.values()}
+    for name in ("read_noise", "offset", "offset_drift"):
+        if found.get(name) is None:
+            found.pop(name, None)
+            continue
+        if len(units) > 1:
+            raise FieldError(
+                f"outputs in {' and '.join(sorted(units))} cannot share one number; use `read_noise_relative`", f"{here}.{name}"
+            )
+        unit = next(iter(units))
+        found[name] = found[name].si(f"{unit}/s" if name == "offset_drift" else unit, f"{here}.{name}")
+        if found[name] < 0.0:
+            raise FieldError(f"{found[name]:g} {unit} must be 0 or above", f"{here}.{name}")
+    edges = list(bench.twin.edges)
+    named = {"open_edges": given.open_edges, "shorted_edges": given.shorted_edges, "stuck_edges": tuple(given.stuck_edges)}
+    named["pairs"] = tuple(name for pair in given.pairs for name in pair)
+    for section, names in named.items():
+        for name in names:
+            if name not in edges:
+                raise FieldError(unknown("edge", name, edges), f"{here}.{section}")
+    for name, value in given.stuck_edges.items():
+        if value == 0.0:
+            raise FieldError("a stuck device conducts; list it in `open_edges` to open it", f"{here}.stuck_edges.{name}")
+    return found
 
 
 def mounting(bench: BenchFile, backend: Backend, seed: int, virtual: Any = None) -> Callable[[int], None]:

@@ -96,8 +96,18 @@ class SimulatedBackend(Backend):
         self._rng = np.random.default_rng(seed)
         self._mounted_at = self.clock.now()
         self._others = [
-            SimulatedBackend(other, controls, outputs, envelope, warn=warn, loads=loads, name=f"{name} {label}")
-            for label, other in list(others.items())[1:]
+            SimulatedBackend(
+                other,
+                controls,
+                outputs,
+                envelope,
+                seed=seed + 1 + place,
+                warn=warn,
+                imperfections=self.imperfections,
+                loads=loads,
+                name=f"{name} {label}",
+            )
+            for place, (label, other) in enumerate(list(others.items())[1:])
         ]
 
     @property

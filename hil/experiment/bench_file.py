@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from hil.core.types import Quantity
 from hil.experiment.bench_mixers import MixerModel
 from hil.experiment.bench_model import LawChoice, Plant, PlantEdge, PlantNode, Scalar, TwinModel
+from hil.experiment.bench_simulated import Simulated
 from hil.experiment.bench_terminals import QUANTITIES, Control, Output, Terminal
 from hil.experiment.fields import AsTuple, Name, Number, Pascals, Strict, Volts, quantity, refuse, unknown
 
@@ -91,6 +92,7 @@ class BenchFile(Strict):
     station: Station = Field(default_factory=Station)
     twin: TwinModel
     virtual: Virtual = Field(default_factory=Virtual)
+    simulated: Simulated = Field(default_factory=Simulated)
     mixers: dict[Name, MixerModel] = Field(default_factory=dict)
     controls: dict[Name, Control]
     outputs: dict[Name, Output]

@@ -126,7 +126,7 @@ class PlantNode(Strict):
     concentration: Concentration | None = None
 
 
-def _per_second(value: object) -> float:
+def per_second(value: object) -> float:
     """A rate: a plain number (or text without a unit) is per second already."""
     return parse(value, "1/s") if isinstance(value, str) else parse(value, "1")
 
@@ -152,7 +152,7 @@ class Plant(Strict):
     spread: dict[Name, Fraction] = Field(default_factory=dict)
     read_noise: Fraction = 0.0
     common_noise: Fraction = 0.0
-    drift: Annotated[float, BeforeValidator(_per_second)] = 0.0
+    drift: Annotated[float, BeforeValidator(per_second)] = 0.0
     electrodes: Annotated[str, choice("ideal", "silver_chloride")] = "ideal"
 
     @model_validator(mode="before")

@@ -185,7 +185,7 @@ def _by_relaxation(
                 max_step=max_step,
             )
             start = part.voltage[-1].reshape(-1)
-            state = tuple(np.asarray(one).reshape(len(one), -1) for one in part.state)
+            state = tuple(np.asarray(one).reshape(len(one), np.shape(one)[-1]) for one in part.state)
             now = float(stop)
             repeat = int(np.count_nonzero(segment.samples == stop))
             found += [part.voltage[-1].reshape(-1)] * repeat
