@@ -9,8 +9,6 @@ import socket
 from functools import cache
 from typing import Any, Protocol
 
-from instruments.prologix import AdaptedResource, is_adapted
-
 _SOCKET = re.compile(r"(?i)^TCPIP\d*::([^:]+)::(\d+)::SOCKET$")
 CONNECT_TIMEOUT = 0.5
 
@@ -39,6 +37,8 @@ class Link(Protocol):
 def visa_manager(visalib: str) -> Any:
     """VISA, found once: looking for its library takes a tenth of a second."""
     import pyvisa
+
+    import instruments.prologix  # noqa: F401 - loaded now, because it will be needed in a hurry
 
     return pyvisa.ResourceManager(visalib)
 
@@ -111,6 +111,8 @@ class VisaLink:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         import pyvisa
+
+        from instruments.prologix import AdaptedResource, is_adapted
 
         address = plan["address"]
         self._serial = address.upper().startswith("ASRL")
