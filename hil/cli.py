@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from hil.cli_checks import doctor
+from hil.cli_checks import check, doctor
 from hil.cli_pictures import netlist, plot
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as on
 app.add_typer(plot, name="plot")
 app.command()(netlist)
 app.command()(doctor)
+app.command()(check)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,15 @@ import typer
 if TYPE_CHECKING:
     from hil.doctor import Diagnosis
 
+
+class Target(StrEnum):
+    """What is checked; the words of ``hil.bench.Target``, which is too heavy to import for a help text."""
+
+    VIRTUAL = "virtual"
+    BENCH = "bench"
+
+
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="path=value: change a field of the bench file.")]
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of the recorded runs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")]
 
@@ -47,3 +57,37 @@ def _print_table(report: "Diagnosis") -> None:
         colour = colours[row["verdict"]]
         table.add_row(row["where"], row["what"], row["found"], f"[{colour}]{row['verdict']}[/{colour}]")
     Console().print(table)
+
+
+def check(
+    bench: Annotated[str, typer.Argument(help="Bench file, or name of a shipped one.")],
+    on: Annotated[Target, typer.Option("--on", help="Emulated instruments, or the hardware.")] = Target.VIRTUAL,
+    tolerance: Annotated[float, typer.Option(help="Relative deviation of a conductance that is still in order.")] = 0.25,
+    voltage: Annotated[str | None, typer.Option(help="What is applied, e.g. '100 mV'; 50 mV or 1 % of the limit.")] = None,
+    set_: SetOption = None,
+    data: DataOption = Path("data"),
+    as_json: JsonOption = False,
+) -> None:
+    """Check a bench out at low energy. What fails refuses runs on it. Exit code: 0 passed, 1 failed, 2 to 5 as for run."""
+    from hil import bench as benches
+    from hil.check import lines
+    from hil.check_run import CheckRequest
+    from hil.check_run import check as check_bench
+    from hil.core.errors import HilError
+    from hil.experiment.units import parse
+    from hil.prepared import STOPPED, exit_code_of
+
+    try:
+        applied = None if voltage is None else parse(voltage, "V")
+        request = CheckRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), tolerance, applied)
+        facts = check_bench(request)
+    except HilError as error:
+        typer.echo(f"hil: {error}", err=True)
+        raise typer.Exit(exit_code_of(error)) from None
+    except KeyboardInterrupt:
+        typer.echo("hil: the check was stopped; everything is in its safe state, and nothing was put on record", err=True)
+        raise typer.Exit(STOPPED) from None
+    typer.echo(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines(facts)))
+    if not facts["passed"]:
+        typer.echo(f"hil: the check failed: {facts['reason']}", err=True)
+        raise typer.Exit(1)

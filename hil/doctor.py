@@ -10,6 +10,7 @@ from typing import Any
 
 from hil.bench import Target, assemble, shipped_protocols
 from hil.bench_station import check_packages, inspect_station, visa_resources
+from hil.check_record import load
 from hil.core.errors import HilError
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import find, read
@@ -70,7 +71,7 @@ def _examine_bench(name: str, data: Path, report: Diagnosis) -> None:
             report.lines.append(f"{path}: the file is consistent")
     except HilError as error:
         raise document.error(str(error)) from None
-    report.rows += [disk(data), clock(data)]
+    report.rows += [disk(data), clock(data), *last_checks(data, path.stem)]
     report.rows += inspect_station(bench)
     wrong = [row for row in report.rows if row["verdict"] == "wrong"]
     if wrong:
@@ -102,6 +103,15 @@ def clock(data: Path) -> dict[str, str]:
     if newest > now + SKEW:
         return _row("computer", "clock", f"{shown}, but a file in {data} is {newest - now:.0f} s newer; set the clock", False)
     return _row("computer", "clock", shown, True)
+
+
+def last_checks(data: Path, bench: str) -> list[dict[str, str]]:
+    """What the last check of ``bench`` on each target found; none is worth a note."""
+    rows = []
+    for target, facts in load(data, bench).items():
+        text = f"passed on {facts['when']}" if facts["passed"] else f"failed on {facts['when']}: {facts['reason']}"
+        rows.append({**_row(bench, f"check on {target}", text, True), "verdict": "ok" if facts["passed"] else "note"})
+    return rows or [{**_row(bench, "check", "never checked out; `hil check` does it at low energy", True), "verdict": "note"}]
 
 
 def _row(where: str, what: str, found: str, good: bool) -> dict[str, str]:

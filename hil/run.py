@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.bench import Assembled, Target
+from hil.check_record import require_passed
 from hil.control import stoppable_from_outside
 from hil.core.backend import Backend
 from hil.core.errors import BackendError, HilError, NotSafeError, RecordError
@@ -63,6 +64,8 @@ def begin(
     try:
         prepared = files()
         _require_writable(request.data)
+        if request.target is not Target.SIMULATED:
+            require_passed(request.data, prepared.bench_document.path.stem, request.target.value)
         with stoppable() as stopper, stoppable_from_outside(request.data), ExitStack() as stack:
             locks = stack.enter_context(_bench_lock(prepared)) if request.target is Target.BENCH else ()
             return _run(prepared, stack.enter_context(prepared.assembled(keeps=locks)), listeners, stopper, saved)
@@ -114,8 +117,9 @@ def _run(
                         backend.observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
                         if prepared.request.target is not Target.SIMULATED:
                             capabilities = backend.capabilities
+                            grounded = any(node.ground for node in assembled.network.nodes)
                             backend.observers.append(
-                                PlausibilityWatch(assembled.twin, capabilities.controls, capabilities.outputs)
+                                PlausibilityWatch(assembled.twin, capabilities.controls, capabilities.outputs, grounded=grounded)
                             )
                         housekeeper = assembled.housekeeper(events)
                         if housekeeper is not None:

@@ -107,3 +107,63 @@ def test_doctor_refuses_a_bench_file_with_an_unknown_key(tmp_path: Path) -> None
     assert code == 2
     assert "sensors" in said
     assert facts["findings"] == []
+
+
+# -- check-out --------------------------------------------------------------------------------------------------
+
+CLOG = "virtual.plant.edges.b.parallel=1000"  # of 20,000 channels
+
+
+def verdicts(facts: dict[str, Any], what: str) -> dict[str, str]:
+    return {row["where"]: row["verdict"] for row in facts["findings"] if row["what"] == what}
+
+
+def test_a_clogged_membrane_is_named_and_refuses_runs_until_a_check_passes() -> None:
+    code, facts, said = hil("check", "divider", "--set", CLOG)
+    assert code == 1
+    assert "edge b: conducts 0.05" in said
+    assert "clog" in said
+    assert facts["edges"]["b"]["conductance_over_twin"] == pytest.approx(0.05, rel=0.03)
+    assert verdicts(facts, "edge")["a"] != "wrong"
+    kept = json.loads(Path("data/checks/divider.json").read_text(encoding="utf-8"))
+    assert kept["virtual"]["passed"] is False
+
+    refused = ("run", "voltage_divider", "--on", "virtual", "--set", "stop.max_steps=0")
+    code, summary, said = hil(*refused)
+    assert (code, summary["run_id"]) == (4, None)
+    assert "bench 'divider' failed its check on virtual" in said
+    assert "edge b" in said
+    # A simulation has no membranes that could clog.
+    assert hil("run", "voltage_divider", "--set", "stop.max_steps=0")[1]["run_id"] == 1
+
+    code, facts, said = hil("check", "divider")
+    assert (code, said) == (0, "")
+    assert facts["passed"] is True
+    assert {row["verdict"] for row in facts["findings"]} == {"ok"}
+    assert verdicts(facts, "hydrostatic zero").keys() == {"P1", "P2", "P3"}
+    assert verdicts(facts, "isolation").keys() == verdicts(facts, "leakage").keys() == {"V1.current", "V3.current"}
+    for edge in ("a", "b"):
+        assert facts["edges"][edge]["conductance_over_twin"] == pytest.approx(1.0, abs=0.03)
+    assert hil(*refused)[1]["run_id"] == 2
+
+
+def test_one_clog_in_a_network_is_named_although_the_wiring_does_not_tell_all_edges_apart() -> None:
+    code, facts, said = hil("check", "five_nodes", "--set", "virtual.plant.edges.23.parameters.length=200 um")
+    assert code == 1
+    assert "edge 23" in said
+    assert [edge for edge, verdict in verdicts(facts, "edge").items() if verdict == "wrong"] == ["23"]
+
+
+def test_each_device_of_a_pair_is_checked() -> None:
+    code, facts, _ = hil("check", "matched_pair", "--tolerance", "0.1")
+    assert code == 0
+    assert verdicts(facts, "edge") == {"device@A": "ok", "device@B": "ok"}
+    assert hil("check", "matched_pair", "--tolerance", "0.1", "--set", "virtual.plant.edges.device.parallel=0.5")[0] == 1
+
+
+def test_a_check_refuses_what_means_nothing() -> None:
+    for arguments, word in ((("--tolerance", "0"), "tolerance"), (("--voltage", "-1 V"), "small voltage")):
+        done = CliRunner().invoke(app, ["check", "divider", *arguments])
+        assert done.exit_code == 2
+        assert word in done.stderr
+    assert not Path("data").exists()

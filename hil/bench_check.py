@@ -1,0 +1,82 @@
+"""What a check-out needs beyond an assembled bench: currents of all its sources, and twins whose edges conduct otherwise."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from hil.bench import Assembled
+from hil.bench_layout import control_channels
+from hil.bench_network import node_rest, twin_network
+from hil.bench_station import instrument_specs
+from hil.core.errors import InstrumentError
+from hil.core.twin import Twin
+from hil.core.types import Channel, FloatArray, Kind, Layout, Quantity, Stimulus
+from hil.experiment.bench_file import BenchFile, Output
+
+HEADROOM = 20.0
+"""Range of a current measurement over the current that the twin expects: a short circuit overloads it, nothing else does."""
+
+
+def with_currents(bench: BenchFile, stimuli: list[Stimulus]) -> BenchFile:
+    """The bench with one more output, ``CONTROL.current``, for each source of voltage whose instrument measures its current.
+
+    ``stimuli``: what is going to be applied; the ranges are chosen for them.
+    """
+    from instruments.station import driver_class
+    from simulated_backend.twin import SimulatedTwin
+
+    classes = {spec.name: driver_class(spec) for spec in instrument_specs(bench)}
+    read = {output.parameter for output in bench.outputs.values()}
+    added: dict[str, Output] = {}
+    for name, control in bench.controls.items():
+        if control.quantity is not Quantity.VOLTAGE or control.instrument not in classes:
+            continue
+        driver = classes[control.instrument]
+        parameter = f"{control.parameter.rsplit('.', 1)[0]}.curr"
+        if parameter not in read and hasattr(driver, "acquisition") and hasattr(driver, "level_writer"):
+            given = {"parameter": parameter, "node": control.node, "quantity": Quantity.CURRENT}
+            added[f"{name}.current"] = Output.model_validate(given)
+    if not added:
+        return bench
+    network = twin_network(bench)
+    controls = control_layout(bench)
+    outputs = Layout(tuple(_sense(name, output) for name, output in added.items()))
+    largest = np.abs(SimulatedTwin(network, controls, outputs).predict(stimuli)).max(axis=0)
+    for (name, output), current in zip(tuple(added.items()), largest, strict=True):
+        setup = {"range": f"{max(HEADROOM * float(current), 1e-12):.6g} A", "nplc": 1}
+        added[name] = output.model_copy(update={"setup": setup})
+    replicas = {
+        replica: {**paths, **{name: f"{paths[name.removesuffix('.current')].rsplit('.', 1)[0]}.curr" for name in added}}
+        for replica, paths in bench.replicas.items()
+    }
+    return bench.model_copy(update={"outputs": {**bench.outputs, **added}, "replicas": replicas})
+
+
+def control_layout(bench: BenchFile) -> Layout:
+    """The wired controls."""
+    return Layout(control_channels(bench, node_rest(twin_network(bench))))
+
+
+def _sense(name: str, output: Output) -> Channel:
+    return Channel(name, output.quantity, Kind.SENSE, node=output.node)
+
+
+def conducting(assembled: Assembled, factors: FloatArray) -> Twin:
+    """The twin with the conductance of every edge multiplied by ``factors`` (n_edges,), in the order of the network."""
+    from simulated_backend.twin import SimulatedTwin
+
+    capabilities = assembled.backend.capabilities
+    network = replace(assembled.network, parallel=assembled.network.parallel * factors)
+    return SimulatedTwin(network, capabilities.controls, capabilities.outputs)
+
+
+def pressures_now(bench: BenchFile) -> dict[str, float]:
+    """What every driven pressure reads now, Pa, by the name of its control; the backend must be open."""
+    from instruments.housekeeping import Watched
+
+    wires = [(name, one.parameter) for name, one in bench.controls.items() if one.quantity is Quantity.PRESSURE]
+    values, problems = Watched([wire for wire in wires if wire[1]]).read()
+    if problems:
+        name, why = next(iter(problems.items()))
+        raise InstrumentError(f"the pressure of {name!r} cannot be read: {why}")
+    return values

@@ -1,0 +1,252 @@
+"""Check-out of a bench at low energy: leakage, offsets, every device against the twin, isolation, hydrostatic zero.
+
+All sources at 0 V, each source alone at a small voltage, all sources together, and 0 V again; pressures at rest. What the
+readings say about each device is found in ``hil.check_fit``; what the wiring does not tell apart stays undecided.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import exp, log1p
+from typing import Any
+
+import numpy as np
+
+from hil.bench import Assembled
+from hil.bench_check import conducting, pressures_now
+from hil.check_fit import Fitter, Measured
+from hil.core.errors import ConfigError
+from hil.core.types import FloatArray, Layout, Quantity, SettlePolicy, Stimulus
+from hil.experiment.bench_file import BenchFile
+
+SMALL = 0.05
+"""V; the check applies this, or 1 % of the limit where that is more."""
+SETTLE = SettlePolicy(tolerance=2e-5, window=0.5, timeout=120.0)
+SAMPLES = 10
+OFFSET_LIMIT = 0.2
+"""Share of the applied voltage that an output may show at 0 V."""
+LEAKAGE_LIMIT = 1e-3
+"""Share of the compliance that may flow at 0 V."""
+PRESSURE_LIMIT = 200.0
+"""Pa; pressures at rest may differ by so much from their mean: 2 cm of water."""
+REST_TOLERANCE, REST_WINDOW, REST_TIMEOUT = 10.0, 1.0, 60.0
+"""Pa, s, s: a pressure is at rest once it has moved by less than this in one window."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; ``verdict`` is ok, note or wrong."""
+
+    what: str
+    where: str
+    found: str
+    verdict: str = "ok"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is applied: ``stimuli`` begin and end at 0 V; ``voltages`` (V) by control; ``together``: all sources at once is
+    among them, before the last."""
+
+    stimuli: list[Stimulus]
+    voltages: dict[str, float]
+    together: bool
+
+
+def plan(controls: Layout, voltage: float | None = None) -> Plan:
+    """Low-energy stimuli for ``controls``; pressures at rest, concentrations left alone. ConfigError without a voltage source."""
+    sources = {
+        position: channel
+        for position, channel in enumerate(controls)
+        if channel.quantity is Quantity.VOLTAGE and channel.minimum <= 0.0 <= channel.maximum
+    }
+    if not sources:
+        raise ConfigError("a check needs at least one source of voltage whose limits hold 0 V")
+    rest = np.array([0.0 if position in sources else channel.safe.value for position, channel in enumerate(controls)])
+    connected = np.array([channel.quantity is not Quantity.CONCENTRATION for channel in controls], dtype=np.bool_)
+    chosen: dict[int, float] = {}
+    for position, channel in sources.items():
+        top = max(channel.maximum, -channel.minimum)
+        sign = 1.0 if channel.maximum == top else -1.0
+        chosen[position] = sign * min(top, voltage if voltage is not None else max(SMALL, 0.01 * top))
+
+    def at(*positions: int) -> Stimulus:
+        values = rest.copy()
+        for position in positions:
+            values[position] = chosen[position]
+        return Stimulus(values, connected)
+
+    together = len(chosen) > 1
+    stimuli = [at(), *(at(position) for position in chosen), *([at(*chosen)] if together else []), at()]
+    return Plan(stimuli, {controls.channels[position].name: value for position, value in chosen.items()}, together)
+
+
+def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: float) -> dict[str, Any]:
+    """Measure ``wanted`` on the bench and judge it; JSON-able. The backend is opened and closed here.
+
+    ``tolerance``: relative deviation of a conductance that is still the twin's. Raises what the backend raises.
+    """
+    backend = assembled.backend
+    with backend:
+        measured = _measure(assembled, wanted)
+        backend.make_safe()
+        pressures = _at_rest(assembled, bench)
+    findings: list[Finding] = []
+    edges: dict[str, dict[str, float]] = {}
+    for one in measured:
+        findings += _at_zero(one, bench, backend.capabilities.outputs, wanted)
+        factors, judged = _edges(assembled, wanted, one, tolerance)
+        edges |= factors
+        findings += judged
+        scale = np.array([entry["conductance_over_twin"] for entry in factors.values()])
+        findings += _isolation(assembled, wanted, one, scale, tolerance)
+    findings += _hydrostatic(pressures)
+    wrong = [finding for finding in findings if finding.verdict == "wrong"]
+    return {
+        "passed": not wrong,
+        "reason": "; ".join(f"{finding.what} {finding.where}: {finding.found}" for finding in wrong[:3]),
+        "voltages": wanted.voltages,
+        "edges": edges,
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def _edges(
+    assembled: Assembled, wanted: Plan, one: Measured, tolerance: float
+) -> tuple[dict[str, dict[str, float]], list[Finding]]:
+    """Conductances by edge, and what they mean. Where several edges are to blame, one that alone explains all is preferred."""
+    network, outputs = assembled.network, assembled.backend.capabilities.outputs
+    fitter = Fitter(lambda factors: conducting(assembled, factors), network.n_edges, wanted.stimuli, one)
+    fit = fitter.all_edges()
+    suffix = f"@{one.name}" if one.name else ""
+    names = [name + suffix for name in network.edge_names]
+    off = np.maximum(fit.factors, 1.0 / fit.factors) > 1.0 + tolerance
+    unsure = fit.uncertainty > 0.5 * log1p(tolerance)
+    alone = fitter.single_edges(tolerance) if (off & unsure).any() else {}
+    factors = np.ones(network.n_edges) if alone else fit.factors
+    if len(alone) == 1:
+        factors[next(iter(alone))] = next(iter(alone.values()))
+    findings = []
+    for edge, name in enumerate(names):
+        if edge in alone:
+            others = [repr(names[other]) for other in alone if other != edge]
+            which = f"it alone (or {' or '.join(others)} alone) explains" if others else "it alone explains"
+            findings.append(_wrong_edge(name, alone[edge], f", and {which} every reading"))
+        elif off[edge] and not alone:
+            doubt = f", give or take a factor of {exp(fit.uncertainty[edge]):.2g}, and others may be to blame as well"
+            findings.append(_wrong_edge(name, float(fit.factors[edge]), doubt if unsure[edge] else ""))
+        elif unsure[edge]:
+            findings.append(Finding("edge", name, "the sources and meters of this bench cannot tell it apart", "note"))
+        else:
+            findings.append(Finding("edge", name, f"conducts {fit.factors[edge]:.3g} of what the twin says"))
+    if not alone:
+        findings += _unexplained(one, outputs, fit.left, tolerance)
+    found = {
+        name: {"conductance_over_twin": float(factor), "log_uncertainty": float(doubt)}
+        for name, factor, doubt in zip(names, factors, fit.uncertainty, strict=True)
+    }
+    return found, findings
+
+
+def _measure(assembled: Assembled, wanted: Plan) -> list[Measured]:
+    backend = assembled.backend
+    replicas = backend.capabilities.replicas
+    if not replicas:
+        readings = backend.measure(wanted.stimuli, SETTLE, SAMPLES)
+        return [Measured("", readings.values, readings.std, readings.overload.any(axis=0))]
+    rows = [[stimulus] * len(replicas) for stimulus in wanted.stimuli]
+    looks = np.stack([backend.measure_replicas(rows, SETTLE, SAMPLES) for _ in range(3)])
+    values, std = looks.mean(axis=0), looks.std(axis=0, ddof=1) / np.sqrt(len(looks))
+    lost = np.asarray(np.isnan(values).any(axis=0), dtype=np.bool_)
+    return [Measured(name, values[:, k], std[:, k], lost[k, :]) for k, name in enumerate(replicas)]
+
+
+def _at_rest(assembled: Assembled, bench: BenchFile) -> dict[str, float]:
+    """Pressures once they do not move any more; what has not come to rest in time is judged as it stands."""
+    before: dict[str, float] = {}
+    now = pressures_now(bench)
+    end = assembled.clock.now() + REST_TIMEOUT
+    while now != before and assembled.clock.now() < end:
+        assembled.clock.sleep(REST_WINDOW)
+        before, now = now, pressures_now(bench)
+        if all(abs(value - before[name]) < REST_TOLERANCE for name, value in now.items()):
+            break
+    return now
+
+
+def _at_zero(one: Measured, bench: BenchFile, outputs: Layout, wanted: Plan) -> Iterator[Finding]:
+    """Leakage and offsets at 0 V, and outputs in overload."""
+    applied = min(abs(value) for value in wanted.voltages.values())
+    compliances = {control.node: control.compliance for control in bench.controls.values() if control.compliance is not None}
+    for position, channel in enumerate(outputs):
+        where = channel.name + (f"@{one.name}" if one.name else "")
+        if one.overload[position]:
+            yield Finding(
+                "overload", where, "beyond its range at a small voltage: a short circuit, or a lead to nowhere", "wrong"
+            )
+            continue
+        value, doubt = float(one.values[0, position]), float(one.std[0, position])
+        unit = channel.quantity.value
+        if channel.quantity is Quantity.CURRENT:
+            limit, what = LEAKAGE_LIMIT * (compliances.get(channel.node or "") or float("inf")), "leakage"
+        else:
+            limit, what = OFFSET_LIMIT * applied, "offset"
+        good = abs(value) <= limit + 3.0 * doubt
+        yield Finding(what, where, f"{value:.3g} {unit} at 0 V, {limit:.3g} {unit} allowed", "ok" if good else "wrong")
+
+
+def _wrong_edge(name: str, factor: float, more: str) -> Finding:
+    if factor < 0.02:
+        cause = "a broken wire, a dry electrode or a bubble"
+    elif factor < 1.0:
+        cause = "a clog or a bubble"
+    else:
+        cause = "a leak past the device, a short circuit or another concentration"
+    return Finding("edge", name, f"conducts {factor:.3g} of what the twin says{more}: {cause}", "wrong")
+
+
+def _unexplained(one: Measured, outputs: Layout, misfit: FloatArray, tolerance: float) -> Iterator[Finding]:
+    for position, channel in enumerate(outputs):
+        worst = float(misfit[:, position].max())
+        if worst > tolerance:
+            text = f"{100 * worst:.3g} % off whatever the edges conduct: a lead that is loose, or wired to another node"
+            yield Finding("wiring", channel.name + (f"@{one.name}" if one.name else ""), text, "wrong")
+
+
+def _isolation(assembled: Assembled, wanted: Plan, one: Measured, factors: FloatArray, tolerance: float) -> Iterator[Finding]:
+    """With all sources at one voltage no current flows between them; what does flow goes to where it should not."""
+    outputs = assembled.backend.capabilities.outputs
+    levels = {abs(value) for value in wanted.voltages.values()}
+    currents = [p for p, channel in enumerate(outputs) if channel.quantity is Quantity.CURRENT and not one.overload[p]]
+    if not wanted.together or len(levels) > 1 or not currents:
+        return
+    applied = levels.pop()
+    both = [wanted.stimuli[0], *wanted.stimuli[1:-1]]
+    predicted = conducting(assembled, factors).predict(both)
+    usual = np.abs(predicted[1:-1] - predicted[0])[:, currents].max()
+    flowing = one.values[-2] - one.values[[0, -1]].mean(axis=0) - (predicted[-1] - predicted[0])
+    for position in currents:
+        name = outputs.channels[position].name + (f"@{one.name}" if one.name else "")
+        doubt = 3.0 * float(np.hypot(one.std[-2, position], one.values[0, position] - one.values[-1, position]))
+        leak = abs(float(flowing[position]))
+        good = leak <= tolerance * usual + doubt
+        resistance = applied / max(leak, doubt, 1e-18)
+        text = f"{leak:.3g} A with all sources at {applied:g} V, at least {resistance:.3g} ohm to elsewhere"
+        yield Finding("isolation", name, text, "ok" if good else "wrong")
+
+
+def _hydrostatic(pressures: Mapping[str, float]) -> Iterator[Finding]:
+    if not pressures:
+        return
+    mean = sum(pressures.values()) / len(pressures)
+    for name, value in pressures.items():
+        good = abs(value - mean) <= PRESSURE_LIMIT
+        text = f"{value:.6g} Pa at rest, {value - mean:+.3g} Pa from the mean of all, {PRESSURE_LIMIT:g} Pa allowed"
+        yield Finding("hydrostatic zero", name, text, "ok" if good else "wrong")
+
+
+def lines(facts: Mapping[str, Any]) -> Sequence[str]:
+    """For reading."""
+    found = facts["findings"]
+    width = max(len(f"{row['what']} {row['where']}") for row in found)
+    title = f"check of {facts['bench']} on {facts['target']}: {'passed' if facts['passed'] else 'FAILED'}"
+    return [title, *(f"  {row['verdict']:5s} {row['what'] + ' ' + row['where']:{width}s}  {row['found']}" for row in found)]

@@ -1,0 +1,56 @@
+"""The last check-out and calibration of every bench, as files of the data folder; what has failed refuses the bench."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hil.core.errors import RecordError, SafetyError
+
+FOLDER = "checks"
+
+
+def path_of(data: Path, bench: str, folder: str = FOLDER) -> Path:
+    """Where the record of bench file ``bench`` (its name without the ending) is kept."""
+    return data / folder / f"{bench}.json"
+
+
+def load(data: Path, bench: str, folder: str = FOLDER) -> dict[str, Any]:
+    """Target -> what was found last; empty where nothing was ever recorded. Raises RecordError for a file that is none."""
+    path = path_of(data, bench, folder)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read ({error}); remove it and check the bench anew") from error
+    if not isinstance(found, dict):
+        raise RecordError(f"{path} is no record of a check; remove it and check the bench anew")
+    return found
+
+
+def save(data: Path, bench: str, target: str, facts: Mapping[str, Any], folder: str = FOLDER) -> Path:
+    """Keep ``facts`` as the last word about ``bench`` on ``target``; the other target's stay. Raises RecordError."""
+    path = path_of(data, bench, folder)
+    kept = load(data, bench, folder)
+    kept[target] = {"when": datetime.now().astimezone().isoformat(timespec="seconds"), **facts}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # In one step: a program that is killed leaves the old record or the new one.
+        half = path.with_suffix(".tmp")
+        half.write_text(json.dumps(kept, indent=1, allow_nan=False), encoding="utf-8")
+        half.replace(path)
+    except OSError as error:
+        raise RecordError(f"{path} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def require_passed(data: Path, bench: str, target: str) -> None:
+    """SafetyError when the last check of ``bench`` on ``target`` failed; a bench that was never checked may be used."""
+    last = load(data, bench).get(target)
+    if last is not None and not last["passed"]:
+        raise SafetyError(
+            f"bench {bench!r} failed its check on {target} of {last['when']}: {last['reason']}; put that right, and let "
+            f"`hil check {bench} --on {target}` pass before you run anything on it"
+        )
