@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hil.core.safety import SafetyEnvelope
+from hil.core.safety import EdgeLimit, SafetyEnvelope
 from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState
 from instruments.backend import InstrumentBackend
 from instruments.guard_plan import guard_plan
@@ -44,6 +44,31 @@ def pressure_backend(
         bench.clock,
         warn=warn,
     )
+
+
+def linked_backend(driver: type[Any], bench: VirtualBench, instruments: tuple[str, str], difference: float) -> InstrumentBackend:
+    """Two pressures on the ends of one edge that bears ``difference`` (Pa); vented in the end."""
+    path = f"{driver.__module__}.{driver.__name__}"
+    specs = [InstrumentSpec(name, path, bench.addresses[name], {"visalib": "@py"}) for name in instruments]
+    channels = [
+        Channel(
+            f"p_{name}",
+            Quantity.PRESSURE,
+            Kind.DRIVE,
+            9e4,
+            2e5,
+            max_slew=1e4,
+            emergency_slew=2e4,
+            safe=SafeState(SafeAction.VENT),
+        )
+        for name in instruments
+    ]
+    wires = [
+        ControlWire(channel, f"{name}.pressure", setup={"in_limits": 300.0})
+        for channel, name in zip(channels, instruments, strict=True)
+    ]
+    limits = (EdgeLimit("a", channels[0].name, channels[1].name, difference),)
+    return InstrumentBackend("two pressures", specs, wires, [], SafetyEnvelope.of(Layout(tuple(channels)), limits), bench.clock)
 
 
 def rescue(name: str, driver: type[Any], address: str, parameter: str, quantity: Quantity, safe: SafeState) -> list[str]:

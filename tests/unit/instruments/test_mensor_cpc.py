@@ -14,7 +14,7 @@ from simulated_backend.virtual_bench.emulators.mensor_cpc import MensorCPC as Em
 from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import fluid_plan, pressure_backend, rescue
+from tests.fluid_bench import fluid_plan, linked_backend, pressure_backend, rescue
 from tests.unit.instruments.conftest import Build
 
 POLICY = SettlePolicy(tolerance=50.0, window=0.1, timeout=60.0)
@@ -162,3 +162,21 @@ def test_a_controller_left_on_in_its_own_unit_is_brought_home_first(bench: Virtu
         assert backend.settle(POLICY).settled
         assert bench.side_door.pressures()["1"] == pytest.approx(110e3, abs=1500.0)
     assert "was found switched on at 130000 Pa" in "".join(warnings)
+
+
+def test_linked_pressures_stay_within_their_limit_all_the_way() -> None:
+    plan = fluid_plan(
+        InstrumentPlan("left", "MensorCPC"),
+        InstrumentPlan("right", "MensorCPC"),
+        wires=(Wire("left", "", "1"), Wire("right", "", "low")),
+    )
+    with VirtualBench.start(plan) as bench:
+        with linked_backend(MensorCPC, bench, ("left", "right"), 3e4) as backend:
+            backend.apply(Stimulus.of([180e3, 160e3]))
+            assert backend.settle(POLICY).settled
+            assert bench.side_door.pressures()["1"] == pytest.approx(180e3, abs=1500.0)
+        bench.clock.sleep(3.0)
+        assert bench.side_door.pressures()["1"] == pytest.approx(101_325.0, abs=20.0)
+        low, high = bench.side_door.extremes()["pressure_difference"]["a"]
+        assert 18e3 < high < 3e4
+        assert low > -3e4
