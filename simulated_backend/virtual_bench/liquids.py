@@ -174,6 +174,8 @@ class Liquids:
 
     def impose(self, circuit: Circuit) -> None:
         """Tell the network its concentrations, and the terminals what their electrodes add."""
+        if not self._outlets:
+            return
         offset = dict.fromkeys(range(circuit.network.n_nodes), 0.0)
         for outlet in self._outlets:
             outlet.told = circuit.concentration[outlet.node] = outlet.concentration
