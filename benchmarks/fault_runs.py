@@ -204,14 +204,18 @@ def _cause(acted: list[tuple[str, str]], error: str) -> int:
     """Position of the fault that the error speaks of: of the record, of a device, of the instrument it names; else the last."""
     of_record = "could not be written" in error
     of_device = "opened or shorted" in error or "overloaded" in error
+    of_source = "not in its limits" in error or "stuck or drifts" in error
     for place in reversed(range(len(acted))):
         instrument, kind = acted[place]
         if of_record:
-            if instrument == "record":
-                return place
-        elif (of_device and kind in (*DEVICE_FAULTS, "overflow", "nan")) or (
-            not of_device and (f"'{instrument}'" in error or f" {instrument}." in error)
-        ):
+            fits = instrument == "record"
+        elif of_device:
+            fits = kind in (*DEVICE_FAULTS, "overflow", "nan")
+        elif of_source:
+            fits = kind in ("stuck", "drift")
+        else:
+            fits = f"'{instrument}'" in error or f" {instrument}." in error
+        if fits:
             return place
     return len(acted) - 1
 

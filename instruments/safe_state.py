@@ -20,6 +20,8 @@ from instruments.roles import PressurePort
 from instruments.terminals import Drive, Movers, Output
 
 T = TypeVar("T")
+ATTEMPTS = 3
+"""How often an output is told to leave before the others go on without it."""
 ATMOSPHERE = 101_325.0  # Pa; used only to judge whether a neighbour may vent next to a controller that does not answer
 
 
@@ -96,7 +98,7 @@ class WayHome:
         if safe.action is SafeAction.NONE or (safe.action is SafeAction.LEVEL and safe.value != 0.0):
             drive.level = safe.value if safe.action is SafeAction.LEVEL else drive.level
             return
-        if attempt(lambda: drive.port.disable(safe.action), problems) is not None:
+        if insist(lambda: drive.port.disable(safe.action), problems) is not None:
             drive.output = Output.OFF
             drive.level = 0.0
 
@@ -105,7 +107,7 @@ class WayHome:
     def _release(self, drives: Sequence[Drive], problems: list[str]) -> None:
         silent: list[Drive] = []
         for drive in drives:
-            now = attempt(partial(_pressure_now, drive), problems)
+            now = insist(partial(_pressure_now, drive), problems)
             if now is None:
                 silent.append(drive)
             else:
@@ -178,7 +180,7 @@ class WayHome:
                         "does not answer, and the difference between them would exceed its limit"
                     )
                     return
-        if attempt(lambda: drive.port.disable(safe.action), problems) is not None:
+        if insist(lambda: drive.port.disable(safe.action), problems) is not None:
             drive.output = Output.OFF
 
     def _would_break(self, drive: Drive, silent: Drive) -> bool:
@@ -186,6 +188,17 @@ class WayHome:
         return any(
             {limit.plus, limit.minus} == pair and abs(silent.level - ATMOSPHERE) > limit.maximum for limit in self._envelope.edges
         )
+
+
+def insist(action: Callable[[], T], problems: list[str]) -> T | bool | None:
+    """Like ``attempt``, several times: every time makes the link new, and what is done here may be done twice."""
+    trouble: list[str] = []
+    for _ in range(ATTEMPTS):
+        found = attempt(action, trouble)
+        if found is not None:
+            return found
+    problems += [problem for problem in trouble if problem not in problems]
+    return None
 
 
 def attempt(action: Callable[[], T], problems: list[str]) -> T | bool | None:
