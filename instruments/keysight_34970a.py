@@ -15,7 +15,7 @@ from qcodes.parameters import Parameter
 from qcodes.validators import Numbers
 
 from hil.core.errors import ConfigError
-from hil.core.types import Quantity
+from hil.core.types import FloatArray, Quantity
 from instruments.base import ScpiInstrument, number_setting, refuse_unknown
 from instruments.roles import OVERFLOW, Acquired
 from instruments.visa import Link
@@ -25,6 +25,8 @@ RANGES = (0.1, 1.0, 10.0, 100.0, 300.0)
 PLC = (0.02, 0.2, 1.0, 2.0, 10.0, 20.0, 100.0, 200.0)
 SETTINGS = ("range", "nplc", "auto_zero", "input_impedance")
 RELAY_TIME = 1 / 60  # s per channel
+MARK = 60
+"""Event enable register of a logger that we configured; 0 once it has been switched off and on."""
 _CHANNEL = re.compile(r"ch([123](0[1-9]|1\d|20))")
 
 
@@ -100,7 +102,7 @@ class KeysightLogger(ScpiInstrument):
         if impedance not in ("auto", "10M"):
             raise ConfigError(f"{where}: input_impedance must be auto or 10M, not {impedance!r}")
         chosen = settings.get("range", 10.0)
-        self.exchange(f':SENS:FUNC "VOLT",{channel}', doing="choosing the function")
+        self.exchange(f"*ESE {MARK}", f':SENS:FUNC "VOLT",{channel}', doing="choosing the function")
         if chosen == "auto":
             self.exchange(f":SENS:VOLT:RANG:AUTO ON,{channel}", doing="choosing autorange")
         else:
@@ -128,6 +130,11 @@ class KeysightLogger(ScpiInstrument):
         listed = f"(@{','.join(port.removeprefix('ch') for port in scanned)})"
         patience = self._session.link.timeout
 
+        def decode(reply: str, samples: int) -> tuple[FloatArray, int]:
+            text, mark = reply.split(";")
+            values = np.array([float(part) for part in text.split(",")], dtype=np.float64)
+            return values.reshape(samples, len(ports)), int(mark)
+
         def read(samples: int) -> Acquired:
             duration = samples * sum(2 * self._nplc.get(port, 1.0) / 50.0 + 2 * RELAY_TIME for port in ports)
             prefix = ""
@@ -135,18 +142,24 @@ class KeysightLogger(ScpiInstrument):
                 units = ":FORM:READ:UNIT OFF;:FORM:READ:CHAN OFF;:FORM:READ:TIME OFF;:FORM:READ:ALAR OFF;"
                 prefix = f":ROUT:SCAN {listed};{units}:TRIG:SOUR IMM;:TRIG:COUN {samples};"
             timeout = None if duration < 0.5 * patience else patience + 2 * duration
-            text = self.converse(f"{prefix}:READ?", "scanning", timeout=timeout)
+            table, mark = self.inquire(f"{prefix}:READ?;*ESE?", lambda reply: decode(reply, samples), "scanning", timeout=timeout)
+            if mark != MARK:
+                raise self.restarted()
             self._scan = (scanned, samples)
-            try:
-                table = np.array([float(part) for part in text.split(",")], dtype=np.float64).reshape(samples, len(ports))
-            except ValueError:
-                self._session.resynchronise()
-                raise self.fault(f"sent {text[:60]!r} where {samples * len(ports)} readings were expected") from None
             values = table[:, order]
             lost = ~(np.abs(values) < OVERFLOW)
             return Acquired(np.where(lost, np.nan, values), lost)
 
         return read
+
+    def require_settings_kept(self) -> None:
+        """InstrumentError if the event enable register, set when it was configured, is back at its default."""
+        if self._nplc and float(self._session.query("*ESE?")) != MARK:
+            raise self.restarted()
+
+    def forget(self) -> None:
+        """The scan list is sent again before it is used."""
+        self._scan = ((), 0)
 
     def read_one(self, port: str) -> float:
         """One reading of one channel; NaN in overload."""

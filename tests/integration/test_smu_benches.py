@@ -10,7 +10,7 @@ import pytest
 from hil.bench import Target, assemble
 from hil.bench_layout import control_channels, envelope
 from hil.bench_network import node_rest, twin_network
-from hil.core.errors import LimitExceededError
+from hil.core.errors import InstrumentError, LimitExceededError
 from hil.core.types import Layout, SettlePolicy, Stimulus
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import read
@@ -27,7 +27,7 @@ format: hil-bench/1
 title: divider of two membranes, driven by one unit that also reads its current
 station:
   instruments:
-    smu: {{type: {type}, address: "TCPIP0::192.0.2.31::5025::SOCKET"}}
+    smu: {{type: {type}, address: "TCPIP0::192.0.2.31::5025::SOCKET", options: {{timeout: 1.0}}}}
     meter: {{type: instruments.keithley_daq6510.KeithleyDAQ6510, address: "TCPIP0::192.0.2.32::5025::SOCKET"}}
 twin:
   law: {{name: conical_channel, preset: network, parallel: 20000}}
@@ -152,3 +152,31 @@ def test_the_guard_switches_it_off_with_nothing_but_an_address(driver: str, tmp_
         assert door["source"] == "VoltageSource"
         assert abs(float(str(door["level"]))) < 0.06
         assert abs(running.side_door.voltages()["1"]) < 0.06
+
+
+FAULTS = [
+    ("restart", 1.0, "", "was switched off and on"),
+    ("drift", 0.5, "port", "stuck or drifts"),
+]
+
+
+def test_what_goes_wrong_inside_it_is_an_error_and_what_goes_wrong_on_the_line_is_overcome(driver: str, tmp_path: Path) -> None:
+    with assemble(bench(driver, tmp_path), Target.VIRTUAL) as virtual:
+        door = virtual.virtual.side_door
+        for fault, amount, where, sentence in FAULTS:
+            with virtual.backend as backend:
+                backend.measure([Stimulus.of([2.0])], POLICY)
+                door.inject("smu", fault, amount, where=PORTS[driver][1] if where else "", after=1)
+                with pytest.raises(InstrumentError, match=sentence):
+                    backend.measure([Stimulus.of([2.0])] * 3, POLICY)
+            door.renew()
+        with virtual.backend as backend:
+            said: list[str] = []
+            virtual.warnings.listen(said.append)
+            backend.apply(Stimulus.of([2.0]))
+            backend.settle(POLICY)
+            before = backend.read()
+            door.inject("smu", "garbage", 1.0, after=1)
+            after = backend.read()
+            assert after.values == pytest.approx(before.values, rel=5e-3, abs=2e-3)
+            assert any("was repeated" in sentence for sentence in said)
