@@ -2,9 +2,9 @@
 
 Imitated: unit id, polling, set-point, ramp, holding the valves shut, exhaust, engineering units, full scale, registers of the
 control point, status words, "?" for what is not understood, resolution of the display, an error of 0.25 % of full scale and
-unrest drawn from the seed. Options: ``full_scale`` (Pa), ``reference`` ("absolute" or "gauge"), ``unit`` (as delivered), ``frame``
-("pressure": two columns; "mass flow": six, as a flow controller tells them), ``supply`` and ``vacuum`` (absolute Pa behind
-the valves). Not imitated: streaming, tare, PID terms, batches, gases, a ramp that goes on while the valves are held.
+unrest drawn from the seed. Options: ``full_scale`` (Pa), ``reference`` ("absolute" or "gauge"), ``unit`` (as delivered),
+``frame`` ("pressure": two columns; "mass flow": six, as a flow controller tells them), ``supply`` and ``vacuum`` (absolute Pa
+behind the valves). Not imitated: streaming, tare, PID terms, batches, gases, a ramp that goes on while the valves are held.
 """
 
 from collections.abc import Mapping
