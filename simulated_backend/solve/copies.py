@@ -14,6 +14,7 @@ from simulated_backend.network import Network
 from simulated_backend.solve import kernels, newton, sparse
 from simulated_backend.solve.factor import Index
 from simulated_backend.solve.jit import compiled
+from simulated_backend.solve.operating_point import require_tied
 from simulated_backend.solve.rows import drive_without_voltage, edge_drive_of, kernel_rows
 
 _LANES = 128
@@ -151,7 +152,7 @@ class Copies:
     """Many networks of one shape. Their parameters are those of ``network``, whose arrays may be (k, n_edges of a group).
 
     pressure Pa, concentration mol/m³: (n_nodes,) or (k, n_nodes). Raises CapabilityError for a law without a compiled
-    kernel or that integrates a rate.
+    kernel or that integrates a rate, ConfigError for floating nodes.
     """
 
     def __init__(
@@ -182,6 +183,7 @@ class Copies:
             raise CapabilityError(f"copies are for small networks; this one has {self.pattern.size} free nodes")
         self._base, self._tip = network.base.astype(np.int32), network.tip.astype(np.int32)
         self._shunt = np.zeros(network.n_nodes) if shunt is None else np.asarray(shunt, dtype=np.float64)
+        require_tied(network, self.clamped, self._shunt)
 
     def _sized(self, voltages: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Clamped voltages (k, n_nodes), rows (k, n_edges, 8) and τ (k, n_edges) for one k."""
