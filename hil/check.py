@@ -152,12 +152,12 @@ def _measure(assembled: Assembled, wanted: Plan) -> list[Measured]:
     replicas = backend.capabilities.replicas
     if not replicas:
         readings = backend.measure(wanted.stimuli, SETTLE, SAMPLES)
-        return [Measured("", readings.values, readings.std, readings.overload.any(axis=0))]
+        return [Measured("", readings.values, readings.std, np.logical_or.reduce(readings.overload, axis=0))]
     rows = [[stimulus] * len(replicas) for stimulus in wanted.stimuli]
     looks = np.stack([backend.measure_replicas(rows, SETTLE, SAMPLES) for _ in range(3)])
     values, std = looks.mean(axis=0), looks.std(axis=0, ddof=1) / np.sqrt(len(looks))
-    lost = np.asarray(np.isnan(values).any(axis=0), dtype=np.bool_)
-    return [Measured(name, values[:, k], std[:, k], lost[k, :]) for k, name in enumerate(replicas)]
+    lost = np.isnan(values).any(axis=0)
+    return [Measured(name, values[:, k], std[:, k], lost[k]) for k, name in enumerate(replicas)]
 
 
 def _at_rest(assembled: Assembled, bench: BenchFile) -> dict[str, float]:

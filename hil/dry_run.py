@@ -13,6 +13,7 @@ from hil.core.events import EventStream
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome
 from hil.core.types import FloatArray, Layout, Readings, Stimulus
+from hil.exposure import Dose, Nearest
 from hil.record.recorder import plain
 from hil.run import EXIT_CODES, Prepared, Request, check_plan, exit_code_of, prepare
 
@@ -48,8 +49,9 @@ class Report:
             low, high = extreme["limits"]
             lines.append(
                 f"  {name}: {extreme['minimum']:.6g} … {extreme['maximum']:.6g} {extreme['unit']} "
-                f"(limits {_open(low, '-')} … {_open(high, '')})"
+                f"(limits {_open(low, '-')} … {_open(high, '')}), dose {extreme['dose']:.3g} {extreme['dose_unit']}"
             )
+        lines += [f"  close to a limit: {sentence}" for sentence in facts["near_limits"]]
         for node, load in facts["loading"].items():
             lines.append(
                 f"  node {node}: {load['unloaded']:.6g} V without instruments, {load['loaded']:.6g} V with them "
@@ -72,6 +74,7 @@ class _Watch:
     looked: int = 0
     loading: dict[str, dict[str, float]] = field(default_factory=dict)
     last: Stimulus | None = None
+    dose: Dose | None = None
 
     def __call__(self, stimuli: Sequence[Stimulus], readings: Readings) -> None:
         values = np.array([stimulus.values for stimulus in stimuli])
@@ -79,6 +82,8 @@ class _Watch:
         self.lowest = low if self.lowest is None else np.minimum(self.lowest, low)
         self.highest = high if self.highest is None else np.maximum(self.highest, high)
         self.last = stimuli[-1]
+        if self.dose is not None:
+            self.dose(stimuli, readings)
         if not self.loading:
             self.look()
 
@@ -103,6 +108,7 @@ class _Watch:
                 "maximum": float(high),
                 "limits": [channel.minimum, channel.maximum],
                 "unit": channel.quantity.value,
+                **({} if self.dose is None else self.dose.of(channel.name)),
             }
             for channel, low, high in zip(controls, self.lowest, self.highest, strict=True)
         }
@@ -122,6 +128,7 @@ def dry_run(request: Request) -> Report:
         "loss": None,
         "loss_floor": None,
         "extremes": {},
+        "near_limits": [],
         "loading": {},
         "refusal": None,
         "warnings": [],
@@ -148,6 +155,9 @@ def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -
     watch = _Watch(assembled)
     backend.observers.append(watch)
     begun = assembled.clock.now()
+    watch.dose = Dose(backend.capabilities.controls, begun)
+    nearest = Nearest(backend.envelope)
+    backend.observers.append(nearest)
     try:
         with backend:
             with prepared.located():
@@ -166,6 +176,7 @@ def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -
         facts["hours"] = (assembled.clock.now() - begun) / 3600.0
         facts["results"] |= backend.usage()
         facts["extremes"] = watch.extremes(backend.capabilities.controls)
+        facts["near_limits"] = nearest.sentences()
         facts["loading"] = watch.loading
         facts["warnings"] = [*events.warnings, *_loading_warnings(watch.loading), *assembled.virtual.side_door.troubles()]
 

@@ -47,7 +47,13 @@ def test_a_dry_run_reports_limits_loading_and_hours_and_records_nothing(tmp_path
     assert facts["stimuli_checked"] == 11
     assert facts["relaxations"] >= 2 * 4 + 1
     assert 1e-4 < facts["hours"] < 1.0
-    assert facts["extremes"]["V1"] == {"minimum": 5.0, "maximum": 5.0, "limits": [0.0, 5.0], "unit": "V"}
+    dose = facts["extremes"]["V1"].pop("dose")
+    assert facts["extremes"]["V1"] == {
+        "minimum": 5.0, "maximum": 5.0, "limits": [0.0, 5.0], "unit": "V", "dose_unit": "V s"
+    }  # fmt: skip
+    # 5 V all the time, but for the ways there and back.
+    assert 0.7 * 5.0 * 3600.0 * facts["hours"] < dose <= 5.0 * 3600.0 * facts["hours"]
+    assert facts["near_limits"] == ["V1 at 5 V, limit 5 V (0 % left)"]
     assert 9e4 < facts["extremes"]["P2"]["minimum"] < facts["extremes"]["P2"]["maximum"] < 1.1e5
     assert 0.0005 < facts["loading"]["2"]["relative"] < 0.005
     assert not [message for message in facts["warnings"] if "take" in message]
