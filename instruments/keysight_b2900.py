@@ -15,7 +15,8 @@ from hil.core.errors import ConfigError
 from hil.core.types import FloatArray, SafeAction
 from instruments.roles import Acquired
 from instruments.safe_commands import SafeCommands
-from instruments.scpi_smu import ScpiSmu, SmuSpan, SmuTerminal, SmuWords, safe_smu
+from instruments.scpi_smu import ScpiSmu, SmuTerminal
+from instruments.scpi_smu_words import SmuSpan, SmuWords, safe_smu
 from instruments.visa import Link
 from instruments.wiring import Setting
 

@@ -6,7 +6,6 @@ silently ignored by some models), off state, then the meter. For the manuals see
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +17,7 @@ from hil.core.errors import ConfigError
 from hil.core.types import BoolArray, FloatArray, Quantity, SafeAction
 from instruments.base import ScpiInstrument, number_setting, refuse_unknown, value_of
 from instruments.roles import OVERFLOW, Acquired, Condition, Delivery, SourcePlan, SourceState
-from instruments.safe_commands import SafeCommands
+from instruments.scpi_smu_words import SmuSpan, SmuWords, smallest
 from instruments.wiring import Setting
 
 if TYPE_CHECKING:
@@ -31,63 +30,6 @@ MARK = 60
 LEADS = 0.2  # ohm, of both leads and their contacts
 NOISE_SHARE = 0.1  # of the accuracy, for the noise of one reading
 _QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
-
-
-@dataclass(frozen=True, slots=True)
-class SmuWords:
-    """Headers of one terminal: level and range of the source, limit, whether it is reached, output, off state and its words.
-
-    ``function``: the command that makes it source volts. ``abort``: what ends a sweep that runs.
-    """
-
-    function: str
-    level: str
-    range: str
-    limit: str
-    tripped: str
-    output: str
-    off_mode: str
-    off_zero: str
-    off_open: str
-    current_range: str
-    nplc: str
-    four_wire: str
-    abort: str = ":ABOR"
-
-
-@dataclass(frozen=True, slots=True)
-class SmuSpan:
-    """Ranges (V, A), largest levels (V, A), limits that the model takes (A), integration times (PLC).
-
-    ``voltage_errors``: largest difference, V, between level and reading on each voltage range: source and meter, one year.
-    """
-
-    voltage_ranges: tuple[float, ...]
-    voltage_errors: tuple[float, ...]
-    current_ranges: tuple[float, ...]
-    largest: tuple[float, float]
-    compliance: tuple[float, float]
-    nplc: tuple[float, float]
-
-
-def smallest(ranges: Sequence[float], wanted: float, where: str) -> float:
-    """The smallest of ``ranges`` that holds ``wanted``; ConfigError if none does."""
-    for step in ranges:
-        if step >= abs(wanted) * (1 - 1e-9):
-            return step
-    raise ConfigError(f"{where}: range {wanted:g} is above the largest, {ranges[-1]:g}")
-
-
-def safe_smu(words: SmuWords, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands:
-    """Whatever runs is aborted; off as the bench file wants it, and 0 V; or held at another level."""
-    attention = (words.abort,)
-    if action is SafeAction.LEVEL and value != 0.0:
-        query = f"{words.level}?;{words.output}?"
-        return SafeCommands((f"{words.level} {value:.9g}",), query, r"^[-+.0-9Ee]+;\s*[01]$", attention)
-    clamped = action is SafeAction.LEVEL and settings.get("off_mode", "zero") == "zero"
-    mode = words.off_zero if clamped else words.off_open
-    leave = (f"{words.off_mode} {mode}", f"{words.output} OFF", f"{words.level} 0")
-    return SafeCommands(leave, f"{words.off_mode}?;{words.output}?", rf"(?i)^{mode}\w*;\s*0$", attention)
 
 
 class SmuTerminal:

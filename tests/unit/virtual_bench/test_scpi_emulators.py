@@ -411,5 +411,5 @@ def test_unknown_models_and_options_are_refused() -> None:
         bench_of("Keithley999", {})
     with pytest.raises(ConfigError, match=r"KeithleyDAQ6510 has no option 'colour'"):
         bench_of("KeithleyDAQ6510", {}, colour="red")
-    with pytest.raises(ConfigError, match=r"must be 'socket' or 'serial'"):
+    with pytest.raises(ConfigError, match=r"must be one of socket, serial"):
         bench_of("KeithleyDAQ6510", {}, transport="pigeon")

@@ -1,0 +1,66 @@
+"""Headers and ranges of SCPI source-measure units, and what leaves one alone: data that needs no open instrument."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hil.core.errors import ConfigError
+from hil.core.types import SafeAction
+from instruments.safe_commands import SafeCommands
+from instruments.wiring import Setting
+
+
+@dataclass(frozen=True, slots=True)
+class SmuWords:
+    """Headers of one terminal: level and range of the source, limit, whether it is reached, output, off state and its words.
+
+    ``function``: the command that makes it source volts. ``abort``: what ends a sweep that runs.
+    """
+
+    function: str
+    level: str
+    range: str
+    limit: str
+    tripped: str
+    output: str
+    off_mode: str
+    off_zero: str
+    off_open: str
+    current_range: str
+    nplc: str
+    four_wire: str
+    abort: str = ":ABOR"
+
+
+@dataclass(frozen=True, slots=True)
+class SmuSpan:
+    """Ranges (V, A), largest levels (V, A), limits that the model takes (A), integration times (PLC).
+
+    ``voltage_errors``: largest difference, V, between level and reading on each voltage range: source and meter, one year.
+    """
+
+    voltage_ranges: tuple[float, ...]
+    voltage_errors: tuple[float, ...]
+    current_ranges: tuple[float, ...]
+    largest: tuple[float, float]
+    compliance: tuple[float, float]
+    nplc: tuple[float, float]
+
+
+def smallest(ranges: Sequence[float], wanted: float, where: str) -> float:
+    """The smallest of ``ranges`` that holds ``wanted``; ConfigError if none does."""
+    for step in ranges:
+        if step >= abs(wanted) * (1 - 1e-9):
+            return step
+    raise ConfigError(f"{where}: range {wanted:g} is above the largest, {ranges[-1]:g}")
+
+
+def safe_smu(words: SmuWords, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands:
+    """Whatever runs is aborted; off as the bench file wants it, and 0 V; or held at another level."""
+    attention = (words.abort,)
+    if action is SafeAction.LEVEL and value != 0.0:
+        query = f"{words.level}?;{words.output}?"
+        return SafeCommands((f"{words.level} {value:.9g}",), query, r"^[-+.0-9Ee]+;\s*[01]$", attention)
+    clamped = action is SafeAction.LEVEL and settings.get("off_mode", "zero") == "zero"
+    mode = words.off_zero if clamped else words.off_open
+    leave = (f"{words.off_mode} {mode}", f"{words.output} OFF", f"{words.level} 0")
+    return SafeCommands(leave, f"{words.off_mode}?;{words.output}?", rf"(?i)^{mode}\w*;\s*0$", attention)
