@@ -53,6 +53,17 @@ def test_a_rehearsal_refuses_what_the_stock_does_not_last_for() -> None:
     assert 0.0 <= left < 1.0e-6
 
 
+def test_a_refill_pauses_the_run_and_resume_goes_on_from_there() -> None:
+    _, summary, said = hil("run", PROTOCOL, "--on", "virtual", "--set", "bench.mixers.mix.pumps.pump_weak.volume=7 mL")
+    assert "fill it up and go on with `hil resume`" in said
+    assert (summary["outcome"], summary["results"]["resumable"]) == ("stopped", True)
+    first = summary["relaxations"]
+    # The same file again: the syringe has been filled up to what it says, which lasts for as long again.
+    _, resumed, _ = hil("resume", str(summary["run_id"]))
+    assert resumed["relaxations"] > first
+    assert resumed["loss_history"][0] == summary["loss_history"][0]
+
+
 def test_a_syringe_that_is_emptier_than_the_file_says_ends_the_run_safely_and_it_can_go_on() -> None:
     """The pump stalls in the middle of an exchange: an error in its words, and a run that can be resumed."""
     code, summary, said = hil("run", PROTOCOL, "--on", "virtual", "--set", "bench.virtual.instruments.pump_weak.content=2.0e-6")
