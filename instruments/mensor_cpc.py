@@ -51,10 +51,10 @@ class MensorCPC(PressureUnit):
         """Empty the queue: a reply that begins with a space says that nothing is left."""
         found: list[str] = []
         for _ in range(MOST_ERRORS + 1):
-            flagged, _ = self._asked("Mode?", str, "asking whether there are errors", anyway=True)
-            if not flagged:
+            # Straight through the session: recovery asks for errors, which must not end in another recovery.
+            if not self._session.query("Mode?").startswith("E"):
                 break
-            found.append(self._asked("Error?", str, "asking for errors", anyway=True)[1])
+            found.append(self._session.query("Error?")[1:].strip())
         return found
 
     def _asked(self, query: str, decode: Callable[[str], T], doing: str, *, anyway: bool = False) -> tuple[bool, T]:
@@ -65,15 +65,12 @@ class MensorCPC(PressureUnit):
                 raise ValueError(f"{reply[:40]!r}")
             return reply[0] == "E", decode(reply[1:].strip())
 
-        # Recovery asks for errors, which must not end in another recovery.
-        if anyway and query in ("Mode?", "Error?"):
-            return take(self._session.query(query))
         return self.inquire(query, take, doing, anyway=anyway)
 
     def tell(self, command: str, query: str, decode: Callable[[str], T], doing: str, *, anyway: bool = False) -> T:
         """A command, and a query that shows what became of it. InstrumentError in the instrument's words."""
-        if not anyway and (old := self.errors()):
-            self._session.notice(f"instrument {self.name!r} had old errors: {'; '.join(old)}")
+        if not anyway and self._asked("Mode?", str, "asking whether there are errors")[0]:
+            self._session.notice(f"instrument {self.name!r} had old errors: {'; '.join(self.errors())}")
         self._session.write(command)
         flagged, value = self._asked(query, decode, doing, anyway=anyway)
         if flagged and not anyway:
@@ -96,7 +93,7 @@ class MensorCPC(PressureUnit):
         """Pressure, mode and set-point, in whatever unit it counts: it may be looked at before pascals are chosen."""
         _, scale = self._asked("Units?", _scale, "asking for the unit", anyway=anyway)
         _, actual = self._asked("A?", finite, "looking at the pressure", anyway=anyway)
-        _, mode = self._asked("Mode?", _valves, "asking for the mode")
+        _, mode = self._asked("Mode?", _valves, "asking for the mode", anyway=anyway)
         _, level = self._asked("Setpt?", finite, "asking for the set-point", anyway=anyway)
         return Look(level * scale, actual * scale, mode)
 

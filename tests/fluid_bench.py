@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from hil.core.errors import HilError, NotSettledError
 from hil.core.safety import EdgeLimit, SafetyEnvelope
-from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState
+from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState, SettlePolicy, Stimulus
 from instruments.backend import InstrumentBackend
 from instruments.guard_plan import guard_plan
 from instruments.guard_rescue import Rescue
@@ -29,7 +30,9 @@ def pressure_backend(
     driver: type[Any], bench: VirtualBench, instrument: str, *, slew: float = 2e4, warn: Any = None, **setup: Any
 ) -> InstrumentBackend:
     """One pressure of one controller, driven and read; vented in the end."""
-    spec = InstrumentSpec("unit", f"{driver.__module__}.{driver.__name__}", bench.addresses[instrument], {"visalib": "@py"})
+    spec = InstrumentSpec(
+        "unit", f"{driver.__module__}.{driver.__name__}", bench.addresses[instrument], {"visalib": "@py", "timeout": 0.2}
+    )
     control = Channel(
         "p", Quantity.PRESSURE, Kind.DRIVE, 9e4, 2e5, max_slew=slew, emergency_slew=5e4, safe=SafeState(SafeAction.VENT)
     )
@@ -44,6 +47,32 @@ def pressure_backend(
         bench.clock,
         warn=warn,
     )
+
+
+def outcome_under(driver: type[Any], bench: VirtualBench, fault: str, amount: float, after: int) -> str:
+    """Apply and read two pressures while ``fault`` strikes at one message: "right" or "refused"; anything else fails.
+
+    In the end the outlet vents, whatever happened on the way.
+    """
+    bench.side_door.renew()
+    where = "" if fault in ("stuck", "drift") else "-"
+    policy = SettlePolicy(tolerance=50.0, window=0.05, timeout=10.0)
+    result = "right"
+    try:
+        with pressure_backend(driver, bench, "unit", in_limits=400.0) as backend:
+            backend.apply(Stimulus.of([105e3]))
+            bench.side_door.inject("unit", fault, amount, where=where, after=after)
+            for wanted in (110e3, 112e3):
+                backend.apply(Stimulus.of([wanted]))
+                if not backend.settle(policy).settled:
+                    raise NotSettledError("the pressure does not come to rest")
+                told = float(backend.read(1).values[0])
+                if abs(told - wanted) > 1300.0 or abs(bench.side_door.pressures()["1"] - wanted) > 2300.0:
+                    return f"{told:g} Pa was read where {wanted:g} Pa was wanted"
+    except HilError:
+        result = "refused"
+    state = str(bench.side_door.outlets()["unit"][""]["state"])
+    return result if state == "vent" else f"{result}, and left in the state {state}"
 
 
 def linked_backend(driver: type[Any], bench: VirtualBench, instruments: tuple[str, str], difference: float) -> InstrumentBackend:

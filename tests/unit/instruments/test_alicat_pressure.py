@@ -15,7 +15,7 @@ from simulated_backend.virtual_bench.emulators.alicat_pressure import AlicatPres
 from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import fluid_plan, linked_backend, pressure_backend, rescue
+from tests.fluid_bench import fluid_plan, linked_backend, outcome_under, pressure_backend, rescue
 from tests.unit.instruments.conftest import Build
 
 POLICY = SettlePolicy(tolerance=50.0, window=0.1, timeout=60.0)
@@ -269,3 +269,11 @@ def test_linked_pressures_stay_within_their_limit_all_the_way() -> None:
         low, high = bench.side_door.extremes()["pressure_difference"]["a"]
         assert 18e3 < high < 3e4
         assert low > -3e4
+
+
+@pytest.mark.parametrize(
+    ("fault", "amount", "outcomes"),
+    [("silence", 1.0, {"right"}), ("garbage", 1.0, {"right"}), ("restart", 1.0, {"refused"}), ("drift", 5e3, {"refused"})],
+)
+def test_faults_end_in_a_right_reading_or_in_an_error(bench: VirtualBench, fault: str, amount: float, outcomes: set[str]) -> None:
+    assert {outcome_under(AlicatPressure, bench, fault, amount, after) for after in (2, 9, 17)} <= outcomes
