@@ -190,12 +190,12 @@ def _locked(folder: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-def bench_text(bench: Bench) -> str:
-    """The shipped bench file with short time-outs, fast ramps and limits across edges."""
+def bench_text(bench: Bench, timeout: float = TIMEOUT) -> str:
+    """The shipped bench file with short time-outs (s), fast ramps and limits across edges."""
     text = (shipped_protocols() / "benches" / bench.file).read_text(encoding="utf-8")
     lines = []
     for line in text.splitlines():
-        timed = line.replace('"}', f'", options: {{timeout: {TIMEOUT}}}}}') if "type: instruments." in line else line
+        timed = line.replace('"}', f'", options: {{timeout: {timeout}}}}}') if "type: instruments." in line else line
         lines.append(timed.replace("slew: 10 V/s", "slew: 250 V/s").replace("slew: 50 mbar/s", "slew: 500 mbar/s"))
     return "\n".join(lines) + "\nedge_limits: {a: {pressure: 150 mbar}, b: {pressure: 150 mbar}}\n"
 

@@ -24,6 +24,7 @@ from hil.run import run
 
 FIRST = Stimulus.of([5.0, 0.0, 1.00e5, 0.99e5, 1.01e5])
 SECOND = Stimulus.of([4.5, 0.2, 1.01e5, 0.98e5, 1.02e5])
+TIMEOUT = 0.8  # s; a busy machine must not be taken for a silent instrument
 POLICY = SettlePolicy(tolerance=5e-4, window=0.2, timeout=10.0)
 
 
@@ -61,7 +62,7 @@ on_both = pytest.mark.parametrize("kept", BENCHES, indirect=True, ids=[bench.nam
 def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Any, Request]]:
     bench: Bench = getattr(request, "param", BENCHES[0])
     folder = tmp_path_factory.mktemp(bench.name)
-    (folder / "bench.yaml").write_text(bench_text(bench), encoding="utf-8")
+    (folder / "bench.yaml").write_text(bench_text(bench, TIMEOUT), encoding="utf-8")
     (folder / "faults.yaml").write_text(PROTOCOL.format(bench="bench.yaml"), encoding="utf-8")
     asked = Request(str(folder / "faults.yaml"), target=Target.VIRTUAL, data=folder / "data")
     virtual = start_virtual(prepare(asked).bench, 1)
@@ -102,7 +103,7 @@ def test_trouble_of_a_serial_line_is_overcome_and_told(stage: Stage, fault: str)
 
 
 def overcome(stage: Stage, instrument: str, fault: str) -> None:
-    stage.inject(instrument, fault, 0.4 if fault == "delay" else 1.0)
+    stage.inject(instrument, fault, TIMEOUT + 0.3 if fault == "delay" else 1.0)
     readings = stage.measure()
     assert stage.door.happened() == [(instrument, fault)]
     assert readings.values[0, 0] == pytest.approx(stage.door.voltages()["2"], abs=READING_ERROR[stage.bench.name])
