@@ -80,3 +80,10 @@ def pressures_now(bench: BenchFile) -> dict[str, float]:
         name, why = next(iter(problems.items()))
         raise InstrumentError(f"the pressure of {name!r} cannot be read: {why}")
     return values
+
+
+def fault_kinds() -> tuple[str, ...]:
+    """Every fault that the virtual bench knows."""
+    from simulated_backend.virtual_bench import faults
+
+    return faults.FAULTS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from hil.cli_checks import check, doctor
+from hil.cli_checks import check, doctor, dry_run
 from hil.cli_pictures import netlist, plot
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ app.add_typer(plot, name="plot")
 app.command()(netlist)
 app.command()(doctor)
 app.command()(check)
+app.command("dry-run")(dry_run)
 
 
 def main() -> None:
@@ -152,29 +153,6 @@ def note(
         add_note(run_id, text, data)
     except HilError as error:
         _fail(str(error), exit_code_of(error))
-
-
-@app.command("dry-run")
-def dry_run(
-    protocol: ProtocolArgument,
-    bench: BenchOption = None,
-    set_: SetOption = None,
-    seed: SeedOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Rehearse a protocol on the virtual bench in stepped time: limits, loading, hours, refusals. Records nothing."""
-    from hil.bench import Target
-    from hil.dry_run import dry_run as rehearse
-    from hil.run import Request
-
-    report = rehearse(Request(protocol, bench, Target.VIRTUAL, False, tuple(set_ or ()), seed))
-    if report.error:
-        typer.echo(f"hil: {report.error}", err=True)
-    if as_json:
-        _print_json(report.facts)
-    else:
-        _print_lines(report.lines())
-    raise typer.Exit(report.exit_code)
 
 
 @app.command()

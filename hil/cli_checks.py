@@ -91,3 +91,27 @@ def check(
     if not facts["passed"]:
         typer.echo(f"hil: the check failed: {facts['reason']}", err=True)
         raise typer.Exit(1)
+
+
+def dry_run(
+    protocol: Annotated[str, typer.Argument(help="Path of a protocol file, or name of a shipped one (`hil protocols`).")],
+    bench: Annotated[str | None, typer.Option("--bench", help="Bench file in place of the one the protocol names.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value; bench.… changes the bench file.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random generator.")] = None,
+    faults: Annotated[bool, typer.Option("--faults", help="Also tell what each kind of fault leads to (minutes).")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Rehearse a protocol on the virtual bench: limits, dose, loading, hours, refusals, faults. Records nothing."""
+    from hil import bench as benches
+    from hil.dry_run import dry_run as rehearse
+    from hil.prepared import Request
+
+    def told(done: int, of: int) -> None:
+        if sys.stderr.isatty():
+            typer.echo(f"\rfault {done} of {of}", err=True, nl=done == of)
+
+    report = rehearse(Request(protocol, bench, benches.Target.VIRTUAL, False, tuple(set_ or ()), seed), faults, told)
+    if report.error:
+        typer.echo(f"hil: {report.error}", err=True)
+    typer.echo(json.dumps(report.facts, allow_nan=False) if as_json else "\n".join(report.lines()))
+    raise typer.Exit(report.exit_code)

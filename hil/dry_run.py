@@ -1,6 +1,6 @@
 """Rehearse a protocol on the virtual bench in stepped time: a night of measurement in seconds, and nothing on record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,8 @@ from hil.core.lab import Lab
 from hil.core.outcome import Outcome
 from hil.core.types import FloatArray, Layout, Readings, Stimulus
 from hil.exposure import Dose, Nearest
+from hil.fault_rehearsal import lines as fault_lines
+from hil.fault_rehearsal import rehearse_faults
 from hil.record.recorder import plain
 from hil.run import EXIT_CODES, Prepared, Request, check_plan, exit_code_of, prepare
 
@@ -57,7 +59,8 @@ class Report:
                 f"  node {node}: {load['unloaded']:.6g} V without instruments, {load['loaded']:.6g} V with them "
                 f"({100 * load['relative']:.3g} % taken away, {100 * load['relative_by_resistance']:.3g} % by resistance alone)"
             )
-        return [*lines, *(f"  warning: {message}" for message in facts["warnings"])]
+        lines += [f"  warning: {message}" for message in facts["warnings"]]
+        return [*lines, *fault_lines(facts["faults"])]
 
 
 def _open(limit: float | None, sign: str) -> str:
@@ -114,8 +117,11 @@ class _Watch:
         }
 
 
-def dry_run(request: Request) -> Report:
-    """Rehearse ``request`` on the virtual bench. Never raises a HilError: a refusal is part of the report."""
+def dry_run(request: Request, faults: bool = False, told: Callable[[int, int], None] | None = None) -> Report:
+    """Rehearse ``request`` on the virtual bench. Never raises a HilError: a refusal is part of the report.
+
+    ``faults``: then once more for every kind of fault at every moment; ``told`` hears how many of how many are done.
+    """
     facts: dict[str, Any] = {
         "protocol": request.protocol,
         "bench": request.bench,
@@ -130,6 +136,7 @@ def dry_run(request: Request) -> Report:
         "extremes": {},
         "near_limits": [],
         "loading": {},
+        "faults": [],
         "refusal": None,
         "warnings": [],
         "results": {},
@@ -139,6 +146,8 @@ def dry_run(request: Request) -> Report:
         facts["protocol"], facts["bench"] = prepared.name, prepared.bench_document.path.name
         with prepared.assembled(Target.VIRTUAL) as assembled:
             code = _rehearse(prepared, assembled, facts)
+        if faults:
+            facts["faults"] = rehearse_faults(prepared, facts["relaxations"], told=told)
     except HilError as error:
         facts["refusal"] = str(error)
         return Report(plain(facts), exit_code_of(error), str(error))

@@ -167,3 +167,19 @@ def test_a_check_refuses_what_means_nothing() -> None:
         assert done.exit_code == 2
         assert word in done.stderr
     assert not Path("data").exists()
+
+
+# -- faults in a rehearsal --------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_tells_what_faults_lead_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two kinds are enough to see that they act and what is made of them; all of them take minutes.
+    monkeypatch.setattr("simulated_backend.virtual_bench.faults.FAULTS", ("error", "open"))
+    _, facts, _ = hil("dry-run", "voltage_divider", "--set", "stop.max_steps=2", "--faults")
+    found = {(led["fault"], led["moment"]): led for led in facts["faults"]}
+    assert len(found) == 4
+    for led in found.values():
+        assert (led["end"], led["left_on"], led["beyond"]) == ("paused", [], [])
+    assert "opened or shorted" in found["open", "measuring"]["reason"]
+    assert "Settings conflict" in found["error", "switching on"]["reason"]
+    assert not Path("data").exists()

@@ -1,0 +1,74 @@
+"""Which faults are rehearsed, and how the plant is judged after them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hil.bench import Target, assemble, shipped_protocols
+from hil.experiment.bench_file import BenchFile
+from hil.experiment.loader import read
+from hil.fault_rehearsal import MOMENTS, beyond, cases, left_on, lines
+from simulated_backend.virtual_bench.faults import FAULTS
+
+BENCHES = sorted((shipped_protocols() / "benches").glob("*.yaml"))
+
+
+class Door:
+    """A plant that was left as the test says."""
+
+    def __init__(self, voltage: float = 0.0, state: str = "vent", highest: float = 5.0, source: str = "VoltageSource") -> None:
+        self._voltage, self._state, self._highest, self._source = voltage, state, highest, source
+
+    def sources(self) -> Any:
+        return {"smu": {"smua": {"source": self._source, "voltage": self._voltage}}}
+
+    def outlets(self) -> Any:
+        return {"pace1": {"a": {"state": self._state, "pressure": 1.05e5}}}
+
+    def extremes(self) -> Any:
+        nodes = {node: [101_325.0, 101_325.0] for node in "123"}
+        return {"voltage": {"1": [0.0, self._highest], "2": [0.0, 1.0], "3": [0.0, 0.0]}, "pressure": nodes}
+
+
+@pytest.mark.parametrize("path", BENCHES, ids=lambda path: path.stem)
+def test_every_fault_is_put_on_every_bench_where_there_is_something_for_it(path: Any) -> None:
+    bench = read(path).model(BenchFile)
+    found = cases(bench, np.random.default_rng(1), 50)
+    kinds = set(FAULTS) - ({"stuck", "drift"} if bench.replicas else set())
+    assert {(case.fault, case.moment) for case in found} == {(kind, moment) for kind in kinds for moment in MOMENTS}
+    for case in found:
+        assert case.instrument in bench.station.instruments
+        assert (case.at_reading == 0) == (case.moment == "switching on")
+        if case.fault in ("stuck", "drift"):
+            assert any(control.parameter.startswith(f"{case.instrument}.{case.where}") for control in bench.controls.values())
+        if case.fault in ("open", "short"):
+            assert case.where in bench.twin.edges
+
+
+def test_the_same_seed_draws_the_same_faults() -> None:
+    bench = read(BENCHES[0]).model(BenchFile)
+    one, same, other = (cases(bench, np.random.default_rng(seed), 50) for seed in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+def test_an_output_that_is_on_or_a_pressure_that_is_held_is_found() -> None:
+    assert left_on(Door()) == []
+    assert left_on(Door(voltage=0.5, source="Open")) == []
+    assert left_on(Door(voltage=0.5)) == ["smu.smua at 0.5 V"]
+    assert left_on(Door(state="control")) == ["pace1.a at 105000 Pa"]
+
+
+def test_a_node_outside_its_limits_is_found_whatever_the_program_believes() -> None:
+    bench = read(shipped_protocols() / "benches" / "divider.yaml").model(BenchFile)
+    with assemble(bench, Target.SIMULATED) as assembled:
+        envelope = assembled.backend.envelope
+    assert beyond(Door(highest=5.01), bench, envelope) == []
+    assert beyond(Door(highest=5.2), bench, envelope) == ["V1: 0 … 5.2 V at its node"]
+
+
+def test_what_is_not_safe_is_said_loudly() -> None:
+    led = {"fault": "stuck", "moment": "measuring", "instrument": "smu", "where": "smua", "end": "paused", "reason": "why"}
+    (line,) = lines([{**led, "left_on": ["smu.smua at 1 V"], "beyond": []}])
+    assert line == "  fault stuck on smu smua while measuring: paused; LEFT ON: smu.smua at 1 V; why"
