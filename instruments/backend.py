@@ -139,8 +139,7 @@ class InstrumentBackend(Backend):
         except BaseException:
             close_station(station)
             raise
-        self._station = station
-        self._meters_ready, self._readers = False, {}
+        self._station, self._meters_ready, self._readers = station, False, {}
 
     def _close(self) -> None:
         if self._station is not None:
@@ -223,6 +222,7 @@ class InstrumentBackend(Backend):
                 for position in positions:
                     # Before the write: after a failure the terminal may be at either end of this step.
                     moving[position].on_course = False
+                    moving[position].in_limits &= not moving[position].is_pressure
                 write([row[position] for position in positions])
                 for position in positions:
                     moving[position].level = moving[position].commanded = row[position]
