@@ -9,6 +9,7 @@ from hil.bench import Target, assemble, shipped_protocols
 from hil.bench_check import control_layout, with_currents
 from hil.check import check_out, plan
 from hil.check_record import save
+from hil.control import stoppable_from_outside
 from hil.core.errors import ConfigError
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import find, read
@@ -45,7 +46,7 @@ def check(request: CheckRequest) -> dict[str, Any]:
     try:
         wanted = plan(control_layout(plain_bench), request.voltage)
         bench = with_currents(plain_bench, wanted.stimuli)
-        with stoppable(), ExitStack() as stack:
+        with stoppable(), stoppable_from_outside(request.data), ExitStack() as stack:
             held: tuple[int, ...] = ()
             if request.target is Target.BENCH:
                 addresses = [instrument.address for instrument in bench.station.instruments.values()]
