@@ -8,11 +8,11 @@ reply answers the next question; two threads on one session receive each other's
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyvisa
 from pyvisa.constants import BufferOperation
@@ -21,6 +21,8 @@ from pyvisa.errors import Error as PyvisaError
 
 from hil.core.errors import InstrumentError
 from instruments.prologix import AdaptedResource, is_adapted
+
+T = TypeVar("T")
 
 # What a link can throw: pyvisa, sockets and serial ports (OSError), undecodable bytes, pyvisa-py's bare errors on a closed link
 # (its HiSLIP says RuntimeError).
@@ -113,32 +115,48 @@ class Session:
 
     def write(self, message: str) -> None:
         """Send ``message``."""
-        with self.lock, self._mapped(message):
-            if self._owed:
-                self.resynchronise()
-            self.resource.write(message)
+        with self.lock:
+            try:
+                if self._owed:
+                    self.resynchronise()
+                self.resource.write(message)
+            except InstrumentError:
+                self.failed = True
+                raise
+            except LINK_ERRORS as error:
+                raise self.told(message, error) from error
 
     def query(self, message: str, *, timeout: float | None = None) -> str:
         """Send ``message``, return the reply; ``timeout`` in s where it takes longer than usual."""
-        with self.lock, self._mapped(message), self._patience(timeout):
-            if self._owed:
-                self.resynchronise()
-            self._owed = True
-            self.resource.write(message)
-            reply = self.link.receive(self.resource)
-            self._owed = False
-            return reply
+        return self._ask(message, self.link.receive, timeout)
 
     def query_bytes(self, message: str, count: int, *, timeout: float | None = None) -> bytes:
         """Send ``message``, return exactly ``count`` bytes of reply, whatever bytes they are."""
-        with self.lock, self._mapped(message), self._patience(timeout):
-            if self._owed:
-                self.resynchronise()
-            self._owed = True
-            self.resource.write(message)
-            block = self.resource.read_bytes(count)
-            self._owed = False
-            return block
+        return self._ask(message, lambda resource: resource.read_bytes(count), timeout)
+
+    def _ask(self, message: str, receive: Callable[[Resource], T], timeout: float | None) -> T:
+        # Plain try blocks: this is the path of every reading, and a context manager costs as much as a system call.
+        with self.lock:
+            previous = None
+            try:
+                if timeout is not None:
+                    previous, self.resource.timeout = self.resource.timeout, 1000.0 * timeout
+                if self._owed:
+                    self.resynchronise()
+                self._owed = True
+                self.resource.write(message)
+                reply = receive(self.resource)
+                self._owed = False
+                return reply
+            except InstrumentError:
+                self.failed = True
+                raise
+            except LINK_ERRORS as error:
+                raise self.told(message, error) from error
+            finally:
+                if previous is not None:
+                    with suppress(*LINK_ERRORS):
+                        self.resource.timeout = previous
 
     def verify(self) -> str:
         """Ask for the identity and compare; the instrument's own text."""
@@ -215,32 +233,11 @@ class Session:
             configure(self.resource, self.address, self.link)
             self.resource.timeout = previous
 
-    @contextmanager
-    def _patience(self, timeout: float | None) -> Iterator[None]:
-        if timeout is None:
-            yield
-            return
-        previous = self.resource.timeout
-        self.resource.timeout = 1000.0 * timeout
-        try:
-            yield
-        finally:
-            with suppress(*LINK_ERRORS):
-                self.resource.timeout = previous
-
-    @contextmanager
-    def _mapped(self, message: str) -> Iterator[None]:
-        try:
-            yield
-        except InstrumentError:
-            self.failed = True
-            raise
-        except LINK_ERRORS as error:
-            self.failed = True
-            text = str(error).split("\n")[0]
-            raise InstrumentError(
-                self._sentence(f"did not complete {message[:60]!r} ({text}); check power, cable and address")
-            ) from error
+    def told(self, message: str, error: BaseException) -> InstrumentError:
+        """What went wrong with ``message``, as the one type of error there is."""
+        self.failed = True
+        text = str(error).split("\n")[0]
+        return InstrumentError(self._sentence(f"did not complete {message[:60]!r} ({text}); check power, cable and address"))
 
     def _sentence(self, what: str) -> str:
         return f"instrument {self.name!r} at {self.address} {what}"
@@ -313,8 +310,10 @@ def open_session(
         ) from error
     session = Session(name, address, resource, link)
     try:
-        with session._mapped("the line settings"):
+        try:
             configure(resource, address, link)
+        except LINK_ERRORS as error:
+            raise session.told("the line settings", error) from error
         session.verify()
     except BaseException:
         session.close()

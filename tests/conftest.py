@@ -1,6 +1,8 @@
 """Options and paths shared by every test."""
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("hardware"):
                 item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _as_if_alone() -> Iterator[None]:
+    """Each test as if it were a program of its own.
+
+    A test run started in the background inherits an ignored Ctrl-C; and pyvisa keeps one manager per library for the whole
+    process, so that a test which closes its manager closes the one that the guard's code remembers.
+    """
+    if "instruments.guard_links" in sys.modules:
+        sys.modules["instruments.guard_links"].visa_manager.cache_clear()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
