@@ -78,7 +78,7 @@ class NewEraNE1000(Emulator):
         """Packets (STX, length, data, CRC, ETX) as they are; everything else by lines that end in CR, an empty one included."""
         found = []
         while buffer:
-            if buffer[:1] == STX:
+            if buffer.startswith(STX):
                 if len(buffer) < 2 or len(buffer) < 1 + buffer[1]:
                     break
                 end = 1 + max(buffer[1], 1)

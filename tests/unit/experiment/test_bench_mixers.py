@@ -17,7 +17,10 @@ def prepared(*sets: str) -> Any:
 
 
 def test_the_weaker_stock_comes_first_and_an_exchange_fills_lines_and_washes_the_reservoir() -> None:
-    swapped = ("bench.mixers.mix.pumps.pump_weak.concentration=0.6 mM", "bench.mixers.mix.pumps.pump_strong.concentration=0.02 mM")
+    swapped = (
+        "bench.mixers.mix.pumps.pump_weak.concentration=0.6 mM",
+        "bench.mixers.mix.pumps.pump_strong.concentration=0.02 mM",
+    )
     bench = prepared(*swapped).bench
     (spec,) = mixer_specs(bench)
     assert [stock.pump for stock in spec.stocks] == ["pump_strong", "pump_weak"]
