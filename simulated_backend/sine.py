@@ -33,6 +33,7 @@ SINES: Mapping[str, Sine] = {
     "vteam": Sine(0.3, 2e6, {"s_initial": 0.9}),
     "yakopcic": Sine(0.45, 100.0),
     "stochastic": Sine(2.2, 0.2),
+    "liquid_memristor_hysteretic": Sine(1.0, 0.4, {"loop": 0.3}),
 }
 """Known to move the state of the shipped laws; a law of the user's own needs a sine of the user's own."""
 

@@ -7,21 +7,10 @@ from hil.core.errors import ConfigError
 from simulated_backend.devices import registry
 from simulated_backend.devices.base import EdgeDrive, StateKind
 from simulated_backend.network import Edge, Network, Node
+from simulated_backend.sine import SINES
 
-# law -> (parameters, amplitude in V, frequency in Hz) of a sine that moves its state
-LOOPS = {
-    "conical_channel": ({}, 1.0, 30.0),
-    "saturating": ({"conductance": 1e-9, "time_constant": 1e-3}, 1.0, 160.0),
-    "flux_volatile": ({"flux_decay": 200.0, "R1": 1e5}, 1.0, 50.0),
-    "flux_nonvolatile": ({"flux_decay": 20.0, "R1": 1e5, "flux_initial": 2e-3}, 1.0, 50.0),
-    "hp_linear_drift": ({"x_initial": 0.3}, 1.0, 1.0),
-    "threshold": ({"x_initial": 0.3}, 0.6, 500.0),
-    "team": ({"s_initial": 0.9}, 0.5, 20.0),
-    "vteam": ({"s_initial": 0.9}, 0.3, 2e6),
-    "yakopcic": ({}, 0.45, 100.0),
-    "stochastic": ({}, 2.2, 0.2),
-    "liquid_memristor_hysteretic": ({"loop": 0.3}, 1.0, 0.4),
-}
+# law -> (parameters, amplitude in V, frequency in Hz) of a sine that moves its state; the same that `hil plot loops` plays
+LOOPS = {name: (sine.parameters, sine.amplitude, sine.frequency) for name, sine in SINES.items()}
 STATEFUL = sorted(name for name in registry.names() if registry.law_class(name).kind is not StateKind.NONE)
 
 
