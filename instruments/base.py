@@ -1,5 +1,6 @@
 """What all drivers of this package share: a verified session under a QCoDeS instrument, and an error queue that is read."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
@@ -120,9 +121,9 @@ class BenchInstrument(VisaInstrument):
         """The verified reply to the identity query."""
         return self._session.identity or self._session.verify()
 
+    @abstractmethod
     def errors(self) -> list[str]:
         """Take everything out of the error queue; empty if there was nothing."""
-        raise NotImplementedError
 
     def check_errors(self, after: str) -> None:
         """InstrumentError if the error queue holds anything; ``after`` says what was done."""

@@ -5,6 +5,7 @@ read together. The order is the same everywhere: off, function, level 0, range, 
 silently ignored by some models), off state, then the meter. For the manuals see the drivers.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -246,13 +247,13 @@ class ScpiSmu(ScpiInstrument):
             raise ConfigError(f"instrument {self.name!r}: {port!r} is no source-measure terminal")
         return found
 
+    @abstractmethod
     def prepare_meter(self, port: str) -> None:
         """Make ``port`` measure volts and amperes, and send both with the state of the source."""
-        raise NotImplementedError
 
+    @abstractmethod
     def readings(self, ports: Sequence[str], samples: int, timeout: float | None) -> FloatArray:
         """Volts, amperes, and 1 where the source was at its limit: (samples, n_ports, 3)."""
-        raise NotImplementedError
 
     def level_writer(self, ports: Sequence[str]) -> Callable[[Sequence[float]], None]:
         """Set the voltage levels of ``ports`` in one round trip; levels, outputs and the error queue are read back."""
