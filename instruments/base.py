@@ -193,6 +193,16 @@ class BenchInstrument(VisaInstrument):
         """The error for an instrument that has lost its settings."""
         return self.fault("was switched off and on: its settings are lost; find out why before you go on")
 
+    def require_levels(
+        self, ports: Sequence[str], levels: Sequence[float], kept: Sequence[float], outputs: Sequence[float]
+    ) -> None:
+        """InstrumentError where a source of volts was found at another level than was sent, or with its output off."""
+        for port, level, found, output in zip(ports, levels, kept, outputs, strict=True):
+            if abs(found - level) > 1e-3 * max(abs(level), 1e-3):
+                raise self.fault(f"{port} is at {found:g} V, although {level:g} V was sent")
+            if output == 0:
+                raise self.fault(f"{port} has its output off, although it was on; was the instrument switched off?")
+
     def forget(self) -> None:
         """Something went wrong: whatever was believed of the instrument's state is no longer believed."""
 
@@ -316,6 +326,14 @@ def number_setting(settings: Mapping[str, Setting], key: str, default: float | N
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"setup {key!r} must be a number, not {value!r}")
     return float(value)
+
+
+def smallest_range(ranges: Sequence[float], wanted: float, where: str) -> float:
+    """The smallest of ``ranges`` (rising) that holds ``wanted``; ConfigError if none does."""
+    for step in ranges:
+        if step >= abs(wanted) * (1 - 1e-9):
+            return step
+    raise ConfigError(f"{where}: range {wanted:g} is above the largest, {ranges[-1]:g}")
 
 
 def refuse_unknown(settings: Mapping[str, Setting], known: tuple[str, ...], where: str) -> None:

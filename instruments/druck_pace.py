@@ -18,7 +18,7 @@ from qcodes.validators import Bool, Numbers
 from hil.core.errors import ConfigError
 from hil.core.types import Quantity, SafeAction
 from instruments.base import ScpiInstrument, finite, number_setting, refuse_unknown, value_of
-from instruments.roles import OVERFLOW, Acquired, Condition, Delivery, SourcePlan, SourceState
+from instruments.roles import Acquired, Condition, Delivery, SourcePlan, SourceState
 from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
 from instruments.wiring import Setting
@@ -350,8 +350,7 @@ class DruckPACE(ScpiInstrument):
         def read(samples: int) -> Acquired:
             rows = [sample() for _ in range(samples)]
             values = np.array(rows, dtype=np.float64)
-            lost = ~(np.abs(values) < OVERFLOW)
-            return Acquired(np.where(lost, np.nan, values), lost)
+            return Acquired.of(values)
 
         return read
 

@@ -10,26 +10,21 @@ became 0), levels without limits, reading refused after ``output("on")``, settin
 data, the status dropped, and an error queue that nobody read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
-from qcodes.validators import Ints
 
 from hil.core.errors import ConfigError
-from hil.core.types import FloatArray, SafeAction
+from hil.core.types import FloatArray
 from instruments.base import error_code, split_replies
 from instruments.roles import Acquired
-from instruments.safe_commands import SafeCommands
-from instruments.scpi_smu import ScpiSmu, SmuTerminal
-from instruments.scpi_smu_words import SmuSpan, SmuWords, safe_smu
+from instruments.scpi_smu_front import LONGEST_LIST, FrontSmu
+from instruments.scpi_smu_words import SmuSpan, SmuWords
 from instruments.visa import Link
-from instruments.wiring import Setting
 
 REAL_LIMIT, RANGE_LIMIT = 1 << 3, 1 << 16  # bits of a reading's status
 NEEDS_OUTPUT = 803
-LONGEST_COMMAND = 100  # levels in one SOUR:LIST:VOLT
-LONGEST_LIST = 2500
 WORDS = SmuWords(
     function=":SOUR:FUNC VOLT",
     level=":SOUR:VOLT",
@@ -46,12 +41,14 @@ WORDS = SmuWords(
 )
 
 
-class Keithley2400(ScpiSmu, SmuTerminal):
+class Keithley2400(FrontSmu):
     """One channel, 200 V, 1 A, ranges from 0.2 V and 1 uA. Manual: 2400S-900-01."""
 
     concrete: ClassVar[bool] = True
     range_is_limit: ClassVar[bool] = True
     link: ClassVar[Link] = Link(identity=r"(?i)KEITHLEY.*MODEL 2400", baud_rate=9600)
+    limited = REAL_LIMIT | RANGE_LIMIT
+    interlock_means = "1: the interlock permits sourcing"
     words = WORDS
     span = SmuSpan(
         voltage_ranges=(0.2, 2.0, 20.0, 200.0),
@@ -62,27 +59,6 @@ class Keithley2400(ScpiSmu, SmuTerminal):
         nplc=(0.01, 10.0),
     )
 
-    def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
-        super().__init__(name, address, **options)
-        self.unit = self
-        self._count = 0
-        self.add_terminal(self, "")
-        self.add_parameter(
-            "interlock",
-            label="Interlock",
-            get_cmd=":OUTP:INT:TRIP?",
-            get_parser=lambda text: int(float(text)),
-            set_cmd=False,
-            vals=Ints(0, 1),
-            snapshot_get=False,
-            docstring="1: the interlock permits sourcing",
-        )
-
-    @classmethod
-    def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
-        """Off at high impedance or at 0 V, as the bench file says; or held at another level."""
-        return safe_smu(WORDS, action, value, settings)
-
     def prepare_meter(self, port: str) -> None:
         """Volts and amperes together, with the status; the output stays on after a reading; fixed mode."""
         self.exchange(":SENS:FUNC:CONC ON", ':SENS:FUNC "VOLT","CURR"', doing="choosing the functions")
@@ -92,10 +68,6 @@ class Keithley2400(ScpiSmu, SmuTerminal):
         )
         self._count = 0
         self.note(**{f"{port}.measures": "volt and curr"})
-
-    def forget(self) -> None:
-        """Counts are sent again before they are used."""
-        self._count = 0
 
     def readings(self, ports: Sequence[str], samples: int, timeout: float | None) -> FloatArray:
         """All samples of one triggered run. With the output off there is no reading: NaN, marked as lost."""
@@ -109,11 +81,6 @@ class Keithley2400(ScpiSmu, SmuTerminal):
         if error_code(fields[-1]) != 0:
             raise self.fault(f"reported {fields[-1]} after reading")
         return self._judged(fields[1], samples)
-
-    def _judged(self, text: str, rows: int) -> FloatArray:
-        table = self.table(text, rows, 3)
-        table[:, 2] = (table[:, 2].astype(np.int64) & (REAL_LIMIT | RANGE_LIMIT)) != 0
-        return table[:, np.newaxis, :]
 
     def list_acquisition(
         self, ports: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float
@@ -132,10 +99,8 @@ class Keithley2400(ScpiSmu, SmuTerminal):
             if len(points) > LONGEST_LIST:
                 parts = [levels[k : k + LONGEST_LIST // samples] for k in range(0, len(levels), LONGEST_LIST // samples)]
                 made = [run(part, samples, home and part is parts[-1]) for part in parts]
-                return Acquired(np.concatenate([one.values for one in made]), np.concatenate([one.overload for one in made]))
-            for begin in range(0, len(points), LONGEST_COMMAND):
-                part = ",".join(f"{level:.9g}" for level in points[begin : begin + LONGEST_COMMAND])
-                self.exchange(f":SOUR:LIST:VOLT{':APP' if begin else ''} {part}", doing="sending a list")
+                return Acquired.joined(made)
+            self.send_list(points)
             table = self._swept("LIST", len(points), dwell, 0.0 if home else points[-1])
             return self.picked(table, [""], terminals)
 

@@ -20,7 +20,7 @@ from hil.core.types import SafeAction
 from instruments.base import BenchInstrument
 from instruments.keithley_2600_channel import OFF_HIGH_IMPEDANCE, OFF_ZERO, DigitalLines, Keithley2600BChannel
 from instruments.keithley_2600_routines import MARK, listing, measuring, playing
-from instruments.roles import OVERFLOW, Acquired, Condition, Delivery
+from instruments.roles import Acquired, Condition, Delivery
 from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
 from instruments.wiring import Setting
@@ -180,11 +180,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
             values = self.inquire(message.format(*levels), decode, "setting levels")
             if values[-1] != 0:
                 self.check_errors("setting levels")
-            for position, (level, port) in enumerate(zip(levels, ports, strict=True)):
-                if abs(values[position] - level) > 1e-3 * max(abs(level), 1e-3):
-                    raise self.fault(f"{port} is at {values[position]:g} V, although {level:g} V was sent")
-                if values[count + position] == 0:
-                    raise self.fault(f"{port} has its output off, although it was on; was the instrument switched off?")
+            self.require_levels(ports, levels, values[:count], values[count : 2 * count])
 
         return write
 
@@ -305,9 +301,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         table = self._again(ask, "reading", repeat)
         values = table[:, :columns]
         status = np.nan_to_num(table[:, columns:]).astype(np.int64)
-        lost = ~(np.abs(values) < OVERFLOW)
-        overload = lost | ((status & (IN_COMPLIANCE | OVER_TEMPERATURE)) != 0)
-        return Acquired(np.where(lost, np.nan, values), overload)
+        return Acquired.of(values, (status & (IN_COMPLIANCE | OVER_TEMPERATURE)) != 0)
 
     def pulse(self, port: str, level: float, width: float, *, period: float, count: int = 1) -> None:
         """Voltage pulses from 0 V, run by the instrument itself; ends at 0 V whatever becomes of the host. Seconds, volts."""

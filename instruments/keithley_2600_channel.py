@@ -12,7 +12,7 @@ from qcodes.validators import Enum, Ints, Numbers
 
 from hil.core.errors import ConfigError
 from hil.core.types import Quantity, SafeAction
-from instruments.base import number_setting, refuse_unknown
+from instruments.base import number_setting, refuse_unknown, smallest_range
 from instruments.keithley_2600_routines import LETTER, MARK
 from instruments.roles import OVERFLOW, SourcePlan, SourceState
 from instruments.wiring import Setting
@@ -211,14 +211,11 @@ class Keithley2600BChannel(StockChannel):
         if chosen == "auto":
             commands.append(f"{smu}.measure.autorange{letter}=1")
         elif chosen is not None:
-            wanted = float(chosen)
             ranges = self.unit.current_ranges if parameter == "curr" else self.unit.voltage_ranges
-            fitting = [step for step in ranges if step >= wanted * (1 - 1e-9)]
-            if not fitting:
-                raise ConfigError(f"{self.full_name}: range {wanted:g} is above the largest, {ranges[-1]:g}")
-            commands.append(f"{smu}.measure.autorange{letter}=0 {smu}.measure.range{letter}={fitting[0]:.6g}")
+            fixed = smallest_range(ranges, float(chosen), self.full_name)
+            commands.append(f"{smu}.measure.autorange{letter}=0 {smu}.measure.range{letter}={fixed:.6g}")
             shown.append(f"{smu}.measure.range{letter}")
-            expected.append(fitting[0])
+            expected.append(fixed)
         self.note(**{f"{parameter}_range": "as set before" if chosen is None else chosen})
         if "four_wire" in settings:
             commands.append(f"{smu}.sense={1 if settings['four_wire'] else 0}")

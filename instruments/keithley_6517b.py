@@ -14,8 +14,8 @@ from qcodes.validators import Bool, Numbers
 
 from hil.core.errors import ConfigError
 from hil.core.types import Quantity
-from instruments.base import ScpiInstrument, number_setting, refuse_unknown
-from instruments.roles import OVERFLOW, Acquired
+from instruments.base import ScpiInstrument, number_setting, refuse_unknown, smallest_range
+from instruments.roles import Acquired
 from instruments.visa import Link
 from instruments.wiring import Setting
 
@@ -77,11 +77,7 @@ class Keithley6517B(ScpiInstrument):
         if chosen == "auto":
             self.exchange(f":SENS:{head}:RANG:AUTO ON", doing="choosing autorange")
         else:
-            wanted = float(chosen)
-            fitting = [step for step in RANGES[parameter] if step >= abs(wanted) * (1 - 1e-9)]
-            if not fitting:
-                raise ConfigError(f"{self.name}: range {wanted:g} is above the largest, {RANGES[parameter][-1]:g}")
-            chosen = fitting[0]
+            chosen = smallest_range(RANGES[parameter], float(chosen), self.name)
             self.exchange(f":SENS:{head}:RANG:AUTO OFF", doing="fixing the range")
             self.confirm(f":SENS:{head}:RANG {chosen:g}", f":SENS:{head}:RANG?", chosen, "setting the range", tolerance=0.06)
         self._count = 0
@@ -99,8 +95,7 @@ class Keithley6517B(ScpiInstrument):
             def decode(text: str) -> Acquired:
                 # Bare readings, as it was configured: after it was switched off and on it adds units and times to them.
                 values = np.array([float(part) for part in text.split(",")], dtype=np.float64).reshape(samples, 1)
-                lost = ~(np.abs(values) < OVERFLOW)
-                return Acquired(np.where(lost, np.nan, values), lost)
+                return Acquired.of(values)
 
             if samples > LONGEST_BUFFER:
                 raise ConfigError(f"{self.name} stores {LONGEST_BUFFER} readings at the most, not {samples}")

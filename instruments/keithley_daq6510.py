@@ -16,8 +16,8 @@ from qcodes.validators import Enum, Numbers
 
 from hil.core.errors import ConfigError
 from hil.core.types import Quantity
-from instruments.base import ScpiInstrument, number_setting, refuse_unknown
-from instruments.roles import OVERFLOW, Acquired
+from instruments.base import ScpiInstrument, number_setting, refuse_unknown, smallest_range
+from instruments.roles import Acquired
 from instruments.visa import Link
 from instruments.wiring import Setting
 
@@ -112,11 +112,7 @@ class KeithleyDAQ6510(ScpiInstrument):
         if chosen == "auto":
             self.exchange(f":SENS:{head}:RANG:AUTO ON{also}", doing="choosing autorange")
         else:
-            wanted = float(chosen)
-            fitting = [step for step in RANGES[parameter] if step >= abs(wanted) * (1 - 1e-9)]
-            if not fitting:
-                raise ConfigError(f"{self.name}: range {wanted:g} is above the largest, {RANGES[parameter][-1]:g}")
-            chosen = fitting[0]
+            chosen = smallest_range(RANGES[parameter], float(chosen), self.name)
             self.confirm(f":SENS:{head}:RANG {chosen:g}{also}", f":SENS:{head}:RANG?{only}", chosen, "setting the range")
         self.confirm(f":SENS:{head}:NPLC {nplc:g}{also}", f":SENS:{head}:NPLC?{only}", nplc, "setting nplc")
         if "auto_zero" in settings:
@@ -164,8 +160,7 @@ class KeithleyDAQ6510(ScpiInstrument):
             values, mark = take(samples, decode, timeout)
             if mark != MARK:
                 raise self.restarted()
-            lost = ~(np.abs(values) < OVERFLOW)
-            return Acquired(np.where(lost, np.nan, values), lost)
+            return Acquired.of(values)
 
         return read
 

@@ -16,8 +16,8 @@ from qcodes.validators import Numbers
 
 from hil.core.errors import ConfigError
 from hil.core.types import FloatArray, Quantity
-from instruments.base import ScpiInstrument, number_setting, refuse_unknown
-from instruments.roles import OVERFLOW, Acquired
+from instruments.base import ScpiInstrument, number_setting, refuse_unknown, smallest_range
+from instruments.roles import Acquired
 from instruments.visa import Link
 from instruments.wiring import Setting
 
@@ -106,11 +106,7 @@ class KeysightLogger(ScpiInstrument):
         if chosen == "auto":
             self.exchange(f":SENS:VOLT:RANG:AUTO ON,{channel}", doing="choosing autorange")
         else:
-            wanted = float(chosen)
-            fitting = [step for step in RANGES if step >= abs(wanted) * (1 - 1e-9)]
-            if not fitting:
-                raise ConfigError(f"{where}: range {wanted:g} is above the largest, {RANGES[-1]:g}")
-            chosen = fitting[0]
+            chosen = smallest_range(RANGES, float(chosen), where)
             self.confirm(f":SENS:VOLT:RANG {chosen:g},{channel}", f":SENS:VOLT:RANG? {channel}", chosen, "setting the range")
         taken = self.set_nplc(port, nplc)
         if "auto_zero" in settings:
@@ -147,8 +143,7 @@ class KeysightLogger(ScpiInstrument):
                 raise self.restarted()
             self._scan = (scanned, samples)
             values = table[:, order]
-            lost = ~(np.abs(values) < OVERFLOW)
-            return Acquired(np.where(lost, np.nan, values), lost)
+            return Acquired.of(values)
 
         return read
 

@@ -21,7 +21,7 @@ from instruments.visa import Link
 from instruments.wiring import Setting
 
 LIMITED, TOO_HOT, OVERFLOW = 2 | 4, 32, 8192
-LONGEST_COMMAND, LONGEST_LIST = 100, 2500
+LONGEST_LIST = 2500
 
 
 def words_of(channel: int) -> SmuWords:
@@ -125,23 +125,15 @@ class KeysightB2900(ScpiSmu):
             if len(levels) > most:
                 parts = [levels[k : k + most] for k in range(0, len(levels), most)]
                 made = [run(part, samples, home and part is parts[-1]) for part in parts]
-                return Acquired(np.concatenate([one.values for one in made]), np.concatenate([one.overload for one in made]))
+                return Acquired.joined(made)
             points = np.repeat(levels, samples, axis=0)
             for port, column in zip(ports, points.T, strict=True):
-                self._load(port[-1], [float(level) for level in column])
+                self.send_counted_list([float(level) for level in column], port[-1])
             ends = np.zeros(len(ports)) if home else points[-1]
             table = self._swept(ports, read, len(points), dwell, ends)
             return self.picked(table, read, terminals)
 
         return run, seconds
-
-    def _load(self, channel: str, points: Sequence[float]) -> None:
-        for begin in range(0, len(points), LONGEST_COMMAND):
-            part = ",".join(f"{level:.9g}" for level in points[begin : begin + LONGEST_COMMAND])
-            self.exchange(f":SOUR{channel}:LIST:VOLT{':APP' if begin else ''} {part}", doing="sending a list")
-        (kept,) = self.exchange(f":SOUR{channel}:LIST:VOLT:POIN?", doing="counting the list")
-        if int(float(kept)) != len(points):
-            raise self.fault(f"kept {kept} of {len(points)} levels of a list")
 
     def _swept(self, ports: Sequence[str], read: Sequence[str], points: int, dwell: float, ends: FloatArray) -> FloatArray:
         """Arm, run, read. The last level stays (triggered output goes on) until the fixed level has been set to it."""

@@ -16,7 +16,7 @@ from qcodes.validators import Numbers
 from hil.core.errors import ConfigError
 from hil.core.types import Quantity, SafeAction
 from instruments.base import BenchInstrument, number_setting, refuse_unknown
-from instruments.roles import OVERFLOW, Acquired, Condition, Delivery, SourcePlan, SourceState
+from instruments.roles import Acquired, Condition, Delivery, SourcePlan, SourceState
 from instruments.wiring import Setting
 
 SETTINGS = ("in_limits", "reference")
@@ -209,8 +209,7 @@ class PressureUnit(BenchInstrument):
 
         def read(samples: int) -> Acquired:
             values = np.array([[self.look().actual] * len(terminals) for _ in range(samples)], dtype=np.float64)
-            lost = ~(np.abs(values) < OVERFLOW)
-            return Acquired(np.where(lost, np.nan, values), lost)
+            return Acquired.of(values)
 
         return read
 

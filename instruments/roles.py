@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+
 from hil.core.types import BoolArray, FloatArray, Quantity, SafeAction
 from instruments.wiring import Setting
 
@@ -59,6 +61,17 @@ class Acquired(NamedTuple):
 
     values: FloatArray
     overload: BoolArray
+
+    @classmethod
+    def of(cls, values: FloatArray, overload: BoolArray | bool = False) -> "Acquired":
+        """``values`` (samples, n) as an instrument sent them: what stands for an overflow becomes NaN, in overload."""
+        lost: BoolArray = ~(np.abs(values) < OVERFLOW)
+        return cls(np.where(lost, np.nan, values), lost | overload)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Acquired"]) -> "Acquired":
+        """Readings that were taken one after the other."""
+        return cls(np.concatenate([one.values for one in parts]), np.concatenate([one.overload for one in parts]))
 
 
 @runtime_checkable

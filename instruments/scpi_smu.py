@@ -15,10 +15,10 @@ from qcodes.parameters import Parameter
 from qcodes.validators import Bool, Enum, Numbers
 
 from hil.core.errors import ConfigError
-from hil.core.types import BoolArray, FloatArray, Quantity, SafeAction
-from instruments.base import ScpiInstrument, number_setting, refuse_unknown, value_of
-from instruments.roles import OVERFLOW, Acquired, Condition, Delivery, SourcePlan, SourceState
-from instruments.scpi_smu_words import SmuSpan, SmuWords, smallest
+from hil.core.types import FloatArray, Quantity, SafeAction
+from instruments.base import ScpiInstrument, number_setting, refuse_unknown, smallest_range, value_of
+from instruments.roles import Acquired, Condition, Delivery, SourcePlan, SourceState
+from instruments.scpi_smu_words import SmuSpan, SmuWords
 from instruments.wiring import Setting
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ COLUMN = {"volt": 0, "curr": 1}
 MARK = 60
 """Event enable register of a unit that we configured; 0 once it has been switched off and on."""
 LEADS = 0.2  # ohm, of both leads and their contacts
+LONGEST_COMMAND = 100  # levels in one SOUR:LIST:VOLT
 NOISE_SHARE = 0.1  # of the accuracy, for the noise of one reading
 _QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
 
@@ -116,7 +117,7 @@ class SmuTerminal:
         if plan.compliance is None:
             raise ConfigError(f"{where}: a voltage source needs a compliance")
         largest = max(abs(plan.minimum), abs(plan.maximum), number_setting(plan.settings, "range", None) or 0.0)
-        chosen = smallest(span.voltage_ranges, largest, where)
+        chosen = smallest_range(span.voltage_ranges, largest, where)
         low, high = span.compliance
         if not low <= plan.compliance <= high:
             raise ConfigError(f"{where}: compliance {plan.compliance:g} A is outside {low:g} … {high:g} A, what it takes")
@@ -203,7 +204,7 @@ class SmuTerminal:
             unit.exchange(f"{words.current_range}:AUTO ON", doing="choosing autorange")
             self.note_terminal(curr_range="auto")
         elif chosen is not None:
-            fixed = smallest(self.span.current_ranges, float(chosen), self.where)
+            fixed = smallest_range(self.span.current_ranges, float(chosen), self.where)
             if unit.range_is_limit and compliance is not None and fixed < compliance * (1 - 1e-9):
                 raise ConfigError(
                     f"{self.where}: the current range {fixed:g} A would limit the current below the compliance "
@@ -255,6 +256,19 @@ class ScpiSmu(ScpiInstrument):
     def readings(self, ports: Sequence[str], samples: int, timeout: float | None) -> FloatArray:
         """Volts, amperes, and 1 where the source was at its limit: (samples, n_ports, 3)."""
 
+    def send_list(self, points: Sequence[float], channel: str = "") -> None:
+        """Levels of a list, ``LONGEST_COMMAND`` at a time."""
+        for begin in range(0, len(points), LONGEST_COMMAND):
+            part = ",".join(f"{level:.9g}" for level in points[begin : begin + LONGEST_COMMAND])
+            self.exchange(f":SOUR{channel}:LIST:VOLT{':APP' if begin else ''} {part}", doing="sending a list")
+
+    def send_counted_list(self, points: Sequence[float], channel: str = "") -> None:
+        """The same; InstrumentError where the unit has not kept all of them."""
+        self.send_list(points, channel)
+        (kept,) = self.exchange(f":SOUR{channel}:LIST:VOLT:POIN?", doing="counting the list")
+        if int(float(kept)) != len(points):
+            raise self.fault(f"kept {kept} of {len(points)} levels of a list")
+
     def level_writer(self, ports: Sequence[str]) -> Callable[[Sequence[float]], None]:
         """Set the voltage levels of ``ports`` in one round trip; levels, outputs and the error queue are read back."""
         words = [self.terminal(port).words for port in ports]
@@ -264,11 +278,7 @@ class ScpiSmu(ScpiInstrument):
         def write(levels: Sequence[float]) -> None:
             commands = [f"{one.level} {level:.9g}" for one, level in zip(words, levels, strict=True)]
             values = [float(value_of(text)) for text in self.exchange(*commands, *questions, doing="setting levels")]
-            for position, (level, port) in enumerate(zip(levels, ports, strict=True)):
-                if abs(values[position] - level) > 1e-3 * max(abs(level), 1e-3):
-                    raise self.fault(f"{port} is at {values[position]:g} V, although {level:g} V was sent")
-                if values[count + position] == 0:
-                    raise self.fault(f"{port} has its output off, although it was on; was the instrument switched off?")
+            self.require_levels(ports, levels, values[:count], values[count:])
 
         return write
 
@@ -328,8 +338,7 @@ class ScpiSmu(ScpiInstrument):
         """The columns asked for out of what ``readings`` gives."""
         places = [ports.index(port) for port, _ in terminals]
         values: FloatArray = table[:, places, [COLUMN[parameter] for _, parameter in terminals]]
-        lost: BoolArray = ~(np.abs(values) < OVERFLOW)
-        return Acquired(np.where(lost, np.nan, values), lost | (table[:, places, 2] != 0))
+        return Acquired.of(values, table[:, places, 2] != 0)
 
     def read_one(self, port: str, parameter: str) -> float:
         """One reading; NaN in overflow. The meter is prepared where that has not been done."""

@@ -1,9 +1,8 @@
 """Headers and ranges of SCPI source-measure units, and what leaves one alone: data that needs no open instrument."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hil.core.errors import ConfigError
 from hil.core.types import SafeAction
 from instruments.safe_commands import SafeCommands
 from instruments.wiring import Setting
@@ -44,14 +43,6 @@ class SmuSpan:
     largest: tuple[float, float]
     compliance: tuple[float, float]
     nplc: tuple[float, float]
-
-
-def smallest(ranges: Sequence[float], wanted: float, where: str) -> float:
-    """The smallest of ``ranges`` that holds ``wanted``; ConfigError if none does."""
-    for step in ranges:
-        if step >= abs(wanted) * (1 - 1e-9):
-            return step
-    raise ConfigError(f"{where}: range {wanted:g} is above the largest, {ranges[-1]:g}")
 
 
 def safe_smu(words: SmuWords, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands:

@@ -11,7 +11,6 @@ from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Channel, FloatArray
 from hil.experiment.units import parse
 from instruments.roles import (
-    OVERFLOW,
     Acquired,
     Condition,
     Identified,
@@ -91,8 +90,7 @@ class PlainMeter:
 
         def read(samples: int) -> Acquired:
             values = np.array([[float(parameter.get()) for parameter in parameters] for _ in range(samples)])
-            lost = ~(np.abs(values) < OVERFLOW)
-            return Acquired(np.where(lost, np.nan, values), lost)
+            return Acquired.of(values)
 
         return read
 
