@@ -6,16 +6,15 @@ and a prompt without any end: ``:`` idle, ``>`` infusing, ``<`` withdrawing, ``*
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from qcodes.parameters import Parameter
 from qcodes.validators import Numbers
 
-from hil.core.errors import ConfigError
 from hil.core.types import SafeAction
-from instruments.base import BenchInstrument
 from instruments.fluid_roles import PumpState, Syringe
 from instruments.safe_commands import SafeCommands
+from instruments.syringe_pump import SyringePump
 from instruments.visa import Link, Resource
 from instruments.wiring import Setting
 
@@ -36,29 +35,12 @@ def read_reply(resource: Resource) -> str:
     raise ValueError(f"no prompt came in {LONGEST_REPLY} characters")
 
 
-class HarvardPump(BenchInstrument):
+class HarvardPump(SyringePump):
     """What the models share: one syringe, address 0. Manual: see the models. ``baud_rate`` as set up at the pump."""
-
-    slowest: ClassVar[float]
-    fastest: ClassVar[float]
-    """m/s: speeds of the pusher (data sheet)."""
-    answers = True
 
     def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
         super().__init__(name, address, **options)
-        self._syringe: Syringe | None = None
-        self._under_way = False
         self._side = "i"
-        self.delivered: Parameter[float, Any] = self.add_parameter(
-            "delivered",
-            label="Volume since start",
-            unit="m^3",
-            get_cmd=lambda: self.pump_state().delivered,
-            docstring="counted by the pump; what was withdrawn is negative",
-        )
-        self.running: Parameter[int, Any] = self.add_parameter(
-            "running", label="Plunger moves", get_cmd=lambda: int(self.pump_state().running)
-        )
         self.diameter: Parameter[float, Any] = self.add_parameter(
             "diameter",
             label="Inner diameter of the syringe",
@@ -110,25 +92,12 @@ class HarvardPump(BenchInstrument):
         self.stop()
         self._set_diameter(syringe.diameter)
         self.command(f"svolume {syringe.volume * 1e6:.4f} ml", "setting the syringe's volume")
-        self._syringe = syringe
-        low, high = self.rate_span()
-        self.note(diameter_m=syringe.diameter, syringe_m3=syringe.volume, slowest_m3_per_s=low, fastest_m3_per_s=high)
+        self._keep_syringe(syringe)
         return warnings
-
-    def rate_span(self) -> tuple[float, float]:
-        """From the speeds of the pusher; ConfigError before a syringe was named."""
-        if self._syringe is None:
-            raise ConfigError(f"pump {self.name!r} does not know its syringe yet; configure it first")
-        return self.slowest * self._syringe.area, self.fastest * self._syringe.area
 
     def start(self, rate: float, volume: float | None = None) -> None:
         """See ``fluid_roles.Pump``. ConfigError for a rate this pump cannot do with its syringe."""
-        low, high = self.rate_span()
-        if not low <= abs(rate) <= high:
-            raise ConfigError(
-                f"pump {self.name!r} cannot do {rate:g} m^3/s with this syringe: between {low:g} and {high:g}; "
-                "choose another syringe or rate"
-            )
+        self._require_rate(rate)
         self.stop()
         side = "i" if rate > 0.0 else "w"
         for word in ("civolume", "cwvolume", "ctvolume"):

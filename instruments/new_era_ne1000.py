@@ -16,16 +16,14 @@ from qcodes.validators import Numbers
 
 from hil.core.errors import ConfigError
 from hil.core.types import SafeAction
-from instruments.base import BenchInstrument
 from instruments.fluid_roles import PumpState, Syringe
 from instruments.safe_commands import SafeCommands
+from instruments.syringe_pump import SyringePump
 from instruments.visa import Link, Resource
 from instruments.wiring import Setting
 
 RATE_UNITS = (("UH", 1e-9 / 3600.0), ("UM", 1e-9 / 60.0), ("MH", 1e-6 / 3600.0), ("MM", 1e-6 / 60.0))
 VOLUME_UNITS = (("UL", 1e-9), ("ML", 1e-6))
-SLOWEST, FASTEST = 0.004205e-2 / 3600.0, 5.1005e-2 / 60.0
-"""m/s: speeds of the plunger (data sheet)."""
 ALARMS = {
     "R": "was switched off and on",
     "S": "has stalled (the line is blocked, or the plunger is at its end)",
@@ -73,7 +71,7 @@ class Reply(NamedTuple):
     data: str
 
 
-class NewEraNE1000(BenchInstrument):
+class NewEraNE1000(SyringePump):
     """NE-1000: one syringe. Manual: publication 1200-01. ``baud_rate`` is 19200 unless the pump was set up otherwise."""
 
     link: ClassVar[Link] = Link(
@@ -87,14 +85,11 @@ class NewEraNE1000(BenchInstrument):
         reader=read_reply,
         greeting=r"^00A\?",
     )
+    slowest, fastest = 0.004205e-2 / 3600.0, 5.1005e-2 / 60.0
     concrete = True
-    answers = True
 
     def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
         super().__init__(name, address, **options)
-        self._syringe: Syringe | None = None
-        self._direction = 1.0
-        self._under_way = False
         self.rate: Parameter[float, Any] = self.add_parameter(
             "rate",
             label="Rate",
@@ -111,16 +106,6 @@ class NewEraNE1000(BenchInstrument):
             vals=Numbers(1e-4, 5e-2),
             get_cmd=lambda: 1e-3 * float(self.command("DIA", "reading the diameter").data),
             set_cmd=self._set_diameter,
-        )
-        self.delivered: Parameter[float, Any] = self.add_parameter(
-            "delivered",
-            label="Volume since start",
-            unit="m^3",
-            get_cmd=lambda: self.pump_state().delivered,
-            docstring="counted by the pump; what was withdrawn is negative",
-        )
-        self.running: Parameter[int, Any] = self.add_parameter(
-            "running", label="Plunger moves", get_cmd=lambda: int(self.pump_state().running)
         )
 
     # Talking -------------------------------------------------------------------------------------------------------
@@ -172,25 +157,12 @@ class NewEraNE1000(BenchInstrument):
             warnings.append(f"{self.name} was found running; it was stopped first")
         self.stop()
         self._set_diameter(syringe.diameter)
-        self._syringe = syringe
-        low, high = self.rate_span()
-        self.note(diameter_m=syringe.diameter, syringe_m3=syringe.volume, slowest_m3_per_s=low, fastest_m3_per_s=high)
+        self._keep_syringe(syringe)
         return warnings
-
-    def rate_span(self) -> tuple[float, float]:
-        """From the speeds of the plunger; ConfigError before a syringe was named."""
-        if self._syringe is None:
-            raise ConfigError(f"pump {self.name!r} does not know its syringe yet; configure it first")
-        return SLOWEST * self._syringe.area, FASTEST * self._syringe.area
 
     def start(self, rate: float, volume: float | None = None) -> None:
         """See ``fluid_roles.Pump``. ConfigError for a rate or volume this pump cannot do with its syringe."""
-        low, high = self.rate_span()
-        if not low <= abs(rate) <= high:
-            raise ConfigError(
-                f"pump {self.name!r} cannot do {rate:g} m^3/s with this syringe: between {low:g} and {high:g}; "
-                "choose another syringe or rate"
-            )
+        self._require_rate(rate)
         self.stop()
         unit, amount = _fitting(volume or 0.0, VOLUME_UNITS, f"pump {self.name!r}: a volume")
         self.command(f"VOL{unit}", "choosing the unit of volume")
@@ -198,7 +170,6 @@ class NewEraNE1000(BenchInstrument):
         kept = _amount(self.command("VOL", "reading the volume").data, VOLUME_UNITS)
         self._same(kept, volume or 0.0, "volume", "m^3")
         self._set_rate(abs(rate))
-        self._direction = 1.0 if rate > 0.0 else -1.0
         self.command("DIRINF" if rate > 0.0 else "DIRWDR", "setting the direction")
         for side in ("INF", "WDR"):
             self.command(f"CLD{side}", "clearing the counter")
