@@ -1,7 +1,7 @@
-"""``python -m benchmarks.faults [--injections N] [--seed S] [--json]``: training under every kind of fault, judged in the plant.
+"""``python -m benchmarks.faults [--injections N] [--bench NAME]``: training under every kind of fault, judged in the plant.
 
-Each run is stopped by fault after fault and resumed after each, on both benches in turn: a 2602B with a DAQ6510, a 2636B with a
-6517B, and two PACE6000 on each. Faults act inside the emulators, their links and the plant, or on the files of the record.
+Each run is stopped by fault after fault and resumed after each, on every bench of ``fault_benches`` in turn; together they have
+every instrument that has an emulator. Faults act inside the emulators, their links and the plant, or on the files of the record.
 """
 
 import argparse
@@ -10,32 +10,33 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 
-from benchmarks.fault_runs import BENCHES, Campaign, Led, Tally
+from benchmarks.fault_benches import BENCHES, FaultBench
+from benchmarks.fault_judge import Led, Tally
+from benchmarks.fault_runs import Campaign
 
 PASSING = 9
 """Troubles of links beside the one lasting fault of each piece of a run."""
 
 
-def campaign(injections: int, seed: int, progress: Callable[[int], None] | None = None) -> Tally:
-    """Inject at least ``injections`` faults; what was counted."""
+def campaign(
+    injections: int, seed: int, progress: Callable[[int], None] | None = None, benches: Sequence[FaultBench] = BENCHES
+) -> Tally:
+    """Inject at least ``injections`` faults, as many on each of ``benches``; what was counted."""
     tally = Tally(progress=progress)
-    for place, bench in enumerate(BENCHES):
-        # Half of them on each bench.
-        wanted = injections * (place + 1) // len(BENCHES)
-        with ExitStack() as stack:
-            runs = stack.enter_context(Campaign(bench, seed + place, tally))
+    for place, bench in enumerate(benches):
+        wanted = injections * (place + 1) // len(benches)
+        with Campaign(bench, seed + place, tally) as runs:
             while tally.injections < wanted:
                 runs.one_run(PASSING, wanted)
     return tally
 
 
-def summary(tally: Tally, seconds: float) -> dict[str, object]:
-    """The JSON line."""
+def summary(tally: Tally, seconds: float, benches: Sequence[FaultBench] = BENCHES) -> dict[str, object]:
+    """The JSON line. ``by_instrument``: every driver class on ``benches``, also one that no fault came to."""
     by_kind: dict[str, Counter[str]] = {}
-    by_model: Counter[str] = Counter()
+    by_model = Counter({model: 0 for bench in benches for model in bench.places().models.values()})
     example: dict[str, str] = {}
     for led in tally.led:
         by_kind.setdefault(led.fault, Counter())[led.to] += 1
@@ -57,7 +58,7 @@ def summary(tally: Tally, seconds: float) -> dict[str, object]:
         "readings": tally.readings,
         "seconds": round(seconds, 1),
         "led_to": {kind: dict(counts) for kind, counts in sorted(by_kind.items())},
-        "by_instrument": dict(by_model),
+        "by_instrument": dict(sorted(by_model.items())),
         "examples": example,
         "notes": tally.notes,
     }
@@ -78,6 +79,9 @@ def text(found: dict[str, object], led: list[Led]) -> str:
     lines += [f"  {name.replace('_', ' '):24s}{found[name]}" for name in names]
     lines += [f"  {'resumable':24s}{float(str(found['resumable'])):.1%} of {found['stops']} stops", "", "what each fault led to:"]
     kinds = sorted({one.fault for one in led})
+    by_model = found["by_instrument"]
+    if isinstance(by_model, dict):
+        lines.insert(-2, "  faults on " + ", ".join(f"{model} {count}" for model, count in by_model.items()))
     for kind in kinds:
         counts = Counter(one.to for one in led if one.fault == kind)
         lines.append(f"  {kind:18s}" + ", ".join(f"{number} {to}" for to, number in counts.most_common()))
@@ -95,13 +99,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--injections", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--bench", action="append", choices=[bench.name for bench in BENCHES], help="only this one; repeatable")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line, nothing else")
     options = parser.parse_args()
     begun = time.perf_counter()
     logging.disable(logging.ERROR)  # QCoDeS logs every refused write with its traceback
-    tally = campaign(options.injections, options.seed, lambda done: print(f"\r{done} faults", end="", file=sys.stderr))
+    benches = [bench for bench in BENCHES if bench.name in (options.bench or [bench.name])]
+    tally = campaign(options.injections, options.seed, lambda done: print(f"\r{done} faults", end="", file=sys.stderr), benches)
     print(file=sys.stderr)
-    found = summary(tally, time.perf_counter() - begun)
+    found = summary(tally, time.perf_counter() - begun, benches)
     print(json.dumps(found) if options.json else text(found, tally.led))
     faultless = not any((tally.outputs_left_on, tally.limits_exceeded, tally.measurements_lost, tally.wrong_values_accepted))
     return 0 if faultless and found["resumable"] == 1.0 else 1

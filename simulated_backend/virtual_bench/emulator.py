@@ -69,6 +69,9 @@ class Emulator(ABC):
         """Put an entry into the error queue that no message caused. ValueError where there is no queue."""
         raise ValueError(f"{self.name!r} has no error queue")
 
+    def fill(self, volume: float | None) -> None:  # noqa: B027 - most instruments hold no liquid
+        """What a syringe holds from now on, m^3; None: as much as when the bench was built."""
+
     def redrive(self) -> None:  # noqa: B027 - only instruments with electrical sources have something to do
         """An output stage has broken or has been mended: let the outputs follow."""
 
@@ -107,6 +110,11 @@ def identity_of(model: str) -> str:
     """What a ``model`` answers to its identity query unless an option says otherwise; empty where that is not plain text."""
     cls = _registry()[model]
     return str(cls.models[model].get("identity") or getattr(cls, "identity", ""))
+
+
+def has_error_queue(model: str) -> bool:
+    """Whether a ``model`` keeps a queue of errors that can be asked for."""
+    return _registry()[model].complain is not Emulator.complain
 
 
 def transport_of(instrument: InstrumentPlan) -> Transport:
