@@ -34,6 +34,7 @@ def answer(bench: Bench, question: Mapping[str, Any]) -> object:
         "concentrations": plant.node_concentrations,
         "sources": plant.sources,
         "outlets": plant.outlets,
+        "flows": plant.lines.facts,
         "extremes": plant.extremes,
         "troubles": lambda: plant.troubles,
     }

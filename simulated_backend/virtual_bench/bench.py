@@ -7,7 +7,7 @@ import numpy as np
 
 from hil.core.errors import ConfigError
 from simulated_backend.virtual_bench.emulator import Emulator, create
-from simulated_backend.virtual_bench.faults import FAULTS, PLANT_FAULTS, LineFaults, Order
+from simulated_backend.virtual_bench.faults import FAULTS, LIQUID_FAULTS, PLANT_FAULTS, LineFaults, Order
 from simulated_backend.virtual_bench.listeners import listeners
 from simulated_backend.virtual_bench.plan import BenchPlan
 from simulated_backend.virtual_bench.plant import Plant
@@ -61,12 +61,12 @@ class Bench:
         """Put a fault on an instrument, or on the plant when that instrument is spoken to. ValueError where it cannot be."""
         if instrument not in self.lines:
             raise ValueError(f"there is no instrument {instrument!r} on the virtual bench; instruments: {', '.join(self.lines)}")
-        if order.fault not in FAULTS:
-            raise ValueError(f"there is no fault {order.fault!r}; faults: {', '.join(FAULTS)}")
+        if order.fault not in (*FAULTS, *LIQUID_FAULTS):
+            raise ValueError(f"there is no fault {order.fault!r}; faults: {', '.join((*FAULTS, *LIQUID_FAULTS))}")
         with self.plant.lock:
             if order.fault in PLANT_FAULTS:
                 self.plant.place(order.fault, order.where)
-            elif order.fault in ("stuck", "drift"):
+            elif order.fault in ("stuck", "drift") and not self._liquid(instrument, order):
                 self.plant.output(instrument, order.where)
         self.lines[instrument].inject(order)
 
@@ -81,20 +81,32 @@ class Bench:
             emulator.broken.spoil(order.fault, order.amount)
         elif order.fault in PLANT_FAULTS:
             self.plant.damage(order.fault, order.where, order.amount)
+        elif order.fault == "empty":
+            emulator.fill(order.amount)
+        elif self._liquid(emulator.name, order):
+            self.plant.lines.harm(order.fault, emulator.name, order.where, order.amount)
         else:
             self.plant.break_output(emulator.name, order.where, order.fault, order.amount)
             emulator.redrive()
 
+    def _liquid(self, instrument: str, order: Order) -> bool:
+        """Whether ``order`` is about a liquid line or a rotor."""
+        port = (instrument, order.where)
+        return port in self.plant.lines.lines or port in self.plant.lines.rotors
+
     def renew(self) -> None:
-        """A new day: every fault mended, every instrument switched off and on, pressures at rest, extremes forgotten."""
+        """A new day: every fault mended, every instrument switched off and on, syringes filled, pressures at rest, extremes
+        forgotten."""
         for line in self.lines.values():
             line.heal()
         self.happened.clear()
         with self.plant.lock:
             self.plant.mend()
+            self.plant.lines.mend()
             for line in self.lines.values():
                 line.emulator.broken.left = 0
                 line.emulator.power_on()
+                line.emulator.fill(None)
             self.plant.forget_extremes()
 
     def stop(self) -> None:

@@ -10,16 +10,22 @@ from math import nan
 
 LINE_FAULTS = ("silence", "garbage", "delay", "half_open", "drop", "restart")
 """silence: the next ``amount`` replies never come. garbage: bytes that mean nothing come instead. delay: one reply comes
-``amount`` s late. half_open: this link and the ``amount - 1`` links after it accept everything and answer nothing. drop: every
-link is closed, the message of that moment is obeyed (amount 1, its reply is lost) or not (amount 0). restart: the
-instrument is switched off and on, with its default settings."""
+``amount`` s late. half_open: this link and the ``amount - 1`` links after it accept everything and answer nothing; on a serial
+line, which knows no links, the next ``amount`` messages get lost on the way. drop: every link is closed, the message of that
+moment is obeyed (amount 1, its reply is lost) or not (amount 0). restart: the instrument is switched off and on, with its
+default settings."""
 INSTRUMENT_FAULTS = ("error", "overflow", "nan", "stuck", "drift")
-"""error: an entry in the error queue. overflow, nan: the next ``amount`` readings are 9.91E37 or not a number. stuck: the
-output ``where`` keeps its present level while it is on. drift: it delivers ``amount`` (V or Pa) more than it should."""
+"""error: an entry in the error queue, or the alarm of a pump. overflow, nan: the next ``amount`` readings are 9.91E37 or not a
+number. stuck: the output ``where`` keeps its present level while it is on. drift: it delivers ``amount`` (V, Pa or m^3/s) more
+than it should."""
 PLANT_FAULTS = ("open", "short", "leak")
 """open, short: the device ``where`` (an edge) breaks, or becomes a resistor of ``amount`` ohm. leak: the same from the node
 ``where`` to low."""
+LIQUID_FAULTS = ("clog", "empty", "turned")
+"""clog: the line ``where`` of a pump or a flow controller lets nothing pass. empty: the syringe of a pump holds ``amount`` m^3
+from now on. turned: somebody turns the valve to position ``amount``. A valve that is stuck does not turn."""
 FAULTS = (*LINE_FAULTS, *INSTRUMENT_FAULTS, *PLANT_FAULTS)
+"""What can befall every bench; ``LIQUID_FAULTS`` only one with pumps, flow controllers or valves."""
 NOT_A_NUMBER = 9.91e37
 
 

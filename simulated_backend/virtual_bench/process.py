@@ -67,6 +67,10 @@ class SideDoor:
         """Instrument -> port -> pressure, target, slew, state ("control", "vent", "shut")."""
         return dict(self._bench.ask("outlets"))
 
+    def flows(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Instrument -> port -> true flow (m^3/s), net volume delivered (m^3), since; or position of a valve (None: it turns)."""
+        return dict(self._bench.ask("flows"))
+
     def extremes(self) -> dict[str, dict[str, list[float]]]:
         """Smallest and largest value so far: ``voltage``, ``pressure`` per node; the differences per edge."""
         return dict(self._bench.ask("extremes"))

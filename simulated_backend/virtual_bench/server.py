@@ -92,6 +92,8 @@ class Line:
                 return None, True
             self.faults.begin(order)
         if link.number not in self._dead and self.faults.take("half_open"):
+            if link.lazy:  # a serial line has no other link that could take its place: the message is lost
+                return None, False
             self._dead.add(link.number)
         if link.number in self._dead:
             return None, False

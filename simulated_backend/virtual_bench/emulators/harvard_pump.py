@@ -58,7 +58,7 @@ class HarvardPump(Emulator):
         self._port = plant.flow(name, "")
         limit = self.number("error")
         self._error = 0.0 if plant.ideal else float(rng.uniform(-limit, limit))
-        self._full = self.number("content") + self._port.delivered()
+        self.fill(None)
         # Kept without power.
         self._diameter = 14.57
         self._syringe = (10.0, "ml")
@@ -73,6 +73,16 @@ class HarvardPump(Emulator):
         self._count = {"i": 0.0, "w": 0.0}
         self._begun = self._port.delivered()
         self._ends: dict[str, float] = {}
+
+    def fill(self, volume: float | None) -> None:
+        """See ``Emulator.fill``; the plunger does not move for it, and ends where the liquid does."""
+        self._full = self._port.delivered() + (self.number("content") if volume is None else volume)
+
+    def complain(self) -> None:
+        """It stalls."""
+        self._look()
+        self._state = "stalled"
+        self._drive()
 
     def asks(self, message: bytes) -> bool:
         """Every message is answered by a prompt."""

@@ -48,7 +48,7 @@ class NewEraNE1000(Emulator):
         self._port = plant.flow(name, "")
         self._error = 0.0 if plant.ideal else float(rng.uniform(-ERROR, ERROR))
         self._version = str(options["identity"] or "NE1000V3.928")
-        self._full = self.number("content") + self._port.delivered()
+        self.fill(None)
         # Kept without power, as they come from the factory.
         self._diameter = 26.59
         self._rate, self._rate_unit = 0.0, "MH"
@@ -67,6 +67,16 @@ class NewEraNE1000(Emulator):
         self._begun = self._port.delivered()
         self._ends: dict[str, float] = {}
         self._heard: float | None = None
+
+    def fill(self, volume: float | None) -> None:
+        """See ``Emulator.fill``; the plunger does not move for it, and ends where the liquid does."""
+        self._full = self._port.delivered() + (self.number("content") if volume is None else volume)
+
+    def complain(self) -> None:
+        """It stalls."""
+        self._look()
+        self._status, self._alarm = "S", "S"
+        self._drive()
 
     # Framing -------------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ class ViciValve(Emulator):
         return _line(values.get(name, f"CNT{self._turns}"))
 
     def _action(self, name: str, digits: str, text: str) -> bytes | None:
-        here = self._target
+        here = self._rotor.position() or self._target
         if name == "HM":
             target = 1
         elif digits:
