@@ -6,11 +6,13 @@ have lost the dots of the time derivatives.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
 from hil.core.types import FloatArray
 from simulated_backend.devices.base import Parameter, Parameters
+from simulated_backend.devices.resistive import Resistive
 from simulated_backend.spice_form import number, power
 
 ORDER = 4
@@ -31,6 +33,17 @@ GATE = {"flux_gain": 5e4, "flux_decay": 1e3, "R0": 100.0, "R3": 5e5}
 """Section 'VALVeD' of the paper."""
 DESENSITISATION = {"flux_gain": 1.0, "flux_decay": 1.0, "R0": 100.0, "R1": 1e6}
 """The set quoted for desensitisation, paired pulses and spike timing."""
+
+
+class FluxControlled(Resistive):
+    """i = v/M(Φ). State: the flux linkage Φ in V s."""
+
+    states: ClassVar[tuple[str, ...]] = ("flux",)
+    initial = "flux_initial"
+
+    def memristance(self, parameters: Parameters, state: FloatArray) -> FloatArray:
+        """M(Φ) in Ω."""
+        return memristance(parameters, state[0])
 
 
 def memristance(parameters: Parameters, flux: FloatArray) -> FloatArray:

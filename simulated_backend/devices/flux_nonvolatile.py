@@ -7,13 +7,13 @@ import numpy as np
 
 from hil.core.types import FloatArray
 from simulated_backend.devices import flux_controlled as flux
-from simulated_backend.devices.base import Device, EdgeDrive, Parameter, Parameters, StateKind
-from simulated_backend.devices.bounded import held_at_bounds, started
+from simulated_backend.devices.base import EdgeDrive, Parameter, Parameters
+from simulated_backend.devices.bounded import held_at_bounds
 from simulated_backend.spice_form import SpiceDrive, SpiceModel, SpiceState, held, number
 
 
 @final
-class FluxNonvolatile(Device):
+class FluxNonvolatile(flux.FluxControlled):
     """dΦ/dt = 0 where 0 ≤ A v ≤ D Φ, else A v - D Φ; Φ ≥ 0; i = v/M(Φ). State: the flux linkage Φ in V s.
 
     A positive voltage raises Φ to A V/D and no further; a negative one lowers it, faster than it was raised; none keeps
@@ -32,20 +32,6 @@ class FluxNonvolatile(Device):
         "spike-timing": {**flux.DESENSITISATION, "flux_initial": 1e-3},
         "paired-input-layer": {"flux_gain": 1.0, "flux_decay": 20.0, "R0": 100.0, "R1": 1e6},
     }
-    kind: ClassVar[StateKind] = StateKind.RATE
-    states: ClassVar[tuple[str, ...]] = ("flux",)
-
-    def current(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
-        """v/M(Φ)."""
-        return drive.voltage / flux.memristance(parameters, state[0])
-
-    def conductance(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
-        """1/M(Φ): at held state the device is a resistor."""
-        return np.asarray(np.ones_like(drive.voltage) / flux.memristance(parameters, state[0]))
-
-    def initial_state(self, parameters: Parameters, drive: EdgeDrive) -> FloatArray:
-        """Φ = flux_initial."""
-        return started(parameters["flux_initial"], drive)
 
     def state_rate(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         """A v - D Φ in V, but 0 where 0 ≤ A v ≤ D Φ and at the lower stop Φ = 0."""

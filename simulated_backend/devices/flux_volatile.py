@@ -7,13 +7,12 @@ import numpy as np
 
 from hil.core.types import FloatArray
 from simulated_backend.devices import flux_controlled as flux
-from simulated_backend.devices.base import Device, EdgeDrive, Parameter, Parameters, StateKind
-from simulated_backend.devices.bounded import started
+from simulated_backend.devices.base import EdgeDrive, Parameter, Parameters
 from simulated_backend.spice_form import SpiceDrive, SpiceModel, SpiceState, number
 
 
 @final
-class FluxVolatile(Device):
+class FluxVolatile(flux.FluxControlled):
     """dΦ/dt = A v - D Φ, i = v/M(Φ). State: the flux linkage Φ in V s.
 
     D = 0 is allowed: the device then integrates for ever. Between pulses Φ decays by exactly exp(-D t).
@@ -28,20 +27,6 @@ class FluxVolatile(Device):
         # not from the paper: its own set has the right signs but no window (see docs/user/device-laws.md)
         "spike-timing": {"flux_gain": 5e4, "flux_decay": 200.0, "R0": 100.0, "R3": 5e5},
     }
-    kind: ClassVar[StateKind] = StateKind.RATE
-    states: ClassVar[tuple[str, ...]] = ("flux",)
-
-    def current(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
-        """v/M(Φ)."""
-        return drive.voltage / flux.memristance(parameters, state[0])
-
-    def conductance(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
-        """1/M(Φ): at held state the device is a resistor."""
-        return np.asarray(np.ones_like(drive.voltage) / flux.memristance(parameters, state[0]))
-
-    def initial_state(self, parameters: Parameters, drive: EdgeDrive) -> FloatArray:
-        """Φ = flux_initial."""
-        return started(parameters["flux_initial"], drive)
 
     def state_rate(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         """A v - D Φ in V."""

@@ -8,13 +8,14 @@ import numpy as np
 from hil.core.errors import ConfigError
 from hil.core.types import FloatArray
 from simulated_backend.devices import windows
-from simulated_backend.devices.base import Device, EdgeDrive, Parameter, Parameters, StateKind
-from simulated_backend.devices.bounded import fraction, held_at_bounds, named_edges, resistance, started
+from simulated_backend.devices.base import EdgeDrive, Parameter, Parameters
+from simulated_backend.devices.bounded import fraction, held_at_bounds, named_edges, resistance
+from simulated_backend.devices.resistive import Doped
 from simulated_backend.spice_form import SpiceDrive, SpiceModel, SpiceState, held, number
 
 
 @final
-class HPLinearDrift(Device):
+class HPLinearDrift(Doped):
     """v = [R_on x + R_off (1 - x)] i, dx/dt = (μ R_on/D²) i f(x). State: x = w/D in 0 … 1.
 
     Option ``window``: f(x), one of windows.NAMES. With the Joglekar window a state that has reached a bound never
@@ -40,30 +41,11 @@ class HPLinearDrift(Device):
         "joglekar-p7": {"R_on": 100.0, "R_off": 10e3, "thickness": 12e-9, "mobility": 5e-14, "window_power": 7.0},
     }
     options: ClassVar[Mapping[str, tuple[object, ...]]] = {"window": windows.NAMES}
-    kind: ClassVar[StateKind] = StateKind.RATE
-    states: ClassVar[tuple[str, ...]] = ("x",)
 
     def __init__(self, window: str = "joglekar") -> None:
         if window not in windows.NAMES:
             raise ConfigError(f"law {self.name!r}: window {window!r} is unknown; choose one of {', '.join(windows.NAMES)}")
         self.window = window
-
-    def resistance(self, parameters: Parameters, state: FloatArray) -> FloatArray:
-        """R_on x + R_off (1 - x) in Ω."""
-        x = np.clip(state[0], 0.0, 1.0)
-        return np.asarray(parameters["R_on"] * x + parameters["R_off"] * (1.0 - x))
-
-    def current(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
-        """v/R(x)."""
-        return drive.voltage / self.resistance(parameters, state)
-
-    def conductance(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
-        """1/R(x): at held state the device is a resistor."""
-        return np.asarray(np.ones_like(drive.voltage) / self.resistance(parameters, state))
-
-    def initial_state(self, parameters: Parameters, drive: EdgeDrive) -> FloatArray:
-        """x = x_initial."""
-        return started(parameters["x_initial"], drive)
 
     def state_rate(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         """(μ R_on/D²) i f(x) in 1/s, with hard stops at 0 and 1."""
@@ -71,20 +53,6 @@ class HPLinearDrift(Device):
         factor = parameters["mobility"] * parameters["R_on"] / parameters["thickness"] ** 2
         x = np.clip(state[0], 0.0, 1.0)
         return held_at_bounds(factor * i * windows.window(self.window, parameters, x, i), state[0])[np.newaxis]
-
-    def decay(self, parameters: Parameters, state: FloatArray, duration: float) -> FloatArray:
-        """Without current nothing drifts."""
-        return state
-
-    def clip(self, parameters: Parameters, state: FloatArray) -> FloatArray:
-        """x in 0 … 1."""
-        return np.clip(state, 0.0, 1.0)
-
-    def check(self, parameters: Parameters) -> Sequence[str]:
-        """R_on below R_off."""
-        if np.any(parameters["R_on"] >= parameters["R_off"]):
-            return ("R_on must be smaller than R_off",)
-        return ()
 
     def validity(self, parameters: Parameters, drive: EdgeDrive) -> Sequence[str]:
         """Drift grows exponentially above about 1 MV/cm (Strukov & Williams, Appl. Phys. A 94, 515 (2009))."""
@@ -99,7 +67,7 @@ class HPLinearDrift(Device):
     def spice(self, parameters: Mapping[str, float], drive: SpiceDrive, nodes: Sequence[str]) -> SpiceModel:
         """The same as SPICE expressions."""
         x = f"min(max({nodes[0]},0),1)"
-        i = f"(({drive.voltage})/({number(parameters['R_on'])}*{x}+{number(parameters['R_off'])}*(1-{x})))"
+        i = self.spice_current(parameters, drive, x)
         factor = number(parameters["mobility"] * parameters["R_on"] / parameters["thickness"] ** 2)
         rate = f"{factor}*{i}*{windows.spice_window(self.window, parameters, x, i)}"
         return SpiceModel(i, (SpiceState(held(rate, nodes[0])),))

@@ -8,15 +8,16 @@ import numpy as np
 from hil.core.errors import ConfigError
 from hil.core.types import FloatArray
 from simulated_backend.devices import windows
-from simulated_backend.devices.base import Device, EdgeDrive, Parameter, Parameters, StateKind
-from simulated_backend.devices.bounded import fraction, held_at_bounds, named_edges, resistance, started
+from simulated_backend.devices.base import EdgeDrive, Parameter, Parameters
+from simulated_backend.devices.bounded import fraction, held_at_bounds, named_edges, resistance
+from simulated_backend.devices.resistive import Doped
 from simulated_backend.spice_form import SpiceDrive, SpiceModel, SpiceState, held, number
 
 GUARDS: tuple[str, ...] = ("hold", "floor")
 
 
 @final
-class Threshold(Device):
+class Threshold(Doped):
     """State x = w/D in 0 … 1, v = [R_on x + R_off (1 - x)] i, nothing moves while V_T- ≤ v ≤ V_T+.
 
     dx/dt = (μ R_on/D²) [i_off/(i - i_0)] f(x) above V_T+, (μ R_on/D²) (i/i_on) f(x) below V_T-, f the Joglekar window.
@@ -48,30 +49,11 @@ class Threshold(Device):
         "third-party": {"R_on": 10.0, "R_off": 420.0},
     }
     options: ClassVar[Mapping[str, tuple[object, ...]]] = {"guard": GUARDS}
-    kind: ClassVar[StateKind] = StateKind.RATE
-    states: ClassVar[tuple[str, ...]] = ("x",)
 
     def __init__(self, guard: str = "hold") -> None:
         if guard not in GUARDS:
             raise ConfigError(f"law {self.name!r}: guard {guard!r} is unknown; choose one of {', '.join(GUARDS)}")
         self.guard = guard
-
-    def resistance(self, parameters: Parameters, state: FloatArray) -> FloatArray:
-        """R_on x + R_off (1 - x) in Ω."""
-        x = np.clip(state[0], 0.0, 1.0)
-        return np.asarray(parameters["R_on"] * x + parameters["R_off"] * (1.0 - x))
-
-    def current(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
-        """v/R(x)."""
-        return drive.voltage / self.resistance(parameters, state)
-
-    def conductance(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
-        """1/R(x): at held state the device is a resistor."""
-        return np.asarray(np.ones_like(drive.voltage) / self.resistance(parameters, state))
-
-    def initial_state(self, parameters: Parameters, drive: EdgeDrive) -> FloatArray:
-        """x = x_initial."""
-        return started(parameters["x_initial"], drive)
 
     def state_rate(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         """The three branches in 1/s, guarded, with hard stops at 0 and 1."""
@@ -87,20 +69,6 @@ class Threshold(Device):
         x = np.clip(state[0], 0.0, 1.0)
         return held_at_bounds(factor * branch * windows.joglekar(x, parameters["window_power"]), state[0])[np.newaxis]
 
-    def decay(self, parameters: Parameters, state: FloatArray, duration: float) -> FloatArray:
-        """Nothing moves between the thresholds."""
-        return state
-
-    def clip(self, parameters: Parameters, state: FloatArray) -> FloatArray:
-        """x in 0 … 1."""
-        return np.clip(state, 0.0, 1.0)
-
-    def check(self, parameters: Parameters) -> Sequence[str]:
-        """R_on below R_off."""
-        if np.any(parameters["R_on"] >= parameters["R_off"]):
-            return ("R_on must be smaller than R_off",)
-        return ()
-
     def validity(self, parameters: Parameters, drive: EdgeDrive) -> Sequence[str]:
         """Where the upper branch can meet its singularity."""
         singular = parameters["R_off"] * parameters["i_0"] >= parameters["v_positive"]
@@ -115,7 +83,7 @@ class Threshold(Device):
         """The same as SPICE expressions."""
         x = f"min(max({nodes[0]},0),1)"
         v = f"({drive.voltage})"
-        i = f"({v}/({number(parameters['R_on'])}*{x}+{number(parameters['R_off'])}*(1-{x})))"
+        i = self.spice_current(parameters, drive, x)
         excess = f"({i}-{number(parameters['i_0'])})"
         up = f"{number(parameters['i_off'])}/max({excess},{number(parameters['excess_minimum'])})"
         if self.guard == "hold":
