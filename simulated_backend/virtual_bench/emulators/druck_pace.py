@@ -1,4 +1,4 @@
-"""Druck PACE6000 with two control modules.
+"""Druck PACE6000 with two control modules, and PACE5000 with one.
 
 Language: PACE Series SCPI Remote Communications Manual K0472 Revision A (headers are echoed, in their short forms, with the
 module's number unless it is 1; a missing number means module 1; units are those of ``UNIT:PRES``, slews per second; at most
@@ -6,9 +6,9 @@ five errors are kept). Figures: PACE5000/6000 data sheet: precision 0.01 % of re
 stability 0.003 % of full scale, barometric reference 0.1 mbar, display 2 readings a second. At most 128 characters are
 taken in one message.
 
-The pneumatic port of module 1 is "a", of module 2 "b". Options: ``module`` (gauge range of both modules; the barometer option
-is fitted, so that there is an absolute range one bar larger), ``range`` (the range selected on the front panel when it is
-switched on), ``supply`` and ``vacuum`` (what is connected behind, absolute Pa). Not imitated:
+The pneumatic port of module 1 is "a", of module 2 "b". Options: ``modules`` (1 or 2), ``module`` (gauge range of the
+modules; the barometer option is fitted, so that there is an absolute range one bar larger), ``range`` (the range selected on
+the front panel when it is switched on), ``supply`` and ``vacuum`` (what is connected behind, absolute Pa). Not imitated:
 overshoot, the effort of the valves, the other units of the manual.
 """
 
@@ -77,16 +77,21 @@ class _Module:
     last: tuple[float, float] = (0.0, 0.0)
 
 
+_OPTIONS: Mapping[str, object] = {
+    "modules": 2,
+    "module": "2.00barg",
+    "range": "3.00bara",
+    "supply": 4.0e5,
+    "vacuum": 2.0e3,
+}
+
+
 class DruckPACE6000(ScpiEmulator):
-    """Two pressure controllers in one box."""
+    """One or two pressure controllers in one box."""
 
     models: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "DruckPACE6000": {
-            "module": "2.00barg",
-            "range": "3.00bara",
-            "supply": 4.0e5,
-            "vacuum": 2.0e3,
-        }
+        "DruckPACE6000": _OPTIONS,
+        "DruckPACE5000": {**_OPTIONS, "modules": 1, "identity": "GE Druck,PACE5000 User Interface,10388797,02.02.14"},
     }
     identity = "GE Druck,PACE6000 User Interface,10388796,02.02.14"
     errors_kept = 5
@@ -98,7 +103,10 @@ class DruckPACE6000(ScpiEmulator):
         ranges = (gauge, "BAROMETER", f"{_bar(gauge) + 1.0:.2f}bara")
         if options["range"] not in ranges[::2]:
             raise ConfigError(f"option 'range' of {name!r} must be {ranges[0]!r} or {ranges[2]!r}, not {options['range']!r}")
-        self._modules = [_Module(plant.pneumatic(name, port), ranges, full_scale) for port in ("a", "b")]
+        if options["modules"] not in (1, 2):
+            raise ConfigError(f"option 'modules' of {name!r} must be 1 or 2, not {options['modules']!r}")
+        ports = "a" if options["modules"] == 1 else "ab"
+        self._modules = [_Module(plant.pneumatic(name, port), ranges, full_scale) for port in ports]
         if not plant.ideal:
             for module in self._modules:
                 draw = [WITHIN * float(rng.standard_normal()) for _ in range(3)]
@@ -169,7 +177,7 @@ class DruckPACE6000(ScpiEmulator):
         super().power_on()
 
     def _module(self, number: int) -> _Module:
-        if number not in (1, 2):
+        if not 1 <= number <= len(self._modules):
             raise ScpiError(-114)
         return self._modules[number - 1]
 

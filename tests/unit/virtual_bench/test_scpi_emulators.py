@@ -180,6 +180,18 @@ def test_pace_is_honest_unless_ideal() -> None:
     assert 0.1 < abs(mean) < 40.0  # its own sensor's error, well inside the precision
 
 
+def test_pace5000_has_one_module() -> None:
+    bench = bench_of("DruckPACE5000", {"1": "a"})
+    ask = talk(bench)
+    assert ask("*IDN?") == "*IDN GE Druck,PACE5000 User Interface,10388797,02.02.14"
+    assert ask("SOUR2:PRES 1") is None
+    assert ask("SYST:ERR?") == ':SYST:ERR -114,"Header suffix out of range"'
+    with pytest.raises(ConfigError, match=r"no port 'b'"):
+        bench_of("DruckPACE5000", {"1": "a", "2": "b"}).plant.check_wires()
+    with pytest.raises(ConfigError, match=r"option 'modules' of 'it' must be 1 or 2, not 3"):
+        bench_of("DruckPACE6000", {"1": "a"}, modules=3)
+
+
 def test_pace_option_must_fit_the_module() -> None:
     with pytest.raises(ConfigError, match=r"option 'range' of 'it' must be '2.00barg' or '3.00bara', not '7 bar'"):
         bench_of("DruckPACE6000", {"1": "a"}, range="7 bar")
