@@ -17,6 +17,8 @@ from hil.experiment.fields import FieldError, unknown
 from hil.experiment.units import parse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire
     from simulated_backend.network import Network
     from simulated_backend.virtual_bench.plan import BenchPlan
@@ -163,8 +165,11 @@ def visa_resources() -> tuple[str, ...]:
         raise InstrumentError(f"VISA cannot list its resources: {error}") from error
 
 
-def inspect_station(bench: BenchFile) -> Iterator[dict[str, str]]:
-    """Open every instrument in turn, look at it, close it: where, what, found, and verdict (ok, note or wrong)."""
+def inspect_station(bench: BenchFile, data: "Path | None" = None) -> Iterator[dict[str, str]]:
+    """Open every instrument in turn, look at it, close it: where, what, found, and verdict (ok, note or wrong).
+
+    ``data``: the data folder with what this lab has tried on hardware.
+    """
     from dataclasses import asdict
 
     from instruments.inspection import inspect
@@ -175,7 +180,7 @@ def inspect_station(bench: BenchFile) -> Iterator[dict[str, str]]:
     specs = instrument_specs(bench)
     classes = check_station(specs, (), ())
     for spec in specs:
-        for finding in inspect(spec, classes[spec.name], controls, locks):
+        for finding in inspect(spec, classes[spec.name], controls, locks, data):
             yield asdict(finding)
 
 

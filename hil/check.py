@@ -249,4 +249,5 @@ def lines(facts: Mapping[str, Any]) -> Sequence[str]:
     found = facts["findings"]
     width = max(len(f"{row['what']} {row['where']}") for row in found)
     title = f"check of {facts['bench']} on {facts['target']}: {'passed' if facts['passed'] else 'FAILED'}"
-    return [title, *(f"  {row['verdict']:5s} {row['what'] + ' ' + row['where']:{width}s}  {row['found']}" for row in found)]
+    table = [f"  {row['verdict']:5s} {row['what'] + ' ' + row['where']:{width}s}  {row['found']}" for row in found]
+    return [title, *table, *(f"  {line}" for line in facts.get("first_checks", ()))]

@@ -13,6 +13,7 @@ from hil.control import stoppable_from_outside
 from hil.core.errors import ConfigError
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import find, read
+from hil.first_check import kept_after
 from hil.locks import locked_bench
 from hil.record.recorder import plain
 from hil.stopping import stoppable
@@ -58,6 +59,8 @@ def check(request: CheckRequest) -> dict[str, Any]:
             warnings: list[str] = []
             assembled.warnings.listen(warnings.append)
             found = check_out(assembled, bench, wanted, request.tolerance)
+            if request.target is Target.BENCH and found["passed"]:
+                found["first_checks"] = kept_after(bench, wanted.voltages, request.data)
     except ConfigError as error:
         raise document.located(error) from None
     name = document.path.stem

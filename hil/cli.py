@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from hil.cli_checks import check, doctor, dry_run
+from hil.cli_checks import check, doctor, dry_run, first_check
 from hil.cli_pictures import netlist, plot
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ app.add_typer(plot, name="plot")
 app.command()(netlist)
 app.command()(doctor)
 app.command()(check)
+app.command("first-check")(first_check)
 app.command("dry-run")(dry_run)
 
 
@@ -86,12 +87,18 @@ def run(
 
 @app.command()
 def resume(
-    run_id: RunArgument, data: DataOption = Path("data"), as_json: JsonOption = False, stop_by: StopByOption = None
+    run_id: RunArgument,
+    data: DataOption = Path("data"),
+    as_json: JsonOption = False,
+    stop_by: StopByOption = None,
+    refill: Annotated[
+        list[str] | None, typer.Option("--refill", help="A syringe that was filled meanwhile: 'pump_weak=50 mL'.")
+    ] = None,
 ) -> None:
     """Go on with a run that was stopped, killed, or failed; with the same files, from its last saved state."""
     from hil.resume import resume as go_on
 
-    _go(lambda listeners: go_on(run_id, data, listeners, stop_by), as_json)
+    _go(lambda listeners: go_on(run_id, data, listeners, stop_by, tuple(refill or ())), as_json)
 
 
 @app.command()

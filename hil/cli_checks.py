@@ -93,6 +93,36 @@ def check(
         raise typer.Exit(1)
 
 
+def first_check(
+    bench: Annotated[str, typer.Argument(help="Bench file whose instruments were tried.")],
+    instrument: Annotated[str, typer.Argument(help="One of its instruments, to put what you did with it on record.")] = "",
+    did: Annotated[str, typer.Option("--did", help="What was driven and read, against what it was compared.")] = "",
+    by: Annotated[str, typer.Option("--by", help="Who, and which lab; the operator of the bench file otherwise.")] = "",
+    data: DataOption = Path("data"),
+    as_json: JsonOption = False,
+) -> None:
+    """Report a driver as tried on hardware, and print what can be contributed. Sends nothing but the identity query."""
+    from hil.core.errors import HilError
+    from hil.first_check import FirstCheckRequest
+    from hil.first_check import first_check as report
+    from hil.prepared import exit_code_of
+
+    try:
+        facts = report(FirstCheckRequest(bench, instrument, did, by, data))
+    except HilError as error:
+        typer.echo(f"hil: {error}", err=True)
+        raise typer.Exit(exit_code_of(error)) from None
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for line in facts["lines"]:
+        typer.echo(line)
+    for path, content in facts["files"].items():
+        typer.echo(f"--- {path}\n{content}", nl=False)
+    if not facts["files"]:
+        typer.echo("there is nothing to contribute: no driver of this bench was tried on hardware here")
+
+
 def dry_run(
     protocol: Annotated[str, typer.Argument(help="Path of a protocol file, or name of a shipped one (`hil protocols`).")],
     bench: Annotated[str | None, typer.Option("--bench", help="Bench file in place of the one the protocol names.")] = None,

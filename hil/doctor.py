@@ -72,7 +72,7 @@ def _examine_bench(name: str, data: Path, report: Diagnosis) -> None:
     except HilError as error:
         raise document.error(str(error)) from None
     report.rows += [disk(data), clock(data), *last_checks(data, path.stem)]
-    report.rows += inspect_station(bench)
+    report.rows += inspect_station(bench, data)
     wrong = [row for row in report.rows if row["verdict"] == "wrong"]
     if wrong:
         first = f"{wrong[0]['where']}, {wrong[0]['what']}: {wrong[0]['found']}"

@@ -3,11 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from qcodes.instrument import VisaInstrument
 
 from hil.core.errors import ConfigError, InstrumentError
+from instruments.first_check import known
 from instruments.roles import OVERFLOW
 from instruments.visa import Link, Session, open_session
 from instruments.wiring import Setting
@@ -66,8 +68,6 @@ class BenchInstrument(VisaInstrument):
     """What joins queries into one, and their replies, for an instrument that takes compound queries."""
     answers: ClassVar[bool] = False
     """Whether every message is answered, and nothing may be said before the answer has come."""
-    checked_on_hardware: ClassVar[str] = ""
-    """Who tried this driver on a real instrument, when, with which firmware; empty: only an emulator has answered it."""
     release_port: ClassVar[int | None] = None
     """TCP port whose opening makes the instrument drop links that nobody uses any more, where it has one."""
 
@@ -97,6 +97,14 @@ class BenchInstrument(VisaInstrument):
         except BaseException:
             self._session.close()
             raise
+
+    @classmethod
+    def checked_on_hardware(cls, data: Path | None = None) -> str:
+        """Who tried this driver on a real instrument, when, with which firmware; empty: only an emulator has answered it.
+
+        ``data``: a data folder with records of this lab. Raises RecordError for a file that cannot be read.
+        """
+        return "; ".join(record.sentence() for record in known(cls, data))
 
     @property
     def session(self) -> Session:

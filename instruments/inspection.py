@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hil.core.errors import HilError
@@ -38,18 +39,23 @@ class Finding:
 
 
 def inspect(
-    spec: InstrumentSpec, driver: type[Any], controls: Sequence[ControlWire] = (), interlocks: Sequence[InterlockWire] = ()
+    spec: InstrumentSpec,
+    driver: type[Any],
+    controls: Sequence[ControlWire] = (),
+    interlocks: Sequence[InterlockWire] = (),
+    data: Path | None = None,
 ) -> list[Finding]:
     """Connect, ask, disconnect; ``controls`` and ``interlocks`` of other instruments are left out. Writes no setting.
 
-    The error queue is emptied by asking for it. Whatever cannot be asked is a finding, not an exception.
+    ``data``: the data folder, with this lab's own records of drivers tried on hardware. The error queue is emptied by asking
+    for it. Whatever cannot be asked is a finding, not an exception.
     """
     try:
         instrument: Any = driver(spec.name, spec.address, **spec.options)
     except (HilError, OSError) as error:
         return [Finding(spec.name, "identity", str(error), Verdict.WRONG)]
     try:
-        found = [_asked(spec.name, "identity", lambda: _identity(instrument)), *_origin(spec.name, instrument)]
+        found = [_asked(spec.name, "identity", lambda: _identity(instrument)), *_origin(spec.name, instrument, data)]
         if hasattr(instrument, "errors"):
             found.append(_asked(spec.name, "error queue", lambda: _errors(instrument)))
         for control in controls:
@@ -76,13 +82,22 @@ def _identity(instrument: Any) -> tuple[str, Verdict]:
     return str(said), Verdict.OK
 
 
-def _origin(name: str, instrument: Any) -> Iterator[Finding]:
+def _origin(name: str, instrument: Any, data: Path | None) -> Iterator[Finding]:
     firmware = instrument.get_idn().get("firmware")
     yield Finding(name, "firmware", firmware or "it does not say", Verdict.OK if firmware else Verdict.NOTE)
     if isinstance(instrument, BenchInstrument):
-        checked = type(instrument).checked_on_hardware
-        text = checked or "never tried on hardware, only on an emulator written from its manual; tell us how it does on yours"
-        yield Finding(name, "driver", text, Verdict.OK if checked else Verdict.NOTE)
+        yield _asked(name, "driver", partial(_tried, type(instrument), data))
+
+
+def _tried(driver: type[BenchInstrument], data: Path | None) -> tuple[str, Verdict]:
+    records = driver.checked_on_hardware(data)
+    if records:
+        return f"tried on hardware: {records}", Verdict.OK
+    return (
+        "never tried on hardware, only on an emulator written from its manual; docs/instruments/first-check.md tells how to "
+        "try it and to report back",
+        Verdict.NOTE,
+    )
 
 
 def _errors(instrument: Any) -> tuple[str, Verdict]:
