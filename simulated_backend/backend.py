@@ -73,14 +73,13 @@ class SimulatedBackend(Backend):
         self.imperfections = imperfections or Imperfections()
         exact = Determinism.EXACT if self.imperfections.none else Determinism.SEEDED
         others = dict(replicas or {})
-        # What several replicas remember is not captured: a resume would bring one of them back and not the others.
         capabilities = Capabilities(
             controls,
             outputs,
             exact,
             has_memory=remembers(network) or any(map(remembers, others.values())),
             can_reset=True,
-            can_capture=not others,
+            can_capture=True,
             waveforms=WAVEFORMS,
             replicas=tuple(others),
             simultaneous=tuple(simultaneous),
@@ -220,6 +219,7 @@ class SimulatedBackend(Backend):
         noisy, std = self._noisy(values, samples, times)
         readings = Readings(noisy, std, np.zeros(noisy.shape, dtype=np.bool_), times)
         if done:
+            self._applied = stimuli[done - 1]
             self._notify(stimuli[:done], readings)
         if failure is not None:
             raise failure
@@ -229,7 +229,12 @@ class SimulatedBackend(Backend):
         if not stimuli:
             return np.empty((0, len(self.capabilities.replicas), len(self.capabilities.outputs)))
         if self.capabilities.has_memory:
-            return np.stack([self._measure_together(number, row, policy, samples) for number, row in enumerate(stimuli)])
+            rows = list[FloatArray]()
+            for number, row in enumerate(stimuli):
+                one = Readings.stack(self._measure_together(number, row, policy, samples))
+                rows.append(one.values)
+                self._notify_rows([row], one.values[None], one.std[None], one.overload[None], one.time[:1])
+            return np.stack(rows)
         parts = [
             backend._relaxed([row[position] for row in stimuli], policy) for position, backend in enumerate((self, *self._others))
         ]
@@ -238,13 +243,15 @@ class SimulatedBackend(Backend):
                 raise failure
         times = self._pass(np.max([elapsed for _, elapsed, _ in parts], axis=0), samples)
         values = np.stack([values for values, _, _ in parts], axis=1)
-        noisy, _ = self._noisy(values, samples, times)
+        noisy, std = self._noisy(values, samples, times)
+        self._notify_rows(stimuli, noisy, std, np.zeros(noisy.shape, dtype=np.bool_), times)
         return noisy
 
-    def _measure_together(self, number: int, row: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> FloatArray:
-        """Replicas that remember, side by side: each settles, and goes on until the slowest has; (n_replicas, n_outputs)."""
+    def _measure_together(self, number: int, row: Sequence[Stimulus], policy: SettlePolicy, samples: int) -> list[Reading]:
+        """Replicas that remember, side by side: each settles, and goes on until the slowest has; one reading of each."""
         backends = (self, *self._others)
         begun = [backend.clock.now() for backend in backends]
+        self._note(*row)
         for backend, stimulus in zip(backends, row, strict=True):
             backend._apply(stimulus)
             report = backend._settle(policy)
@@ -258,7 +265,7 @@ class SimulatedBackend(Backend):
         spent = [backend.clock.now() - start for backend, start in zip(backends, begun, strict=True)]
         for backend, seconds in zip(backends, spent, strict=True):
             backend.clock.sleep(max(spent) - seconds)
-        return np.stack([backend._read(samples).values for backend in backends])
+        return [backend._read(samples) for backend in backends]
 
     def _pass(self, elapsed: FloatArray, samples: int) -> FloatArray:
         """Let the time of every stimulus and of its readings pass; the moments at which it was read, (n,)."""
@@ -354,6 +361,8 @@ class SimulatedBackend(Backend):
             "generator": self._rng.bit_generator.state,
             "world": self._world.capture(),
             "clock": self.clock.now(),
+            "mounted": self._mounted_at,
+            "replicas": [other._capture() for other in self._others],
             "relaxations": self.relaxations,
             "clamped": list(self._physics.clamped),
             "searched": self._physics.searched,
@@ -371,10 +380,14 @@ class SimulatedBackend(Backend):
             self.relaxations = int(kept["relaxations"])
             self._physics.clamped = tuple(kept["clamped"])
             self._physics.searched = bool(kept["searched"])
-            clock, at = float(kept["clock"]), float(kept["at"])
+            clock, at, mounted = float(kept["clock"]), float(kept["at"]), float(kept["mounted"])
+            for other, its in zip(self._others, kept["replicas"], strict=True):
+                other._restore(its)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"this is no captured state of a simulated backend: {error}") from error
         behind = clock - self.clock.now()
         if behind > 0.0 and isinstance(self.clock, SteppedClock):
             self.clock.sleep(behind)
-        self._present.at = self.clock.now() - (clock - at)
+        # Not a sum where there is nothing to add: it would not always be the same number.
+        now = self.clock.now()
+        self._present.at, self._mounted_at = (at, mounted) if now == clock else (now - (clock - at), now - (clock - mounted))

@@ -13,9 +13,21 @@ import numpy as np
 
 from hil.core.clock import Clock
 from hil.core.errors import BackendClosedError, BackendError, CapabilityError, ConfigError, NotSafeError, NotSettledError
+from hil.core.recollection import Recollection, Row
 from hil.core.safety import DwellWatch, SafetyEnvelope
-from hil.core.types import Capabilities, FloatArray, Reading, Readings, SettlePolicy, SettleReport, Stimulus, Trace, Waveform
-from hil.core.waveforms import check_jumps, rest_of
+from hil.core.types import (
+    BoolArray,
+    Capabilities,
+    FloatArray,
+    Reading,
+    Readings,
+    SettlePolicy,
+    SettleReport,
+    Stimulus,
+    Trace,
+    Waveform,
+)
+from hil.core.waveforms import as_readings, check_jumps, check_shape, levels_at, rest_of
 
 T = TypeVar("T")
 Observer = Callable[[Sequence[Stimulus], Readings], None]
@@ -24,7 +36,10 @@ Observer = Callable[[Sequence[Stimulus], Readings], None]
 class Backend(ABC):
     """Apply stimuli, let the network settle, read its outputs. See the design notes for the contract.
 
-    ``observers`` are called with every block of readings the moment it exists (the recorder is one of them).
+    ``observers`` are called with every block of readings the moment it exists (the recorder is one of them), and never with one
+    that is not verified; several replicas read at one moment are as many rows that ``Readings.replica`` tells apart.
+    ``trace_observers`` are called in the same way with the samples of every waveform that was played.
+    ``recollection``: answers from before an interruption, which are given again instead of being measured.
     ``relaxations`` counts the stimuli for which the network was left to settle since construction.
     """
 
@@ -36,8 +51,11 @@ class Backend(ABC):
         self.name = name
         self.capabilities = capabilities
         self._envelope = envelope
-        self._dwell = DwellWatch(envelope, clock.now if clock is not None else float)
+        self._now: Callable[[], float] = clock.now if clock is not None else float
+        self._dwell = DwellWatch(envelope, self._now)
         self.observers: list[Observer] = []
+        self.trace_observers: list[Observer] = []
+        self.recollection: Recollection | None = None
         self.relaxations = 0
         self._is_open = False
         self._applied: Stimulus | None = None
@@ -94,7 +112,7 @@ class Backend(ABC):
 
         Raises LimitExceededError (nothing was written), BackendClosedError, InstrumentError.
         """
-        self._require_open()
+        self._require_present()
         self._check([stimulus])
         self._guarded(lambda: self._drive(stimulus))
         self._applied = stimulus
@@ -124,9 +142,13 @@ class Backend(ABC):
         if not stimuli:
             raise ConfigError("measure needs at least one stimulus")
         self._check(stimuli)
-        readings = self._guarded(lambda: self._measure(stimuli, policy, samples))
-        self._applied = stimuli[-1]
-        return readings
+        known = self._recalled([(stimulus,) for stimulus in stimuli], policy, samples)
+        left = stimuli if known is None else stimuli[len(known) :]
+        parts = [] if known is None else [known]
+        if left:
+            parts.append(self._guarded(lambda: self._measure(left, policy, samples)))
+            self._applied = stimuli[-1]
+        return parts[0] if len(parts) == 1 else Readings.joined(parts)
 
     @final
     def measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int = 1) -> FloatArray:
@@ -145,7 +167,12 @@ class Backend(ABC):
                     f"each row needs {replicas} stimuli, one for each of {self.capabilities.replicas}, not {len(row)}"
                 )
             self._check(row)
-        return self._guarded(lambda: self._measure_replicas(stimuli, policy, samples))
+        known = self._recalled(stimuli, policy, samples)
+        before = (np.empty(0) if known is None else known.values).reshape(-1, replicas, len(self.capabilities.outputs))
+        left = stimuli[len(before) :]
+        if not left:
+            return before
+        return np.concatenate([before, self._guarded(lambda: self._measure_replicas(left, policy, samples))])
 
     @final
     def play(self, waveform: Waveform, sample_times: FloatArray) -> Trace:
@@ -159,34 +186,18 @@ class Backend(ABC):
         limits = self.capabilities.waveforms
         if limits is None:
             raise CapabilityError(f"backend {self.name!r} cannot play waveforms")
-        times = np.append(waveform.times, waveform.end)
-        lengths = np.diff(times)
-        if not len(waveform.times) or waveform.times[0] != 0 or not np.all(np.isfinite(times)) or not np.all(lengths > 0):
-            raise ConfigError("a waveform starts at 0 s and its segment times rise strictly up to its end")
-        if len(waveform.times) > limits.max_segments or len(sample_times) > limits.max_samples:
-            raise CapabilityError(
-                f"a waveform of {len(waveform.times)} segments and {len(sample_times)} samples exceeds the "
-                f"{limits.max_segments} segments and {limits.max_samples} samples backend {self.name!r} accepts"
-            )
-        if lengths.min() < limits.min_segment or waveform.end > limits.max_duration:
-            raise CapabilityError(
-                f"segments of {lengths.min():g} s in {waveform.end:g} s: backend {self.name!r} plays segments of at least "
-                f"{limits.min_segment:g} s and at most {limits.max_duration:g} s in all"
-            )
-        if len(sample_times) and not (
-            np.all(np.diff(sample_times) >= 0) and sample_times[0] >= 0 and sample_times[-1] <= waveform.end
-        ):
-            raise ConfigError("sample times must rise and lie inside the waveform")
-        shape = (len(waveform.times), len(self.capabilities.controls))
-        if np.shape(waveform.values) != shape or np.shape(waveform.connected) != shape:
-            raise ConfigError(f"a waveform of {shape[0]} segments needs {shape[0]} rows of {shape[1]} values and connected flags")
+        check_shape(self.name, limits, waveform, sample_times, len(self.capabilities.controls))
         rest = rest_of(self.capabilities.controls, waveform)
         self._check([rest, *(Stimulus(v, c) for v, c in zip(waveform.values, waveform.connected, strict=True))])
         check_jumps(self.envelope, waveform)
         self._dwell.check_plan(waveform)
-        trace = self._guarded(lambda: self._play(waveform, sample_times))
+        levels = levels_at(waveform, sample_times)
+        known = self._recalled([(level,) for level in levels], None, 1)
+        if known is not None:
+            return Trace(np.array(sample_times, dtype=np.float64), known.values, known.overload)
+        trace = self._guarded(lambda: self._played(waveform, sample_times, levels))
         self._applied = rest
-        self._dwell.note(rest)
+        self._note(rest)
         return trace
 
     # -- state --------------------------------------------------------------------------------------------------
@@ -213,7 +224,7 @@ class Backend(ABC):
     @final
     def reset(self) -> None:
         """Put every device into its initial state."""
-        self._require_open()
+        self._require_present()
         if not self.capabilities.can_reset:
             raise CapabilityError(f"backend {self.name!r} cannot reset its devices")
         self._applied = None
@@ -283,7 +294,21 @@ class Backend(ABC):
     def _drive(self, stimulus: Stimulus) -> None:
         """Apply one stimulus, and count from when its channels are away from their safe states."""
         self._apply(stimulus)
-        self._dwell.note(stimulus)
+        self._note(stimulus)
+
+    @final
+    def _note(self, *row: Stimulus) -> None:
+        """These stand now, on the first replica and those after it."""
+        for stimulus, replica in zip(row, self.capabilities.replicas or ("",), strict=False):
+            self._dwell.note(stimulus, None, replica)
+
+    @final
+    def _played(self, waveform: Waveform, sample_times: FloatArray, levels: Sequence[Stimulus]) -> Trace:
+        trace = self._play(waveform, sample_times)
+        readings = as_readings(trace, self._now() - waveform.end)
+        for observer in self.trace_observers if levels else ():
+            observer(levels, readings)
+        return trace
 
     @final
     def _settled(self, policy: SettlePolicy) -> SettleReport:
@@ -299,12 +324,35 @@ class Backend(ABC):
 
     @final
     def _notify(self, stimuli: Sequence[Stimulus], readings: Readings) -> None:
-        """Hand a block of readings on, then judge how long the channels have been away from their safe states."""
+        """Hand a block of verified readings on, then judge how long the channels have been away from their safe states."""
         for observer in self.observers:
             observer(stimuli, readings)
-        for stimulus, time in zip(stimuli, readings.time, strict=True):
-            self._dwell.note(stimulus, float(time))
+        # The plain verbs are those of the first replica.
+        names = readings.replica or (self.capabilities.replicas or ("",))[:1] * len(readings)
+        for stimulus, time, replica in zip(stimuli, readings.time, names, strict=True):
+            self._dwell.note(stimulus, float(time), replica)
             self._dwell.check(float(time))
+
+    @final
+    def _notify_rows(self, rows: Sequence[Row], values: FloatArray, std: FloatArray, over: BoolArray, time: FloatArray) -> None:
+        """``_notify`` for rows of replicas: values, std, overload (n, n_replicas, n_outputs), time (n,)."""
+        names = self.capabilities.replicas * len(rows)
+        flat = len(names), -1
+        each = np.repeat(time, len(self.capabilities.replicas))
+        readings = Readings(values.reshape(flat), std.reshape(flat), over.reshape(flat), each, names)
+        self._notify([stimulus for row in rows for stimulus in row], readings)
+
+    @final
+    def _recalled(self, rows: Sequence[Row], policy: SettlePolicy | None, samples: int) -> Readings | None:
+        return None if self.recollection is None else self.recollection.recall(rows, policy, samples)
+
+    @final
+    def _require_present(self) -> None:
+        self._require_open()
+        if self.recollection is not None and self.recollection.active:
+            raise BackendError(
+                f"backend {self.name!r}: what was measured before the interruption can only be asked for in the same order again"
+            )
 
     @final
     def _guarded(self, action: Callable[[], T]) -> T:
@@ -341,7 +389,7 @@ class Backend(ABC):
 
     @final
     def _require_applied(self) -> Stimulus:
-        self._require_open()
+        self._require_present()
         if self._applied is None:
             raise BackendError(f"backend {self.name!r}: apply a stimulus before settling or reading")
         return self._applied

@@ -199,6 +199,7 @@ class DwellWatch:
     """How long channels have been away from their safe states. ``now``: seconds of the backend's clock.
 
     A channel is away while it is connected and, where its safe state is a level or the ambient pressure, stands elsewhere.
+    Replicas, identical devices that are driven each with a stimulus of its own, are counted each by itself.
     """
 
     def __init__(self, envelope: SafetyEnvelope, now: Callable[[], float]) -> None:
@@ -210,15 +211,15 @@ class DwellWatch:
             for position, channel in enumerate(envelope.layout)
             if np.isfinite(limits[position]) and channel.safe.action is not SafeAction.NONE
         ]
-        self._since: dict[str, float] = {}
+        self._since: dict[tuple[str, str], float] = {}
 
-    def note(self, stimulus: Stimulus, at: float | None = None) -> None:
-        """``stimulus`` stands at the terminals now, or since ``at``."""
+    def note(self, stimulus: Stimulus, at: float | None = None, replica: str = "") -> None:
+        """``stimulus`` stands at the terminals (of ``replica``) now, or since ``at``."""
         for position, channel, _ in self._limits:
             if _away(channel, float(stimulus.values[position]), bool(stimulus.connected[position])):
-                self._since.setdefault(channel.name, self._now() if at is None else at)
+                self._since.setdefault((replica, channel.name), self._now() if at is None else at)
             else:
-                self._since.pop(channel.name, None)
+                self._since.pop((replica, channel.name), None)
 
     def rest(self) -> None:
         """Every channel is in its safe state."""
@@ -229,7 +230,8 @@ class DwellWatch:
         if self._since:
             time = self._now() if at is None else at
             for _, channel, limit in self._limits:
-                self._judge(channel, time - self._since.get(channel.name, time), limit)
+                begun = min((since for (_, name), since in self._since.items() if name == channel.name), default=time)
+                self._judge(channel, time - begun, limit)
 
     def check_plan(self, waveform: Waveform) -> None:
         """LimitExceededError, before anything is applied, for a waveform that keeps a channel away for too long."""

@@ -181,12 +181,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Readings of n stimuli: values, std, overload (n, n_outputs), time (n,)."""
+    """Readings of n stimuli: values, std, overload (n, n_outputs), time (n,).
+
+    ``replica``: name of the device that each row belongs to, where several identical ones were read at the same moment, one row
+    each; empty where there is one device, or the first was read alone. ``std`` is nan where nothing tells it.
+    """
 
     values: FloatArray
     std: FloatArray
     overload: BoolArray
     time: FloatArray
+    replica: tuple[str, ...] = ()
 
     @classmethod
     def stack(cls, readings: Sequence[Reading]) -> "Readings":
@@ -196,6 +201,17 @@ class Readings:
             np.array([reading.std for reading in readings], dtype=np.float64),
             np.array([reading.overload for reading in readings], dtype=np.bool_),
             np.array([reading.time for reading in readings], dtype=np.float64),
+        )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Readings]") -> "Readings":
+        """Blocks in order, as one."""
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.std for part in parts]),
+            np.concatenate([part.overload for part in parts]),
+            np.concatenate([part.time for part in parts]),
+            tuple(name for part in parts for name in part.replica),
         )
 
     def __len__(self) -> int:
