@@ -1,7 +1,7 @@
 """Rehearse a protocol on the virtual bench in stepped time: a night of measurement in seconds, and nothing on record."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,13 @@ from hil.core.types import FloatArray, Layout, Readings, Stimulus
 from hil.exposure import Dose, Nearest
 from hil.fault_rehearsal import lines as fault_lines
 from hil.fault_rehearsal import rehearse_faults
+from hil.liquid_plan import lines as liquid_lines
+from hil.liquid_plan import planned_liquids, refilled, require_stock
 from hil.record.recorder import plain
 from hil.run import EXIT_CODES, Prepared, Request, check_plan, exit_code_of, prepare
 
+OTHER_BENCH = 7919
+"""Added to the seed: a rehearsal must not know the errors that the instruments of the run itself have drawn."""
 LOADING_LIMIT = 0.005
 """Share of a node's voltage that instruments may take away before the report warns."""
 
@@ -38,6 +42,7 @@ class Report:
             f"dry run of {facts['protocol']} on {facts['bench']}: {facts['outcome']}",
             f"  {facts['stimuli_checked']} stimuli of the plan checked against the limits",
             f"  {facts['relaxations']} relaxations, {facts['hours']:.3g} h on the real bench",
+            *(f"  {line}" for line in liquid_lines(facts["planned"])),
         ]
         for mixer, used in facts["results"].get("liquids", {}).items():
             stock = ", ".join(
@@ -137,6 +142,7 @@ def dry_run(request: Request, faults: bool = False, told: Callable[[int, int], N
         "near_limits": [],
         "loading": {},
         "faults": [],
+        "planned": {},
         "refusal": None,
         "warnings": [],
         "results": {},
@@ -144,7 +150,11 @@ def dry_run(request: Request, faults: bool = False, told: Callable[[int, int], N
     try:
         prepared = prepare(request)
         facts["protocol"], facts["bench"] = prepared.name, prepared.bench_document.path.name
-        with prepared.assembled(Target.VIRTUAL) as assembled:
+        facts["planned"] = planned_liquids(prepared)
+        with prepared.located():
+            require_stock(prepared.bench, facts["planned"])
+        seed = prepared.bench.virtual.seed if request.seed is None else request.seed
+        with replace(prepared, bench=refilled(prepared.bench)).assembled(Target.VIRTUAL, seed=seed + OTHER_BENCH) as assembled:
             code = _rehearse(prepared, assembled, facts)
         if faults:
             facts["faults"] = rehearse_faults(prepared, facts["relaxations"], told=told)

@@ -81,6 +81,7 @@ class Keeper:
         self._file = CheckpointFile(data, recorder.run_id)
         self.possible = possible
         self.state: Mapping[str, Any] | None = None if saved is None else saved["state"]
+        self._written: Mapping[str, object] = {}
         if saved is not None:
             self._restore(saved)
         if possible:
@@ -100,21 +101,27 @@ class Keeper:
         if self._deadline is not None:
             self._deadline.between_blocks()
 
+    def save_usage(self) -> None:
+        """What was used up until the end, beside the last state: a resumed run begins with what is left."""
+        usage = self._backend.usage()
+        if self._written and usage:
+            self._file.write({**self._written, "usage": usage})
+
     def _write(self, state: Mapping[str, object] | None) -> None:
         backend = self._backend
-        self._file.write(
-            {
-                **self._header,
-                "run_id": self._recorder.run_id,
-                "saved": datetime.now(tz=UTC).isoformat(timespec="milliseconds"),
-                "rows": self._recorder.counts,
-                "warnings": list(self._events.warnings),
-                "history": self._history.packed(),
-                "relaxations": backend.relaxations,
-                "backend": backend.capture_state() if backend.capabilities.can_capture else None,
-                "state": state,
-            }
-        )
+        self._written = {
+            **self._header,
+            "run_id": self._recorder.run_id,
+            "saved": datetime.now(tz=UTC).isoformat(timespec="milliseconds"),
+            "rows": self._recorder.counts,
+            "warnings": list(self._events.warnings),
+            "history": self._history.packed(),
+            "relaxations": backend.relaxations,
+            "backend": backend.capture_state() if backend.capabilities.can_capture else None,
+            "usage": backend.usage(),
+            "state": state,
+        }
+        self._file.write(self._written)
 
     def ended(self, error: HilError) -> Outcome:
         """How a run ended that could not go on but is safe: ``stopped`` where it can be resumed, else ``failed``."""

@@ -77,8 +77,8 @@ class Prepared:
             )
             raise (self.bench_document if in_bench else self.protocol).located(error) from None
 
-    def assembled(self, target: Target | None = None, keeps: Sequence[int] = ()) -> Assembled:
-        """The lab, put together but not opened; see ``hil.bench.assemble``."""
+    def assembled(self, target: Target | None = None, keeps: Sequence[int] = (), seed: int | None = None) -> Assembled:
+        """The lab, put together but not opened; see ``hil.bench.assemble``. ``seed`` (of the world only) goes before others."""
         with self._bench_located():
             sentences = wide_bands(self.bench, self.settings)
             assembled = assemble(
@@ -86,7 +86,7 @@ class Prepared:
                 self.request.target if target is None else target,
                 name=self.bench_document.path.name,
                 tuned_as=self.settings.tuned_as(),
-                seed=self.request.seed,
+                seed=self.request.seed if seed is None else seed,
                 real_time=self.request.real_time,
                 limits=self.settings,
                 folder=self.request.data,

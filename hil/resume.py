@@ -18,9 +18,20 @@ from hil.record.checkpoint import CheckpointFile
 from hil.record.reader import list_runs
 from hil.run import Result, begin, locked_run, refusal
 
+EMPTY = 1e-15
+"""m^3: what an empty syringe holds, because a file does not take 0."""
 
-def resume(run_id: int, data: Path, listeners: Sequence[Listener] = (), stop_by: str | None = None) -> Result:
+
+def resume(
+    run_id: int,
+    data: Path,
+    listeners: Sequence[Listener] = (),
+    stop_by: str | None = None,
+    refills: Sequence[str] = (),
+) -> Result:
     """Continue run ``run_id`` of ``data``; ends like ``hil.run.run``. Never raises a HilError.
+
+    ``refills``: ``PUMP=VOLUME`` for every syringe that holds something else by now than the run left in it.
 
     Refused, before anything is connected: a run that is complete, going on, or was continued already; one whose procedure
     keeps no state; and one whose protocol or bench file is no longer the one it began with.
@@ -28,7 +39,7 @@ def resume(run_id: int, data: Path, listeners: Sequence[Listener] = (), stop_by:
     request = Request(f"run {run_id}", data=data)
     try:
         saved = _saved(run_id, data)
-        request = _request(saved, data, stop_by)
+        request = _request(saved, data, stop_by, refills)
         # Whoever still measures for this run holds its lock.
         with locked_run(data, run_id):
             pass
@@ -56,11 +67,29 @@ def _saved(run_id: int, data: Path) -> Mapping[str, Any]:
     )
 
 
-def _request(saved: Mapping[str, Any], data: Path, stop_by: str | None) -> Request:
+def _request(saved: Mapping[str, Any], data: Path, stop_by: str | None, refills: Sequence[str]) -> Request:
     asked = dict(saved["request"])
     asked["target"] = Target(asked["target"])
-    asked["sets"] = tuple(asked["sets"])
+    asked["sets"] = (*asked["sets"], *_stocks(saved, refills))
     return replace(Request(**asked), data=data, stop_by=stop_by)
+
+
+def _stocks(saved: Mapping[str, Any], refills: Sequence[str]) -> list[str]:
+    """Overrides of the bench file that say what is in every syringe now: what was left, or what it was refilled to."""
+    filled = {}
+    for text in refills:
+        pump, equals, volume = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--refill {text}: write PUMP=VOLUME, for example 'pump_weak=50 mL'")
+        filled[pump.strip()] = volume.strip()
+    found = []
+    for mixer, used in saved.get("usage", {}).get("liquids", {}).items():
+        for pump, left in used["stock_left"].items():
+            volume = filled.pop(pump, f"{max(left, EMPTY):.9g} m^3")
+            found.append(f"bench.mixers.{mixer}.pumps.{pump}.volume={volume}")
+    if filled:
+        raise ConfigError(f"--refill: no mixer of this run has a pump {next(iter(filled))!r}")
+    return found
 
 
 def _same_files(prepared: Prepared, saved: Mapping[str, Any], run_id: int) -> Prepared:

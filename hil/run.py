@@ -17,6 +17,7 @@ from hil.core.outcome import Outcome, Summary
 from hil.deadline import Deadline, TimedEvents, TimeIsUpError, seconds_until
 from hil.holding import check_hold, keep_set_points
 from hil.keeping import History, Keeper, can_resume, fingerprint
+from hil.liquid_plan import planned_liquids, require_stock
 from hil.locks import locked, locked_bench
 from hil.notify import notifiers, send
 from hil.plausibility import PlausibilityWatch
@@ -96,6 +97,7 @@ def _run(
         return Lab(backend, assembled.twin, assembled.clock, events, prepared.seed, notes, assembled.exchange, folder, run_id)
 
     check_plan(prepared, lab(EventStream()))
+    planned = _planned(prepared, saved)
     hold = prepared.hold
     check_hold(backend.envelope, hold)
     ways = notifiers(prepared.bench.notify, prepared.request.data)
@@ -154,11 +156,21 @@ def _run(
             safe = isinstance(problem, RecordError)
             error = again if error is None else BackendError(f"{error}; and then: {again}")
             summary = history.summary(keeper.ended(error) if safe else Outcome.FAILED, str(error))
-        summary = replace(summary, results={**summary.results, **backend.usage()})
+        summary = replace(summary, results={**summary.results, **planned, **backend.usage()})
         result = _ended(prepared, summary, error, backend.relaxations, events.warnings, recorder, keeper, stopper)
         with suppress(KeyboardInterrupt), stopper.held():
             result.summary["warnings"] += send(ways, result.summary, prepared.request.data)
         return result
+
+
+def _planned(prepared: Prepared, saved: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What will be used up, refused where it is not there. A run that goes on was planned when it began."""
+    if saved is not None or prepared.request.target is Target.SIMULATED or not prepared.bench.mixers:
+        return {}
+    planned = planned_liquids(prepared)
+    with prepared.located():
+        require_stock(prepared.bench, planned)
+    return {"liquids_planned": planned}
 
 
 def _held(hold: Callable[[], None]) -> HilError | None:
@@ -206,6 +218,8 @@ def _ended(
             recorder.close()
             if not verdict:
                 keeper.complete()
+            elif verdict["resumable"] is True:
+                keeper.save_usage()
     except RecordError as problem:
         error = error or problem
         result["results"] |= keeper.verdict(summary.outcome, error)

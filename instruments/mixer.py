@@ -2,7 +2,8 @@
 
 To give a node another concentration the valve turns to it, both pumps deliver the exchange volume in the ratio that mixes it,
 stop by themselves, and the valve goes back to the position that isolates: liquid lines conduct, so nothing is read while one
-is joined. What was used is booked as the pumps count it.
+is joined. What was used is booked as the pumps count it, and before it flows as it was ordered: an exchange that fails
+leaves no more in the syringes than there is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +27,9 @@ SHORT = 0.01
 """Share of a delivery that may be missing by the pump's own count."""
 LOOK_EVERY = 5.0
 """s between two looks at pumps that run without a watchdog."""
-TURN_PATIENCE = 30.0
-"""s that a valve may take."""
+TURN_PATIENCE, TELL_AGAIN, TURN_LOOK = 15.0, 3.0, 0.2
+"""s that a valve may take; after which one that rests elsewhere is told again (it answers nothing, so that an order may get lost
+unseen); between two looks at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,23 @@ class MixerSpec:
     flow: float
     volume: float
     reservoir: float
+
+    @property
+    def seconds(self) -> float:
+        """How long one exchange takes: the delivery, the last look at the pumps, and the valve's way there and back."""
+        return self.volume / self.flow + 3.0 * TURN_LOOK
+
+    def shares(self, level: float) -> list[tuple[Stock, float]]:
+        """What part of an exchange each stock is, for a mixture of ``level`` mol/m^3; stocks that give next to nothing are left
+        out."""
+        low, high = self.stocks
+        share = (level - low.concentration) / (high.concentration - low.concentration)
+        return [(stock, part) for stock, part in ((low, 1.0 - share), (high, share)) if part > SAME]
+
+
+def needs_exchange(present: float | None, level: float) -> bool:
+    """Whether a reservoir that holds ``present`` (None: nobody knows) has to be given ``level``, mol/m^3."""
+    return present is None or abs(present - level) > SAME * level
 
 
 @dataclass
@@ -101,8 +120,8 @@ class Outlet:
         """Nothing flows before a concentration is asked for."""
 
     def disable(self, action: SafeAction) -> None:
-        """Pumps stopped and every node isolated, whatever ``action`` says."""
-        self.mixer.rest()
+        """Pumps stopped and, where the valve turns, every node isolated; whatever ``action`` says."""
+        self.mixer.rest(anyway=True)
 
 
 @dataclass(eq=False)
@@ -164,19 +183,25 @@ class Mixer:
 
         def write(levels: Sequence[float]) -> None:
             for outlet, level in zip(outlets, levels, strict=True):
-                if outlet.level is None or abs(outlet.level - level) > SAME * level:
+                if needs_exchange(outlet.level, level):
                     self._exchange(outlet, level)
 
         return write
 
     def condition_reader(self, ports: Sequence[str]) -> Callable[[], list[Condition]]:
-        """What is in the reservoirs; asks the pumps, which must be at rest and without alarm."""
+        """What is in the reservoirs; asks the pumps (at rest, without alarm?) and the valve, which must isolate every node."""
         outlets = [self.port(name) for name in ports]
 
         def look() -> list[Condition]:
             for name, pump in self.pumps.items():
                 if pump.pump_state().running:
                     raise InstrumentError(f"mixer {self.spec.name!r}: pump {name!r} runs although nothing is being exchanged")
+            place = self.valve.position_now()
+            if place != self.spec.closed:
+                raise InstrumentError(
+                    f"mixer {self.spec.name!r}: valve {self.spec.valve!r} stands at {place or 'no position'} instead of "
+                    f"{self.spec.closed}, which isolates: liquid lines conduct, so that readings mean nothing; look who turned it"
+                )
             return [Condition(nan if one.level is None else one.level, True, one.level is not None) for one in outlets]
 
         return look
@@ -199,8 +224,11 @@ class Mixer:
         self._prepared = True
         return warnings
 
-    def rest(self) -> None:
-        """Pumps stopped, then every node isolated. All are tried; InstrumentError with what failed."""
+    def rest(self, *, anyway: bool = False) -> None:
+        """Pumps stopped, then every node isolated. All are tried; InstrumentError with what failed.
+
+        ``anyway``: a valve that does not turn is only a notice. Nothing flows through it any more, and the next use asks for it.
+        """
         problems = []
         for pump in self.pumps.values():
             try:
@@ -210,18 +238,26 @@ class Mixer:
                 problems.append(str(error))
         if not problems:
             # A valve that closes before a pump that still runs would burst a line.
-            self._turn(self.spec.closed)
+            try:
+                self._turn(self.spec.closed)
+            except InstrumentError as error:
+                if not anyway:
+                    raise
+                valve: Any = self.valve
+                valve.session.notice(str(error))
         self._prepared = False
         if problems:
             raise InstrumentError("; ".join(problems))
 
     def _exchange(self, outlet: Outlet, level: float) -> None:
-        parts = self._shares(level)
+        parts = self.spec.shares(level)
         for stock, share in parts:
             self._check_stock(stock, share * self.spec.volume)
         begun = self.clock.now()
         outlet.level = None
         self._turn(outlet.position)
+        for stock, share in parts:
+            self.left[stock.pump] -= share * self.spec.volume
         for stock, share in parts:
             pump = self.pumps[stock.pump]
             self._guard_pump(pump, self.watchdogs.get(stock.pump, 0.0))
@@ -236,18 +272,13 @@ class Mixer:
         self.exchanges += 1
         self.seconds += self.clock.now() - begun
 
-    def _shares(self, level: float) -> list[tuple[Stock, float]]:
-        low, high = self.spec.stocks
-        share = (level - low.concentration) / (high.concentration - low.concentration)
-        return [(stock, part) for stock, part in ((low, 1.0 - share), (high, share)) if part > SAME]
-
     def _check_stock(self, stock: Stock, needed: float) -> None:
         left = self.left[stock.pump]
         if left < needed:
             raise InstrumentError(
                 f"mixer {self.spec.name!r}: pump {stock.pump!r} has {1e6 * left:.3g} mL of its stock of {stock.concentration:g} "
-                f"mol/m^3 left, the next exchange takes {1e6 * needed:.3g} mL; fill it up and go on with `hil resume`, or "
-                "begin with more or larger syringes"
+                f"mol/m^3 left, the next exchange takes {1e6 * needed:.3g} mL; fill it up and go on with "
+                f"`hil resume ID --refill {stock.pump}=VOLUME`, or begin with more or larger syringes"
             )
 
     def _wait(self, parts: Sequence[tuple[Stock, float]]) -> None:
@@ -257,7 +288,7 @@ class Mixer:
         pumps = [self.pumps[stock.pump] for stock, _ in parts]
         left = duration
         while True:
-            self.clock.sleep(min(max(left, 0.2), patience))
+            self.clock.sleep(min(max(left, TURN_LOOK), patience))
             left -= patience
             # All are asked every time: that keeps their watchdogs quiet.
             states = [pump.pump_state() for pump in pumps]
@@ -268,7 +299,7 @@ class Mixer:
 
     def _book(self, stock: Stock, ordered: float) -> None:
         counted = self.pumps[stock.pump].pump_state().delivered
-        self.left[stock.pump] -= max(counted, 0.0)
+        self.left[stock.pump] += ordered - max(counted, 0.0)
         if not abs(counted - ordered) <= SHORT * ordered:
             raise InstrumentError(
                 f"mixer {self.spec.name!r}: pump {stock.pump!r} counts {1e6 * counted:.4g} mL where {1e6 * ordered:.4g} mL were "
@@ -280,12 +311,20 @@ class Mixer:
             pump.set_watchdog(seconds)
 
     def _turn(self, position: int) -> None:
-        self.valve.go(position)
-        deadline = self.clock.now() + TURN_PATIENCE
-        while self.valve.position_now() != position:
-            if self.clock.now() > deadline:
-                raise InstrumentError(f"mixer {self.spec.name!r}: valve {self.spec.valve!r} does not reach position {position}")
-            self.clock.sleep(0.2)
+        begun = self.clock.now()
+        told = begun - TELL_AGAIN
+        while (place := self.valve.position_now()) != position:
+            now = self.clock.now()
+            if now - begun > TURN_PATIENCE:
+                stands = "still turns" if place is None else f"stands at {place}"
+                raise InstrumentError(
+                    f"mixer {self.spec.name!r}: valve {self.spec.valve!r} {stands} and does not reach position {position}; "
+                    "look whether it is stuck"
+                )
+            if place is not None and now - told >= TELL_AGAIN:
+                self.valve.go(position)
+                told = now
+            self.clock.sleep(TURN_LOOK)
 
 
 def is_mixed(drive: Drive) -> bool:

@@ -20,17 +20,28 @@ class SyringeModel(Strict):
 
 
 class StockModel(Strict):
-    """What one pump delivers, and how much of it there is when a run begins."""
+    """What one pump delivers, and how much of it is in its syringe when a run begins.
+
+    ``supply``: all that has been prepared, with what is in the syringe; without it there is nothing to refill from.
+    """
 
     concentration: Concentration
     volume: Volume
     syringe: SyringeModel
+    supply: Volume | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.volume > self.syringe.volume:
             refuse(f"the syringe holds {1e6 * self.syringe.volume:g} mL, not {1e6 * self.volume:g} mL", "volume")
+        if self.supply is not None and self.supply < self.volume:
+            refuse(f"all that there is cannot be less than the {1e6 * self.volume:g} mL in the syringe", "supply")
         return self
+
+    @property
+    def available(self) -> float:
+        """What there is in all, refills included, m^3."""
+        return self.volume if self.supply is None else self.supply
 
 
 class LineModel(Strict):

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from hil.bench import Target, assemble
 from hil.cli import app
+from hil.core.errors import ConfigError
 from hil.core.types import SettlePolicy, Stimulus
+from hil.liquid_plan import planned_liquids, refilled, require_stock
 from hil.prepared import Request, prepare
 
 PROTOCOL = "voltage_divider_concentration"
@@ -35,33 +37,71 @@ def test_it_trains_within_lab_tolerances_and_uses_what_the_rehearsal_said() -> N
     assert used["exchanges"] >= 11 * summary["steps"]  # every probe changes a node, most of them two
     code, facts, _ = hil("dry-run", PROTOCOL)
     assert code == 0
-    planned = facts["results"]["liquids"]["mix"]
-    assert facts["hours"] > planned["hours"] > 0.5
-    assert planned["exchanges"] == pytest.approx(used["exchanges"], rel=0.02)
-    assert planned["hours"] == pytest.approx(used["hours"], rel=0.02)
-    assert planned["stock_used"] == pytest.approx(used["stock_used"], rel=0.02)
+    rehearsed, planned = facts["results"]["liquids"]["mix"], facts["planned"]["mix"]
+    assert facts["hours"] > rehearsed["hours"] > 0.5
+    # The rehearsal has drawn other pumps and other sources than the run; the plan knows of neither.
+    assert facts["loss"] != pytest.approx(summary["loss"], rel=1e-3)
+    assert summary["results"]["liquids_planned"]["mix"] == planned
+    for foretold in (rehearsed, planned):
+        assert foretold["exchanges"] == pytest.approx(used["exchanges"], rel=0.02)
+        assert foretold["hours"] == pytest.approx(used["hours"], rel=0.02)
+        assert foretold["stock_used"] == pytest.approx(used["stock_used"], rel=0.02)
     total = sum(used["stock_used"].values())
     assert total == pytest.approx(used["exchanges"] * 1.059e-6, rel=5e-3)
 
 
-def test_a_rehearsal_refuses_what_the_stock_does_not_last_for() -> None:
-    code, facts, _ = hil("dry-run", PROTOCOL, "--set", "bench.mixers.mix.pumps.pump_weak.volume=5 mL")
-    assert code == 3
-    assert "pump 'pump_weak' has" in facts["refusal"]
-    assert "fill it up" in facts["refusal"]
-    left = facts["results"]["liquids"]["mix"]["stock_left"]["pump_weak"]
-    assert 0.0 <= left < 1.0e-6
+WEAK = "bench.mixers.mix.pumps.pump_weak"
 
 
-def test_a_refill_pauses_the_run_and_resume_goes_on_from_there() -> None:
-    _, summary, said = hil("run", PROTOCOL, "--on", "virtual", "--set", "bench.mixers.mix.pumps.pump_weak.volume=7 mL")
-    assert "fill it up and go on with `hil resume`" in said
-    assert (summary["outcome"], summary["results"]["resumable"]) == ("stopped", True)
-    first = summary["relaxations"]
-    # The same file again: the syringe has been filled up to what it says, which lasts for as long again.
-    _, resumed, _ = hil("resume", str(summary["run_id"]))
-    assert resumed["relaxations"] > first
-    assert resumed["loss_history"][0] == summary["loss_history"][0]
+@pytest.mark.parametrize("words", [("dry-run",), ("run", "--on", "virtual")])
+def test_stock_that_does_not_last_is_refused_before_anything_is_applied(words: tuple[str, ...]) -> None:
+    code, facts, said = hil(words[0], PROTOCOL, *words[1:], "--set", f"{WEAK}.volume=5 mL")
+    assert code == 2
+    sentence = facts.get("refusal") or said
+    assert "pump_weak.volume: the plan takes 34.4 mL of it (47 exchanges" in sentence
+    assert "there are 5 mL" in sentence
+    assert facts["relaxations"] == 0
+
+
+def test_a_supply_beside_the_syringe_is_counted_and_so_are_the_refills() -> None:
+    small = prepare(
+        Request(protocol=PROTOCOL, sets=(f"{WEAK}.volume=5 mL", f"{WEAK}.supply=40 mL", f"{WEAK}.syringe.volume=10 mL"))
+    )
+    planned = planned_liquids(small)
+    require_stock(small.bench, planned)
+    assert planned["mix"]["refills"] == {"pump_weak": 3, "pump_strong": 0}  # 34.4 mL: 5, and three times 10
+    less = prepare(Request(protocol=PROTOCOL, sets=(f"{WEAK}.volume=5 mL", f"{WEAK}.supply=30 mL")))
+    with pytest.raises(ConfigError, match=r"takes 34\.4 mL .* there are 30 mL"):
+        require_stock(less.bench, planned)
+    bench = refilled(small.bench)
+    assert bench.mixers["mix"].pumps["pump_weak"].volume == pytest.approx(40e-6)
+    assert bench.virtual.instruments["pump_weak"]["content"] == pytest.approx(40e-6)
+
+
+def test_an_empty_syringe_pauses_the_run_and_it_goes_on_once_it_was_refilled() -> None:
+    sets = ("--set", f"{WEAK}.volume=7 mL", "--set", f"{WEAK}.supply=60 mL")
+    code, first, said = hil("run", PROTOCOL, "--on", "virtual", *sets)
+    assert (code, first["outcome"], first["results"]["resumable"]) == (3, "stopped", True)
+    assert "fill it up and go on with `hil resume ID --refill pump_weak=VOLUME`" in said
+    left = first["results"]["liquids"]["mix"]["stock_left"]["pump_weak"]
+    assert 0.0 < left < 1.0e-6
+    # Nobody has filled it: what was left is still all there is.
+    _, again, said = hil("resume", str(first["run_id"]))
+    assert again["outcome"] == "stopped"
+    assert f"pump 'pump_weak' has {1e6 * left:.3g} mL" in said
+    code, _, said = hil("resume", str(again["run_id"]), "--refill", "pump_wek=50 mL")
+    assert code == 2
+    assert "no mixer of this run has a pump 'pump_wek'" in said
+    code, _, said = hil("resume", str(again["run_id"]), "--refill", "pump_weak=70 mL")
+    assert code == 2
+    assert "the syringe holds 60 mL, not 70 mL" in said
+    code, last, said = hil("resume", str(again["run_id"]), "--refill", "pump_weak=50 mL")
+    assert (code, last["outcome"]) == (0, "converged"), said
+    assert abs(last["outputs"]["V2"] - 4.0) <= 50e-3
+    assert last["loss_history"][0] == first["loss_history"][0]
+    # Going on costs one exchange of every node, because nobody knows what was in them meanwhile.
+    exchanges = [run["results"]["liquids"]["mix"]["exchanges"] for run in (first, again, last)]
+    assert 47 <= sum(exchanges) <= 47 + 2 * 3 + 3
 
 
 def test_a_syringe_that_is_emptier_than_the_file_says_ends_the_run_safely_and_it_can_go_on() -> None:

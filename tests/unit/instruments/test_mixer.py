@@ -70,11 +70,15 @@ class FakeValve:
     log: list[tuple[Any, ...]]
     session: Session = field(default_factory=Session)
     place: int = 1
+    deaf: int = 0
 
     def positions(self) -> int:
         return 6
 
     def go(self, position: int) -> None:
+        if self.deaf:
+            self.deaf -= 1
+            return
         self.log.append(("valve", position))
         self.place = position
 
@@ -144,7 +148,7 @@ def test_an_exchange_without_enough_stock_begins_nothing(mixer: Mixer, log: list
     for level in (0.5, 0.49, 0.5):
         write([level])
     log.clear()
-    with pytest.raises(InstrumentError, match=r"pump 'strong' has 0\.025 mL .* fill it up and go on with `hil resume`"):
+    with pytest.raises(InstrumentError, match=r"pump 'strong' has 0\.025 mL .* fill it up and go on with `hil resume ID"):
         write([0.4])
     assert log == []
 
@@ -155,6 +159,7 @@ def test_a_pump_that_counts_too_little_is_an_error_and_nobody_knows_the_concentr
     pump.loss = 0.05
     with pytest.raises(InstrumentError, match="pump 'weak' counts"):
         mixer.level_writer(["n1"])([0.2])
+    mixer.rest()
     (condition,) = mixer.condition_reader(["n1"])()
     assert not condition.in_limits
     pump.loss = 0.0
@@ -187,3 +192,39 @@ def test_the_guard_stops_pumps_and_the_station_checks_the_rest() -> None:
     found = guarded(wires, [SPEC])
     assert [wire.parameter for wire in found] == ["smu.smua.volt", "weak.rate", "strong.rate"]
     assert found[1].channel.safe.action is SafeAction.STOP
+
+
+def test_a_valve_that_somebody_turned_makes_readings_meaningless(mixer: Mixer) -> None:
+    mixer.level_writer(["n1"])([0.2])
+    look = mixer.condition_reader(["n1"])
+    look()
+    assert isinstance(mixer.valve, FakeValve)
+    mixer.valve.place = 2
+    with pytest.raises(InstrumentError, match="'valve' stands at 2 instead of 4"):
+        look()
+
+
+def test_a_valve_that_did_not_hear_is_told_again_and_one_that_is_stuck_is_an_error(
+    mixer: Mixer, log: list[tuple[Any, ...]]
+) -> None:
+    assert isinstance(mixer.valve, FakeValve)
+    mixer.valve.deaf = 1
+    mixer.level_writer(["n1"])([0.2])
+    assert [entry[1] for entry in log if entry[0] == "valve"] == [4]  # it stood at 1 already
+    assert mixer.valve.place == 4
+    mixer.valve.deaf = 1000
+    log.clear()
+    with pytest.raises(InstrumentError, match="'valve' stands at 4 and does not reach position 1; look whether it is stuck"):
+        mixer.level_writer(["n1"])([0.3])
+    assert log == []
+
+
+def test_an_exchange_that_fails_is_booked_as_it_was_ordered(mixer: Mixer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stalls() -> PumpState:
+        raise InstrumentError("stalled")
+
+    monkeypatch.setattr(mixer.pumps["weak"], "pump_state", stalls)
+    with pytest.raises(InstrumentError, match="stalled"):
+        mixer.level_writer(["n1"])([0.2])
+    assert mixer.usage()["stock_left"] == pytest.approx({"weak": 2.25e-6, "strong": 2.75e-6})
+    assert mixer.usage()["exchanges"] == 0
