@@ -163,12 +163,40 @@ def envelope(
             if ends[0] is None:
                 raise FieldError("no end of this edge is driven, so the limit could never be checked; remove it", field)
             limits.append(EdgeLimit(edge_name, ends[0], ends[1], maximum))
+            _require_safe_rest(layout, limits[-1], field)
     pressures = {channel.node: channel.name for channel in layout.of(Quantity.PRESSURE) if channel.kind is Kind.DRIVE}
     limited = {limit.edge for limit in limits if limit.plus in pressures.values()}
     for edge_name, edge in bench.twin.edges.items() if edge_limits is None else ():
         if edge_name not in limited and edge.base in pressures and edge.tip in pressures:
             limits.append(EdgeLimit(edge_name, pressures[edge.base], pressures[edge.tip], inf))
     return SafetyEnvelope.of(layout, limits, source)
+
+
+def _require_safe_rest(layout: Layout, limit: EdgeLimit, field: str) -> None:
+    """FieldError where the safe states of both ends would themselves put more than ``limit`` across the edge.
+
+    Two pressures that vent both end at the atmosphere, and what is disconnected differs from nothing.
+    """
+    ends = [layout[limit.plus], *([] if limit.minus is None else [layout[limit.minus]])]
+    actions = {channel.safe.action for channel in ends}
+    if SafeAction.HIGH_IMPEDANCE in actions or actions == {SafeAction.VENT} or actions == {SafeAction.NONE}:
+        return
+    if SafeAction.NONE in actions:
+        left, moved = sorted(ends, key=lambda channel: channel.safe.action is not SafeAction.NONE)
+        raise FieldError(
+            f"{left.name!r} stays where it is (safe: none) while {moved.name!r} goes to its safe state, so the difference "
+            "between them could exceed this limit; give both a safe state",
+            field,
+        )
+    values = [channel.safe.value for channel in ends]
+    difference = abs(values[0] - (values[1] if len(values) > 1 else 0.0))
+    if difference > limit.maximum:
+        unit = ends[0].quantity.value
+        raise FieldError(
+            f"in the safe state {difference:g} {unit} stand between {limit.plus!r} and {limit.minus or 'ground'!r}, more than "
+            f"{limit.maximum:g} {unit}; correct `safe` or the limit",
+            field,
+        )
 
 
 def _driver(bench: BenchFile, layout: Layout, node: str, quantity: Quantity, field: str) -> str | None:

@@ -6,14 +6,15 @@ import numpy as np
 
 from hil.core.errors import ConfigError
 from hil.core.safety import SafetyEnvelope
-from hil.core.types import FloatArray, Quantity
+from hil.core.types import FloatArray
 from instruments.coupled import linked
 
 
 def groups_of(order: Sequence[Sequence[str]], envelope: SafetyEnvelope) -> list[list[int]]:
     """``order`` (names of controls) as positions; controls it does not name move last, together. [] for no order.
 
-    Raises ConfigError for an unknown or repeated name, and for linked pressures in different groups: they move together.
+    Raises ConfigError for an unknown or repeated name, and for controls in different groups whose difference is limited, or
+    whose pressures share a channel: they move together.
     """
     if not order:
         return []
@@ -26,12 +27,12 @@ def groups_of(order: Sequence[Sequence[str]], envelope: SafetyEnvelope) -> list[
     rest = [position for position in range(len(layout)) if position not in named]
     if rest:
         groups.append(rest)
-    pressures = [channel.name for channel in layout.of(Quantity.PRESSURE)]
-    for together in linked(pressures, [(edge.plus, edge.minus) for edge in envelope.edges if edge.minus is not None]):
+    for together in linked(layout.names, [(edge.plus, edge.minus) for edge in envelope.edges if edge.minus is not None]):
         places = {k for k, group in enumerate(groups) for name in together if layout.index(name) in group}
         if len(places) > 1:
             raise ConfigError(
-                f"ramp_order takes {', '.join(map(repr, together))} apart, but they share channels; keep them in one group"
+                f"ramp_order takes {', '.join(map(repr, together))} apart, but they share channels or a limit of their "
+                "difference; keep them in one group"
             )
     return groups
 

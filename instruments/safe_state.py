@@ -1,7 +1,8 @@
 """The way to the safe state: voltages first, then pressures, every channel tried whatever the others do.
 
-A pressure is never vented alone while it has an edge in common with another: all linked pressures first meet at one value,
-then vent together, so that the difference across an edge stays within its limit on the way down, too.
+A pressure never moves alone while it has an edge in common with another: all linked pressures go to one value (or each to
+the level that is its safe state) together, then vent, so that the difference across an edge stays within its limit on the way
+down, too. Terminals that are disconnected leave before the others move, because nothing can differ from them afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from instruments.terminals import Drive, Movers, Output
 T = TypeVar("T")
 ATTEMPTS = 3
 """How often an output is told to leave before the others go on without it."""
+_MOVING = (SafeAction.VENT, SafeAction.LEVEL)
 ATMOSPHERE = 101_325.0  # Pa; used only to judge whether a neighbour may vent next to a controller that does not answer
 
 
@@ -58,9 +60,13 @@ class WayHome:
             members = [drive for drive in touched if drive.channel.name in group]
             pressures = [drive for drive in members if drive.plan.quantity is Quantity.PRESSURE]
             others = [drive for drive in members if drive.plan.quantity is not Quantity.PRESSURE]
+            first = [drive for drive in others if _disconnects(drive)]
+            last = [drive for drive in others if not _disconnects(drive)]
+            for drive in first:
+                self._leave(drive, problems)
             on_the_way: list[str] = []
-            self._ramp_down([drive for drive in others if drive.output is Output.ON], on_the_way)
-            for drive in others:
+            self._ramp_down([drive for drive in last if drive.output is Output.ON], on_the_way)
+            for drive in last:
                 self._leave(drive, problems)
             if any(drive.output is Output.ON for drive in others):
                 # Trouble on the way down does not matter where the output has been seen to be off in the end.
@@ -113,23 +119,23 @@ class WayHome:
             else:
                 drive.level = now
         answering = [drive for drive in drives if drive not in silent]
-        venting = [drive for drive in answering if drive.channel.safe.action is SafeAction.VENT and drive.output is Output.ON]
+        leaving = [drive for drive in answering if drive.channel.safe.action in _MOVING and drive.output is Output.ON]
         on_the_way: list[str] = []
-        names = [drive.channel.name for drive in venting]
+        names = [drive.channel.name for drive in leaving]
         for group in linked(names, [(edge.plus, edge.minus) for edge in self._envelope.edges if edge.minus is not None]):
-            members = [drive for drive in venting if drive.channel.name in group]
+            members = [drive for drive in leaving if drive.channel.name in group]
             if len(members) > 1:
                 silent += self._meet(members, on_the_way)
         for drive in answering:
             self._settle_pressure(drive, silent, problems)
-        if any(drive.output is Output.ON for drive in venting):
+        if any(drive.output is Output.ON for drive in leaving if drive.channel.safe.action is SafeAction.VENT):
             problems += [problem for problem in on_the_way if problem not in problems]
 
     def _meet(self, drives: Sequence[Drive], problems: list[str]) -> list[Drive]:
         """Linked pressures go together, on their own slews, to one value inside everybody's limits. Returns who did not."""
         courses, duration = meeting(
             [drive.level for drive in drives],
-            [(drive.channel.minimum, drive.channel.maximum) for drive in drives],
+            [_span(drive) for drive in drives],
             [drive.channel.safe.value for drive in drives],
             [emergency_slew(drive.channel.emergency_slew, drive.channel.max_slew) for drive in drives],
         )
@@ -149,6 +155,9 @@ class WayHome:
             for write, positions in writers:
                 if attempt(partial(write, [points[k] for k in positions]), problems) is None:
                     failed |= {drives[k].channel.name for k in positions}
+        for drive, course in zip(drives, courses, strict=True):
+            if drive.channel.name not in failed:
+                drive.level = course.goal
         going = [drive for drive in drives if drive.channel.name not in failed]
         if going and duration > 0.0:
             self._clock.sleep(0.0 if led else duration)
@@ -169,24 +178,26 @@ class WayHome:
         safe = drive.channel.safe
         if safe.action is SafeAction.NONE:
             return
+        for other in silent:
+            if other is not drive and self._would_break(drive, other):
+                problems.append(
+                    f"{drive.channel.name!r} was not vented and holds its pressure: {other.channel.name!r} on the other side "
+                    "does not answer, and the difference between them would exceed its limit"
+                )
+                return
         if safe.action is SafeAction.LEVEL:
-            self._ramp_down([drive] if drive.output is Output.ON else [], problems)
-            return
-        if safe.action is SafeAction.VENT:
-            for other in silent:
-                if self._would_break(drive, other):
-                    problems.append(
-                        f"{drive.channel.name!r} was not vented and holds its pressure: {other.channel.name!r} on the other side "
-                        "does not answer, and the difference between them would exceed its limit"
-                    )
-                    return
-        if insist(lambda: drive.port.disable(safe.action), problems) is not None:
+            if drive.output is Output.ON:
+                self._ramp_down([drive], problems)
+                # Its output stays on, so nobody configures it again before its next use.
+                attempt(partial(_pressure(drive).set_slew, drive.plan.slew), problems)
+        elif insist(lambda: drive.port.disable(safe.action), problems) is not None:
             drive.output = Output.OFF
 
     def _would_break(self, drive: Drive, silent: Drive) -> bool:
         pair = {drive.channel.name, silent.channel.name}
+        goal = drive.channel.safe.value if drive.channel.safe.action is SafeAction.LEVEL else ATMOSPHERE
         return any(
-            {limit.plus, limit.minus} == pair and abs(silent.level - ATMOSPHERE) > limit.maximum for limit in self._envelope.edges
+            {limit.plus, limit.minus} == pair and abs(silent.level - goal) > limit.maximum for limit in self._envelope.edges
         )
 
 
@@ -211,6 +222,18 @@ def attempt(action: Callable[[], T], problems: list[str]) -> T | bool | None:
             problems.append(text)
         return None
     return True if result is None else result
+
+
+def _disconnects(drive: Drive) -> bool:
+    """Whether its safe state leaves the terminal to itself; an instrument that has just failed would hold the others up."""
+    return drive.channel.safe.action is SafeAction.HIGH_IMPEDANCE and not drive.instrument.session.failed
+
+
+def _span(drive: Drive) -> tuple[float, float]:
+    """Where a pressure may go on its way to the safe state: to its level, or anywhere inside its limits before it vents."""
+    if drive.channel.safe.action is SafeAction.LEVEL:
+        return drive.channel.safe.value, drive.channel.safe.value
+    return drive.channel.minimum, drive.channel.maximum
 
 
 def _pressure(drive: Drive) -> PressurePort:
