@@ -55,8 +55,10 @@ class PlausibilityWatch:
                 margin = WELL_INSIDE * (high - low)
                 if self._on_rail(value, low, high) and low + margin < wanted < high - margin:
                     name = self._outputs.channels[position].name
+                    of = f" of {readings.replica[row]!r}" if readings.replica else ""
+                    end = "lowest" if value < wanted else "highest"
                     raise ImplausibleError(
-                        f"output {name!r} reads {value:.4g} V, the {'lowest' if value < wanted else 'highest'} voltage applied, "
+                        f"output {name!r}{of} reads {value:.4g} V, the {end} voltage applied, "
                         f"where about {wanted:.4g} V was expected: a device has opened or shorted, or a wire is off"
                     )
 

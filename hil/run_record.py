@@ -25,6 +25,7 @@ def new_recorder(prepared: Prepared, assembled: Assembled, saved: Mapping[str, A
         sample=prepared.bench.notebook.sample,
         controls=capabilities.controls,
         outputs=capabilities.outputs,
+        replicas=capabilities.replicas,
         snapshot=assembled.backend.snapshot(),
         description={
             "protocol": prepared.name,

@@ -23,7 +23,8 @@ _TEXT_TAGS = ("protocol_text", "bench_text", "target", "outcome", "git_commit", 
 
 @dataclass(frozen=True)
 class Run:
-    """One run. ``readings``: one row per reading; ``history``: one per step; ``rows``: a procedure's tables by name.
+    """One run. ``readings``: one row per reading (column ``replica``: of which device, where there are several); ``history``:
+    one per step; ``rows``: a procedure's tables by name.
 
     A run that continues others holds their rows too, up to the state it went on from. ``notes``: time, author, text.
     """
@@ -57,6 +58,7 @@ class Run:
 
         units: dict[str, str] = self.metadata.get("units", {})
         columns = {**self.metadata["columns"]["controls"], **self.metadata["columns"]["outputs"]}
+        replica = self.metadata["columns"].get("replica")
         by_column = {column: units.get(name, "") for name, column in columns.items()}
         parts = {}
         for index, table in (("reading", self.readings), ("step", self.history)):
@@ -67,6 +69,14 @@ class Run:
                         table[column].to_numpy(), dims=(index,), coords={index: table.index.to_numpy()},
                         attrs={"units": by_column.get(str(column).removesuffix("_std"), "")},
                     )  # fmt: skip
+        if replica and replica["column"] in self.readings:
+            names = replica["names"]
+            # As numbers that say what they mean (CF conventions, flag values): every format of files takes them.
+            parts[replica["column"]] = xr.DataArray(
+                self.readings[replica["column"]].map(names.index).to_numpy(dtype="int64"), dims=("reading",),
+                coords={"reading": self.readings.index.to_numpy()},
+                attrs={"flag_values": list(range(len(names))), "flag_meanings": " ".join(names)},
+            )  # fmt: skip
         attributes = {
             key: value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)
             for key, value in self.metadata.items()
@@ -152,6 +162,9 @@ def load(run_id: int, folder: Path) -> Run:
         readings, history = frames["reading"], frames["step"]
         order = [name for name in ("time", *_column_order(facts)) if name in readings]
         readings = readings[[*order, *(name for name in readings.columns if name not in order)]]
+        replica = facts.get("columns", {}).get("replica")
+        if replica and replica["column"] in readings:
+            readings[replica["column"]] = [replica["names"][int(place)] for place in readings[replica["column"]]]
         rows: dict[str, list[dict[str, Any]]] = {}
         for text in frames["row"].get("row_record", ()):
             record = json.loads(text)
@@ -216,7 +229,7 @@ def _tables(folder: Path, pieces: list[tuple[str, dict[str, int] | None]]) -> "d
 
 def _column_order(facts: dict[str, Any]) -> list[str]:
     columns = facts.get("columns", {})
-    order: list[str] = []
+    order = [columns["replica"]["column"]] if "replica" in columns else []
     for name in columns.get("controls", {}).values():
         order += [name, f"{name}_connected"]
     for name in columns.get("outputs", {}).values():

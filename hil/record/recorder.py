@@ -1,7 +1,8 @@
 """One QCoDeS dataset per run: written, and committed to disk, with every block of readings and every step.
 
 The dataset has four groups of rows, each with an index of its own: ``reading`` (what was applied, read, its std and
-overload), ``step`` (training history), ``row`` (a procedure's own tables) and ``event`` (warnings, the end).
+overload), ``step`` (training history), ``row`` (a procedure's own tables) and ``event`` (warnings, the end). Where a bench has
+replicas, column ``replica`` of a reading is the place of the device in the list of them that ``hil_columns`` holds.
 """
 
 import json
@@ -13,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hil.core.errors import ConfigError, RecordError
 from hil.core.events import Event, Finished, Measured, StepDone, TableRow, Warned
 from hil.core.types import Layout
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from qcodes.parameters import ParamSpecBase
 
 DATABASE = "runs.db"
+REPLICA = "replica"
 BUSY_TIMEOUT = 5.0
 """Seconds that a write waits for another program to let go of the file."""
 _ERRORS = (OSError, sqlite3.Error, RuntimeError)
@@ -89,7 +93,8 @@ class RunRecorder:
     """Writes the events of one run. Construct it before anything is applied; ``finish`` (or ``close``) ends the dataset.
 
     ``description``: JSON-able facts about the run that are stored as metadata, one tag each, prefixed ``hil_``.
-    ``counts``: how many rows of each group the runs hold that this one continues; its own are numbered on from there.
+    ``replicas``: names of the identical devices behind the outputs. ``counts``: how many rows of each group the runs hold that
+    this one continues; its own are numbered on from there.
     Raises ConfigError when the folder cannot be written, RecordError when a write fails later: what could not be written then
     waits in ``spill``, and so does everything after it, without a second error, so that the way to the safe state is free.
     """
@@ -104,6 +109,7 @@ class RunRecorder:
         outputs: Layout,
         snapshot: Mapping[str, object],
         description: Mapping[str, object],
+        replicas: Sequence[str] = (),
         counts: Mapping[str, int] | None = None,
     ) -> None:
         self._connection = open_database(folder)
@@ -113,6 +119,10 @@ class RunRecorder:
         if set(self._controls.values()) & set(self._outputs.values()):
             self._outputs = identifiers(outputs.names, "read_")
         self._weights = identifiers(controls.names, "weight_")
+        self._replicas = {name: place for place, name in enumerate(replicas)}
+        self._replica = REPLICA
+        while self._replica in {*self._controls.values(), *self._outputs.values()}:
+            self._replica += "_"
         self._counts = {"reading": 0, "step": 0, "row": 0, "event": 0, **(counts or {})}
         try:
             self._dataset = self._start(protocol, sample, controls, outputs, snapshot, description)
@@ -152,6 +162,8 @@ class RunRecorder:
 
         reading, step, row, event = numbers({"reading": ("", ""), "step": ("", ""), "row": ("", ""), "event": ("", "")})
         readings: dict[str, tuple[str, str]] = {"time": ("time", "s")}
+        if self._replicas:
+            readings[self._replica] = (f"replica ({', '.join(self._replicas)})", "")
         for channel in controls:
             readings[self._controls[channel.name]] = (channel.name, channel.quantity.value)
             readings[f"{self._controls[channel.name]}_connected"] = (f"{channel.name} connected", "")
@@ -178,9 +190,10 @@ class RunRecorder:
         dataset.add_snapshot(json.dumps(plain(snapshot)))
         for tag, value in description.items():
             dataset.add_metadata(f"hil_{tag}", value if isinstance(value, str) else json.dumps(plain(value)))
-        dataset.add_metadata(
-            "hil_columns", json.dumps({"controls": self._controls, "outputs": self._outputs, "weights": self._weights})
-        )
+        columns: dict[str, object] = {"controls": self._controls, "outputs": self._outputs, "weights": self._weights}
+        if self._replicas:
+            columns["replica"] = {"column": self._replica, "names": list(self._replicas)}
+        dataset.add_metadata("hil_columns", json.dumps(columns))
         dataset.mark_started()
         return dataset
 
@@ -216,18 +229,25 @@ class RunRecorder:
             ) from error
 
     def _reading_rows(self, event: Measured) -> list[dict[str, Any]]:
-        rows = []
-        for position, stimulus in enumerate(event.stimuli):
-            row: dict[str, Any] = {"reading": self._next("reading"), "time": float(event.readings.time[position])}
-            for column, name in enumerate(self._controls.values()):
-                row[name] = float(stimulus.values[column])
-                row[f"{name}_connected"] = int(stimulus.connected[column])
-            for column, name in enumerate(self._outputs.values()):
-                row[name] = float(event.readings.values[position, column])
-                row[f"{name}_std"] = float(event.readings.std[position, column])
-                row[f"{name}_overload"] = int(event.readings.overload[position, column])
-            rows.append(row)
-        return rows
+        # Column by column: a batch of device neurons has thousands of rows.
+        readings = event.readings
+        applied = np.array([stimulus.values for stimulus in event.stimuli], dtype=np.float64)
+        connected = np.array([stimulus.connected for stimulus in event.stimuli], dtype=np.int64)
+        columns: dict[str, list[Any]] = {
+            "reading": [self._next("reading") for _ in range(len(readings))],
+            "time": readings.time.astype(np.float64).tolist(),
+        }
+        if self._replicas:
+            # The plain verbs read the first of them.
+            columns[self._replica] = [self._replicas[name] for name in readings.replica] or [0] * len(readings)
+        for column, name in enumerate(self._controls.values()):
+            columns[name] = applied[:, column].tolist()
+            columns[f"{name}_connected"] = connected[:, column].tolist()
+        for column, name in enumerate(self._outputs.values()):
+            columns[name] = readings.values[:, column].tolist()
+            columns[f"{name}_std"] = readings.std[:, column].tolist()
+            columns[f"{name}_overload"] = readings.overload[:, column].astype(np.int64).tolist()
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def _step_row(self, event: StepDone) -> dict[str, Any]:
         record = {
