@@ -15,6 +15,9 @@ from simulated_backend.network import Edge, Network, Node
 from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan, Wire
 from simulated_backend.virtual_bench.process import VirtualBench
 
+POLICY = SettlePolicy(tolerance=50.0, window=0.1, timeout=60.0)
+"""When a pressure counts as settled: Pa and s."""
+
 
 def fluid_plan(
     *instruments: InstrumentPlan, wires: tuple[Wire, ...] = (), ideal: bool = False, real_time: bool = False

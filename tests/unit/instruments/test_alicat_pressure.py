@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 
 from hil.core.errors import ConfigError, InstrumentError
-from hil.core.types import Quantity, SafeAction, SafeState, SettlePolicy, Stimulus
+from hil.core.types import Quantity, SafeAction, Stimulus
 from instruments.alicat_pressure import AlicatPressure
 from instruments.roles import PressurePort
 from simulated_backend.virtual_bench.emulators.alicat_pressure import AlicatPressure as Emulated
 from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import fluid_plan, linked_backend, outcome_under, pressure_backend, rescue
+from tests.fluid_bench import POLICY, fluid_plan, pressure_backend
 from tests.unit.instruments.conftest import Build
-
-POLICY = SettlePolicy(tolerance=50.0, window=0.1, timeout=60.0)
 
 
 @pytest.fixture
@@ -176,23 +174,6 @@ def test_lost_replies_are_overcome(bench: VirtualBench, fault: str) -> None:
         unit.close()
 
 
-@pytest.mark.parametrize(("action", "state"), [(SafeAction.VENT, "vent"), (SafeAction.STOP, "shut")])
-def test_the_guard_brings_it_home(bench: VirtualBench, action: SafeAction, state: str) -> None:
-    bench.side_door.renew()
-    unit: Any = AlicatPressure("alicat_left", bench.addresses["unit"], visalib="@py")
-    try:
-        unit.prepare_unit()
-        unit.set_slew(float("inf"))
-        unit.enable(105e3)
-    finally:
-        unit.close()
-    bench.clock.sleep(3.0)
-    address = bench.addresses["unit"]
-    safe = SafeState(action, 105e3)
-    assert rescue("unit", AlicatPressure, address, "unit.pressure", Quantity.PRESSURE, safe) == []
-    assert bench.side_door.outlets()["unit"][""]["state"] == state
-
-
 def test_a_limit_above_full_scale_is_refused(bench: VirtualBench) -> None:
     from instruments.roles import SourcePlan
 
@@ -230,50 +211,3 @@ def test_the_alicat_package_drives_it(bench: VirtualBench) -> None:
 
     asyncio.run(use())
     assert bench.side_door.outlets()["flow"][""]["state"] == "shut"
-
-
-def test_a_controller_left_on_in_its_own_unit_is_brought_home_first(bench: VirtualBench) -> None:
-    bench.side_door.renew()
-    unit: Any = AlicatPressure("alicat_before", bench.addresses["unit"], visalib="@py")
-    try:
-        unit.prepare_unit()
-        unit.set_slew(float("inf"))
-        unit.enable(130e3)
-        unit.say("ADCU 2 1 4", "choosing kilopascals", len)
-        assert unit.source_state() == (pytest.approx(130e3, abs=1.0), pytest.approx(101e3, abs=2e3), True)
-    finally:
-        unit.close()
-    bench.clock.sleep(5.0)
-    warnings: list[str] = []
-    backend = pressure_backend(AlicatPressure, bench, "unit", in_limits=500.0, warn=warnings.append)
-    with backend:
-        backend.apply(Stimulus.of([110e3]))
-        assert backend.settle(POLICY).settled
-        assert bench.side_door.pressures()["1"] == pytest.approx(110e3, abs=1500.0)
-    assert "was found switched on at 130000 Pa" in "".join(warnings)
-
-
-def test_linked_pressures_stay_within_their_limit_all_the_way() -> None:
-    plan = fluid_plan(
-        InstrumentPlan("left", "AlicatPressure"),
-        InstrumentPlan("right", "AlicatPressure"),
-        wires=(Wire("left", "", "1"), Wire("right", "", "low")),
-    )
-    with VirtualBench.start(plan) as bench:
-        with linked_backend(AlicatPressure, bench, ("left", "right"), 3e4) as backend:
-            backend.apply(Stimulus.of([180e3, 160e3]))
-            assert backend.settle(POLICY).settled
-            assert bench.side_door.pressures()["1"] == pytest.approx(180e3, abs=1500.0)
-        bench.clock.sleep(3.0)
-        assert bench.side_door.pressures()["1"] == pytest.approx(101_325.0, abs=20.0)
-        low, high = bench.side_door.extremes()["pressure_difference"]["a"]
-        assert 18e3 < high < 3e4
-        assert low > -3e4
-
-
-@pytest.mark.parametrize(
-    ("fault", "amount", "outcomes"),
-    [("silence", 1.0, {"right"}), ("garbage", 1.0, {"right"}), ("restart", 1.0, {"refused"}), ("drift", 5e3, {"refused"})],
-)
-def test_faults_end_in_a_right_reading_or_in_an_error(bench: VirtualBench, fault: str, amount: float, outcomes: set[str]) -> None:
-    assert {outcome_under(AlicatPressure, bench, fault, amount, after) for after in (2, 9, 17)} <= outcomes

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 
 from hil.core.errors import InstrumentError
-from hil.core.types import Quantity, SafeAction, SafeState, SettlePolicy, Stimulus
+from hil.core.types import Stimulus
 from instruments.mensor_cpc import MensorCPC
 from instruments.roles import PressurePort
 from simulated_backend.virtual_bench.emulators.mensor_cpc import MensorCPC as Emulated
 from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import fluid_plan, linked_backend, outcome_under, pressure_backend, rescue
+from tests.fluid_bench import POLICY, fluid_plan, pressure_backend
 from tests.unit.instruments.conftest import Build
-
-POLICY = SettlePolicy(tolerance=50.0, window=0.1, timeout=60.0)
 
 
 def say(unit: Emulated, *lines: str) -> list[str | None]:
@@ -108,22 +106,6 @@ def test_lost_replies_are_overcome(bench: VirtualBench, fault: str) -> None:
         unit.close()
 
 
-@pytest.mark.parametrize(
-    ("action", "state"), [(SafeAction.VENT, "vent"), (SafeAction.STOP, "shut"), (SafeAction.LEVEL, "control")]
-)
-def test_the_guard_brings_it_home(bench: VirtualBench, action: SafeAction, state: str) -> None:
-    bench.side_door.renew()
-    unit: Any = MensorCPC("cpc_left", bench.addresses["unit"], visalib="@py")
-    try:
-        unit.prepare_unit()
-        unit.enable(105e3)
-    finally:
-        unit.close()
-    address = bench.addresses["unit"]
-    assert rescue("unit", MensorCPC, address, "unit.pressure", Quantity.PRESSURE, SafeState(action, 104e3)) == []
-    assert bench.side_door.outlets()["unit"][""]["state"] == state
-
-
 def test_plain_pyvisa_can_use_it(bench: VirtualBench) -> None:
     import pyvisa
 
@@ -142,50 +124,3 @@ def test_plain_pyvisa_can_use_it(bench: VirtualBench) -> None:
     finally:
         unit.close()
         manager.close()
-
-
-def test_a_controller_left_on_in_its_own_unit_is_brought_home_first(bench: VirtualBench) -> None:
-    bench.side_door.renew()
-    unit: Any = MensorCPC("cpc_before", bench.addresses["unit"], visalib="@py")
-    try:
-        unit.prepare_unit()
-        unit.set_slew(float("inf"))
-        unit.enable(130e3)
-        unit.session.write("Units 22")
-        assert unit.source_state() == (pytest.approx(130e3, abs=1.0), pytest.approx(101e3, abs=2e3), True)
-    finally:
-        unit.close()
-    bench.clock.sleep(5.0)
-    warnings: list[str] = []
-    backend = pressure_backend(MensorCPC, bench, "unit", in_limits=500.0, warn=warnings.append)
-    with backend:
-        backend.apply(Stimulus.of([110e3]))
-        assert backend.settle(POLICY).settled
-        assert bench.side_door.pressures()["1"] == pytest.approx(110e3, abs=1500.0)
-    assert "was found switched on at 130000 Pa" in "".join(warnings)
-
-
-def test_linked_pressures_stay_within_their_limit_all_the_way() -> None:
-    plan = fluid_plan(
-        InstrumentPlan("left", "MensorCPC"),
-        InstrumentPlan("right", "MensorCPC"),
-        wires=(Wire("left", "", "1"), Wire("right", "", "low")),
-    )
-    with VirtualBench.start(plan) as bench:
-        with linked_backend(MensorCPC, bench, ("left", "right"), 3e4) as backend:
-            backend.apply(Stimulus.of([180e3, 160e3]))
-            assert backend.settle(POLICY).settled
-            assert bench.side_door.pressures()["1"] == pytest.approx(180e3, abs=1500.0)
-        bench.clock.sleep(3.0)
-        assert bench.side_door.pressures()["1"] == pytest.approx(101_325.0, abs=20.0)
-        low, high = bench.side_door.extremes()["pressure_difference"]["a"]
-        assert 18e3 < high < 3e4
-        assert low > -3e4
-
-
-@pytest.mark.parametrize(
-    ("fault", "amount", "outcomes"),
-    [("silence", 1.0, {"right"}), ("garbage", 1.0, {"right"}), ("restart", 1.0, {"refused"}), ("drift", 5e3, {"refused"})],
-)
-def test_faults_end_in_a_right_reading_or_in_an_error(bench: VirtualBench, fault: str, amount: float, outcomes: set[str]) -> None:
-    assert {outcome_under(MensorCPC, bench, fault, amount, after) for after in (2, 9, 17)} <= outcomes

@@ -1,0 +1,105 @@
+"""What every pressure controller does alike, each driver on its emulated instrument: found switched on, linked, faulty, left."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from hil.core.types import Quantity, SafeAction, SafeState, Stimulus
+from instruments.alicat_pressure import AlicatPressure
+from instruments.mensor_cpc import MensorCPC
+from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
+from simulated_backend.virtual_bench.process import VirtualBench
+from tests.fluid_bench import POLICY, fluid_plan, linked_backend, outcome_under, pressure_backend, rescue
+
+
+class Controller(NamedTuple):
+    """A driver, and how its instrument is told by hand to count in kilopascals."""
+
+    driver: type[Any]
+    choose_kilopascals: Callable[[Any], object]
+
+
+CONTROLLERS = (
+    Controller(AlicatPressure, lambda unit: unit.say("ADCU 2 1 4", "choosing kilopascals", len)),
+    Controller(MensorCPC, lambda unit: unit.session.write("Units 22")),
+)
+
+
+@pytest.fixture(scope="module", params=CONTROLLERS, ids=lambda one: one.driver.__name__)
+def controller(request: pytest.FixtureRequest) -> Controller:
+    found: Controller = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def bench(controller: Controller) -> Iterator[VirtualBench]:
+    unit = InstrumentPlan("unit", controller.driver.__name__)
+    with VirtualBench.start(fluid_plan(unit, wires=(Wire("unit", "", "1"),))) as running:
+        yield running
+
+
+def test_one_left_on_in_its_own_unit_is_brought_home_first(controller: Controller, bench: VirtualBench) -> None:
+    bench.side_door.renew()
+    unit: Any = controller.driver("left_before", bench.addresses["unit"], visalib="@py")
+    try:
+        unit.prepare_unit()
+        unit.set_slew(float("inf"))
+        unit.enable(130e3)
+        controller.choose_kilopascals(unit)
+        assert unit.source_state() == (pytest.approx(130e3, abs=1.0), pytest.approx(101e3, abs=2e3), True)
+    finally:
+        unit.close()
+    bench.clock.sleep(5.0)
+    warnings: list[str] = []
+    backend = pressure_backend(controller.driver, bench, "unit", in_limits=500.0, warn=warnings.append)
+    with backend:
+        backend.apply(Stimulus.of([110e3]))
+        assert backend.settle(POLICY).settled
+        assert bench.side_door.pressures()["1"] == pytest.approx(110e3, abs=1500.0)
+    assert "was found switched on at 130000 Pa" in "".join(warnings)
+
+
+@pytest.mark.parametrize(
+    ("action", "state"), [(SafeAction.VENT, "vent"), (SafeAction.STOP, "shut"), (SafeAction.LEVEL, "control")]
+)
+def test_the_guard_brings_it_home(controller: Controller, bench: VirtualBench, action: SafeAction, state: str) -> None:
+    bench.side_door.renew()
+    unit: Any = controller.driver("left_on", bench.addresses["unit"], visalib="@py")
+    try:
+        unit.prepare_unit()
+        unit.set_slew(float("inf"))
+        unit.enable(105e3)
+    finally:
+        unit.close()
+    bench.clock.sleep(3.0)
+    safe = SafeState(action, 104e3)
+    assert rescue("unit", controller.driver, bench.addresses["unit"], "unit.pressure", Quantity.PRESSURE, safe) == []
+    assert bench.side_door.outlets()["unit"][""]["state"] == state
+
+
+@pytest.mark.parametrize(
+    ("fault", "amount", "outcomes"),
+    [("silence", 1.0, {"right"}), ("garbage", 1.0, {"right"}), ("restart", 1.0, {"refused"}), ("drift", 5e3, {"refused"})],
+)
+def test_faults_end_in_a_right_reading_or_in_an_error(
+    controller: Controller, bench: VirtualBench, fault: str, amount: float, outcomes: set[str]
+) -> None:
+    assert {outcome_under(controller.driver, bench, fault, amount, after) for after in (2, 9, 17)} <= outcomes
+
+
+def test_linked_pressures_stay_within_their_limit_all_the_way(controller: Controller) -> None:
+    model = controller.driver.__name__
+    plan = fluid_plan(
+        InstrumentPlan("left", model), InstrumentPlan("right", model), wires=(Wire("left", "", "1"), Wire("right", "", "low"))
+    )
+    with VirtualBench.start(plan) as bench:
+        with linked_backend(controller.driver, bench, ("left", "right"), 3e4) as backend:
+            backend.apply(Stimulus.of([180e3, 160e3]))
+            assert backend.settle(POLICY).settled
+            assert bench.side_door.pressures()["1"] == pytest.approx(180e3, abs=1500.0)
+        bench.clock.sleep(3.0)
+        assert bench.side_door.pressures()["1"] == pytest.approx(101_325.0, abs=20.0)
+        low, high = bench.side_door.extremes()["pressure_difference"]["a"]
+        assert 18e3 < high < 3e4
+        assert low > -3e4
