@@ -6,6 +6,7 @@ from hil.core.errors import HilError, NotSettledError
 from hil.core.safety import EdgeLimit, SafetyEnvelope
 from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState, SettlePolicy, Stimulus
 from instruments.backend import InstrumentBackend
+from instruments.fluid_roles import Syringe
 from instruments.guard_plan import guard_plan
 from instruments.guard_rescue import Rescue
 from instruments.wiring import ControlWire, InstrumentSpec, OutputWire
@@ -17,6 +18,8 @@ from simulated_backend.virtual_bench.process import VirtualBench
 
 POLICY = SettlePolicy(tolerance=50.0, window=0.1, timeout=60.0)
 """When a pressure counts as settled: Pa and s."""
+ML_PER_MIN = 1e-6 / 60.0
+TEN_ML = Syringe(14.57e-3, 12e-6)
 
 
 def fluid_plan(

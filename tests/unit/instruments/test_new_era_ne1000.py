@@ -9,17 +9,14 @@ import pytest
 
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Quantity, SafeAction, SafeState
-from instruments.fluid_roles import Pump, Syringe
+from instruments.fluid_roles import Pump
 from instruments.new_era_ne1000 import NewEraNE1000, packet
 from instruments.safe_commands import Guarded, HardwareWatchdog
 from simulated_backend.virtual_bench.emulators.new_era_ne1000 import NewEraNE1000 as Emulated
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import fluid_plan, rescue
-
-ML_PER_MIN = 1e-6 / 60.0
-TEN_ML = Syringe(14.57e-3, 12e-6)
+from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan, rescue
 
 
 @pytest.fixture
@@ -171,28 +168,18 @@ def test_it_plays_its_roles(pump: Any) -> None:
     assert pump.get_idn() == {"vendor": "New Era", "model": "NE1000", "serial": "not told", "firmware": "3.928"}
 
 
-def test_it_delivers_what_was_asked_for(pump: Any, bench: VirtualBench) -> None:
+def test_its_rate_can_be_changed_while_it_runs(pump: Any, bench: VirtualBench) -> None:
     assert pump.configure_pump(TEN_ML) == []
-    low, high = pump.rate_span()
-    assert high == pytest.approx(8.504 * ML_PER_MIN, rel=1e-3)
-    with pytest.raises(ConfigError, match=r"between .* choose another syringe or rate"):
-        pump.start(1.1 * high)
-    with pytest.raises(ConfigError, match="choose another syringe"):
-        pump.start(0.9 * low)
+    assert pump.rate_span()[1] == pytest.approx(8.504 * ML_PER_MIN, rel=1e-3)
     pump.start(2.0 * ML_PER_MIN, 1e-6)
     bench.clock.sleep(15.0)
     assert pump.pump_state() == (True, pytest.approx(0.5e-6))
     pump.rate(1.0 * ML_PER_MIN)
     assert pump.rate() == pytest.approx(1.0 * ML_PER_MIN)
-    bench.clock.sleep(31.0)
+    bench.clock.sleep(29.0)
+    assert pump.pump_state().running
+    bench.clock.sleep(2.0)
     assert pump.pump_state() == (False, pytest.approx(1e-6))
-    pump.start(-4.0 * ML_PER_MIN)
-    bench.clock.sleep(6.0)
-    assert pump.delivered() == pytest.approx(-0.4e-6)
-    pump.stop()
-    bench.clock.sleep(60.0)
-    assert pump.pump_state() == (False, pytest.approx(-0.4e-6))
-    pump.stop()
 
 
 def test_the_watchdog_stops_a_forgotten_pump_and_the_driver_says_so(pump: Any, bench: VirtualBench) -> None:
@@ -220,17 +207,6 @@ def test_a_pump_switched_off_and_on_is_noticed_in_both_modes(pump: Any, bench: V
         with pytest.raises(InstrumentError, match="switched off and on"):
             pump.pump_state()
         assert not pump.pump_state().running
-
-
-@pytest.mark.parametrize("fault", ["silence", "garbage"])
-def test_a_lost_reply_is_overcome_and_nothing_is_done_twice(pump: Any, bench: VirtualBench, fault: str) -> None:
-    pump.configure_pump(TEN_ML)
-    for after in range(1, 11):
-        bench.side_door.inject("pump", fault, after=after)
-        pump.start(1.0 * ML_PER_MIN, 0.1e-6)
-        bench.clock.sleep(3.0)
-        assert pump.pump_state() == (True, pytest.approx(0.05e-6, rel=1e-6))
-        pump.stop()
 
 
 def test_it_is_found_in_safe_mode_and_running(pump: Any, bench: VirtualBench) -> None:
