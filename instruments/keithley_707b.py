@@ -70,6 +70,13 @@ class Keithley707B(BenchInstrument):
             raise self.fault(f"did not switch {', '.join(wrong)}; closed now: {', '.join(sorted(found)) or 'none'}")
         self.note(closed=sorted(found))
 
+    def require_closed(self, crosspoint: str) -> None:
+        """InstrumentError where ``crosspoint`` has opened since it was closed: what was read meanwhile belongs to no node."""
+        if crosspoint not in self._look(""):
+            raise self.fault(
+                f"opened {crosspoint} by itself during a reading: it was switched off and on, or somebody used its front panel"
+            )
+
     def _look(self, commands: str) -> set[str]:
         """What is closed after ``commands``; InstrumentError with what the error queue says."""
         message = f'{commands}print(errorqueue.count,channel.getclose("allslots"))'

@@ -171,6 +171,10 @@ class SwitchMatrix(Protocol):
         """Open ``open_``, then close ``close``; verified. Nothing moves where everything stands right already."""
         ...
 
+    def require_closed(self, crosspoint: str) -> None:
+        """InstrumentError where ``crosspoint`` is open, although it was closed for a reading."""
+        ...
+
 
 @runtime_checkable
 class Identified(Protocol):

@@ -271,6 +271,8 @@ def _switched(acquire: Callable[[int], Acquired], sense: Sense, others: Sequence
         for matrix, crosspoints in elsewhere.values():
             matrix.switch(crosspoints, ())
         sense.matrix.switch(here, (sense.crosspoint,))
-        return acquire(samples)
+        acquired = acquire(samples)
+        sense.matrix.require_closed(sense.crosspoint)
+        return acquired
 
     return read

@@ -42,6 +42,13 @@ def test_it_opens_before_it_closes_and_moves_nothing_where_all_is_well(build: Bu
     assert matrix.settings() == {"closed": []}
 
 
+def test_a_crosspoint_that_opened_during_a_reading_is_an_error(build: Build) -> None:
+    matrix, _ = build(Keithley707B, (SHOW, "0.00000e+00\t1A02;2B01"), (SHOW, "0.00000e+00\tnil"))
+    matrix.require_closed("1A02")
+    with pytest.raises(InstrumentError, match=r"opened 1A02 by itself during a reading"):
+        matrix.require_closed("1A02")
+
+
 def test_a_relay_that_did_not_follow_is_an_error_and_looked_at_again(build: Build) -> None:
     matrix, _ = build(
         Keithley707B,
@@ -189,6 +196,16 @@ def test_one_meter_reads_two_nodes_one_after_the_other(tmp_path: Path) -> None:
     # 10 Gohm at nodes of some 10 Mohm take 0.1 %, and only where the crosspoint is closed
     assert got.values[0] == pytest.approx(want, rel=4e-3)
     assert got.values[0, 1] == pytest.approx(loaded["3"], abs=1e-3)
+
+
+def test_a_reading_during_which_the_matrix_was_switched_off_and_on_does_not_count(tmp_path: Path) -> None:
+    policy = SettlePolicy(tolerance=1e-3, window=0.3, timeout=60.0)
+    with assemble(bench_file(tmp_path), Target.VIRTUAL) as virtual, virtual.backend as backend:
+        backend.measure([Stimulus.of([4.5])], policy)
+        # Its messages of one reading: look, switch, look again. A restart just before the third opens V2 under the meter.
+        virtual.virtual.side_door.inject("matrix", "restart", after=3)
+        with pytest.raises(InstrumentError, match=r"opened 1A02 by itself during a reading"):
+            backend.read(1)
 
 
 @pytest.mark.parametrize(
