@@ -130,12 +130,13 @@ class InstrumentBackend(Backend):
                 [tie_output(wire, path, parts) for wire, path in zip(self._output_wires, paths, strict=True)]
                 for paths in paths_of(self._output_wires, self._replicas)
             ]
-            self._movers, self._verify = Movers(), Verification()
+            self._movers = Movers()
             self._notices.listen(parts.values())
             self._way_home = WayHome(self.envelope, self._clock, self._movers, self._ramp_period, self._order)
             locks = Interlocks(self._interlock_wires, parts)
             self._switchboard = Switchboard(self._specs, locks, self._way_home, self._guard, self._warn)
             self._flow = FlowMeters(list(chain.from_iterable(self._drives)), self.envelope, self._clock)
+            self._verify = Verification((self._switchboard.check, self._flow.check))
         except BaseException:
             close_station(station)
             raise
@@ -302,8 +303,6 @@ class InstrumentBackend(Backend):
         """Standard error from the spread of the samples; of a single one, from the flat windows seen while settling."""
         values, overload = self._reader((0,))(samples)
         mean, std = self._noise.judge(values)
-        self._switchboard.check()
-        self._flow.check()
         limited = self._verify(self._drives[0]) or self._limited
         self._notices.tell(self._warn)
         return Reading(mean, std, overload.any(axis=0) | limited, self._clock.now())
@@ -348,8 +347,8 @@ class InstrumentBackend(Backend):
 
     def _list_sweep(self, replicas: tuple[int, ...], rows: Sequence[Sequence[Stimulus]], dwell: float) -> ListSweep | None:
         values, connected = swept_values(rows)
-        if self.envelope.edges and len(self.capabilities.controls) > 1:
-            return None  # a difference across an edge is checked on the way, which a list would jump
+        if (self.envelope.edges and len(self.capabilities.controls) > 1) or self.envelope.limits_power.any():
+            return None  # a difference across an edge is checked on the way, power is measured there: a list would jump both
         longest = np.tile(self.envelope.max_slew * self._ramp_period, len(replicas))
         drives = [drive for replica in replicas for drive in self._drives[replica]]
         senses = [sense for replica in replicas for sense in self._senses[replica]]

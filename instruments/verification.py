@@ -17,13 +17,19 @@ Check = Callable[[], list[Delivery]]
 
 
 class Verification:
-    """Measures what sources deliver, one round trip per instrument; compiled once for every set of sources."""
+    """Measures what sources deliver, one round trip per instrument; compiled once for every set of sources.
 
-    def __init__(self) -> None:
+    ``also``: what else has to be so with every reading, however it was taken (the guard, interlocks, power, charge).
+    """
+
+    def __init__(self, also: Sequence[Callable[[], None]] = ()) -> None:
+        self._also = tuple(also)
         self._checks: dict[tuple[int, ...], list[tuple[Check, list[int]]]] = {}
 
     def __call__(self, drives: Sequence[Drive]) -> bool:
         """Whether a source is at its compliance. InstrumentError naming the control that does not deliver its value."""
+        for require in self._also:
+            require()
         active = [drive for drive in drives if drive.output is Output.ON]
         limited = False
         for check, positions in self._compiled(active):

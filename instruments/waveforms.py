@@ -93,6 +93,12 @@ def prepared(
             raise CapabilityError(f"control {drive.channel.name!r} is no voltage of the instrument that plays and reads")
         if not waveform.connected[0, column]:
             raise CapabilityError(f"control {drive.channel.name!r} moves within the waveform, but is not connected")
+        highest = float(np.max(np.abs(waveform.values[:, column])))
+        if not highest * (drive.plan.compliance or np.inf) <= drive.channel.max_power:
+            raise CapabilityError(
+                f"control {drive.channel.name!r} has a power limit of {drive.channel.max_power:g} W, and nobody measures while "
+                f"an instrument plays; choose a compliance that keeps it at {highest:g} V by itself"
+            )
         if rest[column] != 0.0:
             raise CapabilityError(f"a waveform ends at 0 V, but the safe value of {drive.channel.name!r} is {rest[column]:g} V")
     if envelope.edges and len(swept) > 1:
