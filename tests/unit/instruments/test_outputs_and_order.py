@@ -12,7 +12,7 @@ from hil.core.types import Layout, SafeAction, SafeState, Stimulus
 from instruments import backend as backend_module
 from instruments.ramp_order import groups_of, ordered_ramp
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire
-from tests.unit.instruments import test_instrument_backend as kit
+from tests.unit.instruments import fake_instruments as kit
 
 bench = kit.bench
 LID = InterlockWire("lid", "smu.a.lid", 1.0)
@@ -28,7 +28,7 @@ class Parameter:
 
 def closed_lid(bench: kit.Bench) -> Parameter:
     lid = Parameter(1)
-    bench.instruments["smu"].ports["a"].parameters = {"lid": lid}  # type: ignore[attr-defined]
+    bench.instruments["smu"].ports["a"].parameters = {"lid": lid}
     return lid
 
 
@@ -49,8 +49,8 @@ def test_an_interlock_that_opens_is_seen_with_the_next_reading_and_everything_go
         lid.value = 0
         with pytest.raises(InterlockError, match="lid"):
             backend.read()
-        assert not bench.instruments["smu"].ports["a"].on  # type: ignore[attr-defined]
-        assert not bench.instruments["other"].ports["a"].on  # type: ignore[attr-defined]
+        assert not bench.instruments["smu"].ports["a"].on
+        assert not bench.instruments["other"].ports["a"].on
 
 
 def test_an_interlock_that_does_not_exist_is_refused_on_opening(bench: kit.Bench) -> None:
@@ -98,7 +98,7 @@ def test_without_its_guard_nothing_goes_on(bench: kit.Bench) -> None:
         guard.gone = True
         with pytest.raises(BackendError, match="the guard is gone"):
             backend.read()
-        assert not bench.instruments["smu"].ports["a"].on  # type: ignore[attr-defined]
+        assert not bench.instruments["smu"].ports["a"].on
 
 
 def test_what_the_program_cannot_make_safe_is_left_to_the_guard(bench: kit.Bench) -> None:
@@ -122,7 +122,7 @@ def test_a_bench_that_does_not_open_dismisses_its_guard(bench: kit.Bench, monkey
 
 
 def powered(bench: kit.Bench, limit: float) -> Any:
-    smu = bench.instruments["smu"]  # type: ignore[attr-defined]
+    smu = bench.instruments["smu"]
     read = smu.acquisition
 
     def acquisition(terminals: Any) -> Any:
@@ -142,7 +142,7 @@ def test_power_is_measured_with_every_reading(bench: kit.Bench) -> None:
         backend.apply(Stimulus.of([2.0]))
         with pytest.raises(LimitExceededError, match=r"'V1': 0\.004 W"):
             backend.read()
-        assert not bench.instruments["smu"].ports["a"].on  # type: ignore[attr-defined]
+        assert not bench.instruments["smu"].ports["a"].on
 
 
 def test_a_power_limit_needs_a_port_that_measures(bench: kit.Bench) -> None:
@@ -159,7 +159,7 @@ def test_dwell_is_counted_from_the_stimulus_and_ends_in_the_safe_state(bench: ki
         bench.clock.sleep(2.0)
         with pytest.raises(LimitExceededError, match=r"'V1'.*dwell limit of 10 s"):
             backend.read()
-        assert not bench.instruments["smu"].ports["a"].on  # type: ignore[attr-defined]
+        assert not bench.instruments["smu"].ports["a"].on
         backend.apply(Stimulus.of([1.0]))  # the safe state has started the count anew
         backend.read()
 
@@ -172,7 +172,7 @@ def test_a_watchdog_is_set_before_the_source_and_refused_where_there_is_none(
     backend._specs = (InstrumentSpec("smu", "fake", "fake", {}, 20.0),)
     with backend, pytest.raises(ConfigError, match="'smu' has no watchdog of its own"):
         backend.apply(Stimulus.of([1.0]))
-    smu = bench.instruments["smu"]  # type: ignore[attr-defined]
+    smu = bench.instruments["smu"]
     smu.set_watchdog = lambda seconds: bench.note("smu", "watchdog", seconds)
     bench.log.clear()
     with backend:

@@ -1,0 +1,89 @@
+"""How the backend reaches its safe state when something fails, on instruments made of Python."""
+
+import pytest
+
+from hil.core.errors import BackendError, InstrumentError, LimitExceededError
+from hil.core.safety import EdgeLimit
+from hil.core.types import SafeAction, SafeState, Stimulus
+from instruments.wiring import ControlWire
+from tests.unit.instruments import fake_instruments
+from tests.unit.instruments.fake_instruments import POLICY, Bench, make, pascal, two_volts, volt
+
+bench = fake_instruments.bench
+
+
+def test_an_output_that_went_off_by_itself_is_an_error_and_everything_goes_home(bench: Bench) -> None:
+    with two_volts(bench) as backend:
+        backend.apply(Stimulus.of([2.0, 1.0]))
+        bench.instruments["smu"].ports["a"].on = False  # it restarted
+        with pytest.raises(InstrumentError, match=r"'V1'.*went off by itself"):
+            backend.settle(POLICY)
+        assert not bench.instruments["other"].ports["a"].on
+
+
+def test_a_failed_write_leads_everybody_home_and_both_errors_are_told(bench: Bench) -> None:
+    with two_volts(bench) as backend:
+        backend.apply(Stimulus.of([1.0, 1.0]))
+        bench.broken.add("smu")
+        with pytest.raises(BackendError, match=r"'smu' is dead.*safe state was not reached"):
+            backend.apply(Stimulus.of([1.1, 1.0]))
+        other = bench.instruments["other"].ports["a"]
+        assert (other.level, other.on) == (0.0, False)
+        bench.broken.clear()
+
+
+def test_the_safe_state_is_tried_on_every_channel_and_all_problems_are_reported(bench: Bench) -> None:
+    wires = [
+        ControlWire(volt("V1"), "smu.a.volt", 1e-5),
+        ControlWire(volt("V2"), "other.a.volt", 1e-5),
+        ControlWire(pascal("P1"), "pace.a.pressure"),
+    ]
+    with make(bench, wires) as backend:
+        backend.apply(Stimulus.of([1.0, 1.0, 1e5]))
+        bench.broken.update({"smu", "pace"})
+        with pytest.raises(InstrumentError, match=r"'smu' is dead.*'pace' is dead"):
+            backend.make_safe()
+        assert not bench.instruments["other"].ports["a"].on
+        bench.broken.clear()
+        backend.make_safe()
+        assert not bench.instruments["smu"].ports["a"].on
+        assert not bench.instruments["pace"].ports["a"].on
+
+
+def test_linked_pressures_meet_before_they_vent_and_their_difference_stays_in_its_limit(bench: Bench) -> None:
+    wires = [ControlWire(pascal("P1"), "pace.a.pressure"), ControlWire(pascal("P2"), "pace.b.pressure")]
+    with make(bench, wires, edges=[EdgeLimit("e", "P1", "P2", 1e4)]) as backend:
+        backend.apply(Stimulus.of([9.6e4, 1.05e5]))
+        with pytest.raises(LimitExceededError, match=r"'e'"):
+            backend.apply(Stimulus.of([9.2e4, 1.05e5]))
+        bench.log.clear()
+    pressures = {"a": 9.6e4, "b": 1.05e5}
+    for _, _, what, value in bench.log:
+        port, _, verb = what.partition(" ")
+        if verb == "level":
+            pressures[port] = value
+            assert abs(pressures["a"] - pressures["b"]) <= 1e4
+        if verb == "vent":
+            assert pressures["a"] == pytest.approx(pressures["b"])
+    assert [what for _, _, what, _ in bench.log if what.endswith("vent")] == ["a vent", "b vent"]
+
+
+def test_beside_a_silent_controller_nobody_vents_past_the_limit(bench: Bench) -> None:
+    pace = bench.instruments["pace"]
+    wires = [ControlWire(pascal("P1"), "pace.a.pressure"), ControlWire(pascal("P2"), "pace.b.pressure")]
+    with make(bench, wires, edges=[EdgeLimit("e", "P1", "P2", 5e3)]) as backend:
+        backend.apply(Stimulus.of([9.2e4, 9.3e4]))
+        pace.ports["b"].pressure_now = lambda: (_ for _ in ()).throw(InstrumentError("module b is silent"))
+        bench.log.clear()
+        with pytest.raises(InstrumentError, match=r"module b is silent.*'P1' was not vented"):
+            backend.make_safe()
+        assert not [entry for entry in bench.log if entry[2].endswith("vent")]
+        del pace.ports["b"].pressure_now
+
+
+def test_a_safe_level_other_than_zero_is_held(bench: Bench) -> None:
+    channel = volt("V1", safe=SafeState(SafeAction.LEVEL, 0.5))
+    with make(bench, [ControlWire(channel, "smu.a.volt", 1e-5)]) as backend:
+        backend.apply(Stimulus.of([2.0]))
+    port = bench.instruments["smu"].ports["a"]
+    assert (port.level, port.on) == (0.5, True)
