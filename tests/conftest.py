@@ -9,7 +9,9 @@ import pytest
 
 # The contract class and the scripted instruments are imported by several test modules.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-pytest.register_assert_rewrite("tests.backend_contract", "tests.unit.instruments.scripted", "tests.unit.instruments.fake_instruments")
+pytest.register_assert_rewrite(
+    "tests.backend_contract", "tests.unit.instruments.scripted", "tests.unit.instruments.fake_instruments"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
