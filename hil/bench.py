@@ -25,6 +25,7 @@ from hil.bench_station import (
     start_virtual,
 )
 from hil.bench_world import mounting, simulated_world
+from hil.calibration import corrections
 from hil.core.backend import Backend
 from hil.core.clock import Clock, SteppedClock, WallClock
 from hil.core.events import EventStream
@@ -138,6 +139,9 @@ def assemble(
     if target is Target.SIMULATED:
         controls = Layout((*wired, *tunable_channels(bench, present_values(network), rest, tuned_as or {}, wired)))
         allowed = _envelope(bench, controls, name, limits)
+        _, said = corrections(bench, target.value)
+        if said:
+            relay(said)
         return _simulated(bench, network, allowed, outputs, relay, chosen_seed, real_time)
     allowed = _envelope(bench, Layout(wired), name, limits)
     return _instruments(bench, network, allowed, outputs, relay, name, chosen_seed, real_time, target, folder, keeps)
@@ -197,6 +201,9 @@ def _instruments(
     from simulated_backend.twin import SimulatedTwin
 
     specs = instrument_specs(bench)
+    calibration, said = corrections(bench, target.value, seed if target is Target.VIRTUAL else None)
+    if said:
+        relay(said)
     stack = ExitStack()
     virtual: Any = None
     clock: Clock = WallClock()
@@ -222,6 +229,7 @@ def _instruments(
             interlocks=interlock_wires(bench),
             ramp_order=bench.order(),
             mixers=mixer_specs(bench),
+            corrections=calibration,
         )
     except BaseException:
         stack.close()

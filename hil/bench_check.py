@@ -52,6 +52,26 @@ def with_currents(bench: BenchFile, stimuli: list[Stimulus]) -> BenchFile:
     return bench.model_copy(update={"outputs": {**bench.outputs, **added}, "replicas": replicas})
 
 
+def with_readbacks(bench: BenchFile) -> BenchFile:
+    """The bench with one more output, ``CONTROL.readback``, for each source whose instrument measures its own voltage."""
+    from instruments.station import driver_class
+
+    classes = {spec.name: driver_class(spec) for spec in instrument_specs(bench)}
+    read = {output.parameter for output in bench.outputs.values()}
+    added: dict[str, Output] = {}
+    for name, control in bench.controls.items():
+        driver = classes.get(control.instrument)
+        measures = hasattr(driver, "acquisition") and hasattr(driver, "level_writer")
+        if control.quantity is Quantity.VOLTAGE and measures and control.parameter not in read:
+            given = {"parameter": control.parameter, "node": control.node, "quantity": Quantity.VOLTAGE}
+            added[f"{name}.readback"] = Output.model_validate(given)
+    replicas = {
+        replica: {**paths, **{name: paths[name.removesuffix(".readback")] for name in added}}
+        for replica, paths in bench.replicas.items()
+    }
+    return bench.model_copy(update={"outputs": {**bench.outputs, **added}, "replicas": replicas})
+
+
 def control_layout(bench: BenchFile) -> Layout:
     """The wired controls."""
     return Layout(control_channels(bench, node_rest(twin_network(bench))))

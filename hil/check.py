@@ -89,7 +89,7 @@ def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: f
     with backend:
         measured = _measure(assembled, wanted)
         backend.make_safe()
-        pressures = _at_rest(assembled, bench)
+        pressures = rest_of_pressures(assembled, bench)
     findings: list[Finding] = []
     edges: dict[str, dict[str, float]] = {}
     for one in measured:
@@ -160,7 +160,7 @@ def _measure(assembled: Assembled, wanted: Plan) -> list[Measured]:
     return [Measured(name, values[:, k], std[:, k], lost[k]) for k, name in enumerate(replicas)]
 
 
-def _at_rest(assembled: Assembled, bench: BenchFile) -> dict[str, float]:
+def rest_of_pressures(assembled: Assembled, bench: BenchFile, tolerance: float = REST_TOLERANCE) -> dict[str, float]:
     """Pressures once they do not move any more; what has not come to rest in time is judged as it stands."""
     before: dict[str, float] = {}
     now = pressures_now(bench)
@@ -168,7 +168,7 @@ def _at_rest(assembled: Assembled, bench: BenchFile) -> dict[str, float]:
     while now != before and assembled.clock.now() < end:
         assembled.clock.sleep(REST_WINDOW)
         before, now = now, pressures_now(bench)
-        if all(abs(value - before[name]) < REST_TOLERANCE for name, value in now.items()):
+        if all(abs(value - before[name]) < tolerance for name, value in now.items()):
             break
     return now
 

@@ -24,6 +24,7 @@ from hil.core.types import (
 )
 from hil.core.waveforms import RAMP_PERIOD, rest_of
 from instruments.bench_record import bench_record
+from instruments.calibration import Aim, Corrections
 from instruments.charge import FlowMeters
 from instruments.guard_plan import guard_plan
 from instruments.guard_process import Guard, NoGuard
@@ -31,7 +32,7 @@ from instruments.list_sweep import ListSweep, block_of, joined, list_sweep, swep
 from instruments.mixer import Mixer, MixerSpec, exchange, guarded, is_mixed, usage, without_mixed
 from instruments.outputs import Interlocks, Switchboard
 from instruments.ramp_order import groups_of, ordered_ramp
-from instruments.replica_wiring import check_replicas, paths_of
+from instruments.replica_wiring import check_replicas, tied
 from instruments.replicas import measure_list, measure_rows
 from instruments.safe_state import WayHome
 from instruments.settling import Noise, require_settled, until_flat, until_in_limits
@@ -54,8 +55,8 @@ class InstrumentBackend(Backend):
     ``simultaneous``: pairs of replicas measured at one moment, which both must sit on one instrument that can.
     ``warn`` receives sentences for the user. ``guard``: a process, started when the bench opens, that makes everything safe if
     this one is killed. ``interlocks`` are asked before sourcing and with every reading. ``ramp_order``: names of controls in
-    groups that ramp one after the other, in reverse order down. ``mixers`` drive concentrations. Raises
-    ConfigError for whatever can be judged without opening anything.
+    groups that ramp one after the other, in reverse order down. ``mixers`` drive concentrations. ``corrections``: what a
+    calibration found. Raises ConfigError for whatever can be judged without opening anything.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class InstrumentBackend(Backend):
         interlocks: Sequence[InterlockWire] = (),
         ramp_order: Sequence[Sequence[str]] = (),
         mixers: Sequence[MixerSpec] = (),
+        corrections: Corrections | None = None,
     ) -> None:
         self._specs, self._control_wires, self._output_wires = tuple(instruments), tuple(controls), tuple(outputs)
         self._replicas = {key: dict(paths) for key, paths in (replicas or {}).items()}
@@ -93,8 +95,9 @@ class InstrumentBackend(Backend):
         super().__init__(name, capabilities, envelope, clock)
         self._guard, self._interlock_wires = guard or NoGuard(), tuple(interlocks)
         self._order = groups_of(ramp_order, envelope)
-        self._clock, self._ramp_period = clock, ramp_period
-        self._warn = warn or (lambda _: None)
+        self._clock, self._ramp_period, self._warn = clock, ramp_period, warn or (lambda _: None)
+        self._corrections, self._aim = corrections or Corrections(), Aim(envelope, self._warn)
+        self._corrections.check(self._control_wires, self._output_wires)
         self._station: Station | None = None
         self._drives, self._senses = list[list[Drive]](), list[list[Sense]]()
         self._readers = dict[tuple[int, ...], Reader]()
@@ -122,14 +125,9 @@ class InstrumentBackend(Backend):
             parts: dict[str, Any] = dict(station.components)
             self._mixers = {one.name: Mixer.of(one, parts, self._clock, self._specs) for one in self._mixer_specs}
             parts |= self._mixers
-            self._drives = [
-                [tie_control(wire, path, parts) for wire, path in zip(self._control_wires, paths, strict=True)]
-                for paths in paths_of(self._control_wires, self._replicas)
-            ]
-            self._senses = [
-                [tie_output(wire, path, parts) for wire, path in zip(self._output_wires, paths, strict=True)]
-                for paths in paths_of(self._output_wires, self._replicas)
-            ]
+            self._drives = tied(tie_control, self._control_wires, self._replicas, parts)
+            senses = tied(tie_output, self._output_wires, self._replicas, parts)
+            self._senses = self._corrections.tied(self._drives, senses, parts)
             self._movers = Movers()
             self._notices.listen(parts.values())
             self._way_home = WayHome(self.envelope, self._clock, self._movers, self._ramp_period, self._order)
@@ -172,8 +170,8 @@ class InstrumentBackend(Backend):
         """Bring the controls of some replicas to their stimuli, all together, along checked ramps."""
         self._prepare_meters()
         now = self._clock.now()
-        replicas = [replica for replica, _ in targets]
-        drives = [drive for replica in replicas for drive in self._drives[replica]]
+        targets = [(replica, self._aim.stimulus(self._drives[replica], stimulus)) for replica, stimulus in targets]
+        drives = [drive for replica, _ in targets for drive in self._drives[replica]]
         connected = np.concatenate([stimulus.connected for _, stimulus in targets])
         for drive, wanted in zip(drives, connected, strict=True):
             if not wanted and drive.output is not Output.FLOATING:
@@ -352,7 +350,7 @@ class InstrumentBackend(Backend):
         longest = np.tile(self.envelope.max_slew * self._ramp_period, len(replicas))
         drives = [drive for replica in replicas for drive in self._drives[replica]]
         senses = [sense for replica in replicas for sense in self._senses[replica]]
-        return list_sweep(drives, senses, values, connected, dwell, longest)
+        return list_sweep(drives, senses, values, connected, dwell, longest, self._aim)
 
     def _measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int) -> FloatArray:
         dwell = policy.dwell if len(stimuli) >= 3 else None
@@ -371,7 +369,7 @@ class InstrumentBackend(Backend):
     def _play(self, waveform: Waveform, sample_times: FloatArray) -> Trace:
         """One script that the instrument runs by itself and that ends at 0 V."""
         self._prepare_meters()
-        playing = prepared(waveform, sample_times, self._drives[0], self._senses[0], self.envelope)
+        playing = prepared(waveform, sample_times, self._drives[0], self._senses[0], self.envelope, self._aim)
         self._apply(rest_of(self.capabilities.controls, waveform))
         trace = playing(self._switchboard.check)
         self._verify(self._drives[0])
@@ -391,6 +389,7 @@ class InstrumentBackend(Backend):
             **bench_record(self._specs, components, self._control_wires, self._output_wires, self.envelope),
             "replicas": {name: dict(paths) for name, paths in self._replicas.items()},
             "ramp_period_s": self._ramp_period,
+            **self._corrections.record(),
             **self.usage(),
         }
 

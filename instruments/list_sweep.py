@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hil.core.types import BoolArray, FloatArray, Quantity, Readings, Stimulus
+from instruments.calibration import Aim, corrected, undone
 from instruments.roles import Acquired, ListInstrument
 from instruments.terminals import Drive, Sense
 
@@ -22,18 +23,19 @@ MOST_POINTS = 1000
 class ListSweep:
     """A prepared sweep: ``run(levels (n, n_swept), samples, home)`` runs a chunk; ``columns`` are the drives it sweeps.
 
-    ``seconds(samples)``: how long one point takes.
+    ``seconds(samples)``: how long one point takes. ``aim`` makes programmed levels of what is asked for.
     """
 
     drives: tuple[Drive, ...]
     columns: tuple[int, ...]
     run: Callable[[FloatArray, int, bool], Acquired]
     seconds: Callable[[int], float]
+    aim: Aim
 
     def chunks(self, values: FloatArray, samples: int, *, home: bool) -> "list[tuple[slice, Callable[[], Acquired]]]":
         """The rows of each chunk of ``values`` (n, n_drives), and what runs it. ``home``: every chunk ends at level 0."""
         size = max(1, min(MOST_POINTS, int(LONGEST_CHUNK / max(self.seconds(samples), 1e-9))))
-        levels = values[:, list(self.columns)]
+        levels = self.aim.levels(self.drives, values)[:, list(self.columns)]
         parts = [slice(begin, min(begin + size, len(levels))) for begin in range(0, len(levels), size)]
         return [(part, lambda part=part: self._chunk(levels[part], samples, home)) for part in parts]  # type: ignore[misc]
 
@@ -63,6 +65,7 @@ def list_sweep(
     connected: BoolArray,
     dwell: float,
     longest_step: FloatArray,
+    aim: Aim,
 ) -> ListSweep | None:
     """The sweep of ``values`` (n, n_drives) as one instrument's list, or None where it has to go point by point.
 
@@ -84,10 +87,15 @@ def list_sweep(
         return None
     if np.any(np.abs(np.diff(values, axis=0)) > longest_step):
         return None
-    run, seconds = instrument.list_acquisition(
+    acquire, seconds = instrument.list_acquisition(
         [drive.port_name for drive in swept], [(sense.port_name, sense.parameter) for sense in senses], dwell
     )
-    return ListSweep(tuple(drives), tuple(int(column) for column in columns), run, seconds)
+    undo = undone(senses)
+
+    def run(levels: FloatArray, samples: int, home: bool) -> Acquired:
+        return corrected(acquire(levels, samples, home), undo)
+
+    return ListSweep(tuple(drives), tuple(int(column) for column in columns), run, seconds, aim)
 
 
 def block_of(acquired: Acquired, samples: int, times: FloatArray, single_std: FloatArray) -> Readings:

@@ -1,7 +1,7 @@
 """Which parameter every control and output of every replica is, checked before anything is opened."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from hil.core.errors import ConfigError
 from instruments.station import parse_path
@@ -16,6 +16,17 @@ def paths_of(wires: Sequence[ControlWire] | Sequence[OutputWire], replicas: Repl
     if not replicas:
         return [[wire.parameter for wire in wires]]
     return [[paths[wire.channel.name] for wire in wires] for paths in replicas.values()]
+
+
+Wire = TypeVar("Wire", ControlWire, OutputWire)
+Tied = TypeVar("Tied")
+
+
+def tied(
+    tie: Callable[[Wire, str, Mapping[str, Any]], Tied], wires: Sequence[Wire], replicas: Replicas, components: Mapping[str, Any]
+) -> list[list[Tied]]:
+    """Every wire tied by ``tie`` to its open instrument, one list per replica."""
+    return [[tie(wire, path, components) for wire, path in zip(wires, paths, strict=True)] for paths in paths_of(wires, replicas)]
 
 
 def check_replicas(

@@ -10,6 +10,7 @@ import numpy as np
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Channel, FloatArray
 from hil.experiment.units import parse
+from instruments.calibration import undone
 from instruments.roles import (
     Acquired,
     Condition,
@@ -22,7 +23,7 @@ from instruments.roles import (
     SourcePlan,
 )
 from instruments.station import parse_path
-from instruments.wiring import SETUP_UNITS, ControlWire, OutputWire, Setting
+from instruments.wiring import EXACT, SETUP_UNITS, ControlWire, Correction, OutputWire, Setting
 
 
 class Output(Enum):
@@ -36,7 +37,10 @@ class Output(Enum):
 
 @dataclass
 class Drive:
-    """One control on one port. ``level``: where the terminal was last seen; ``commanded``: what was last sent there."""
+    """One control on one port. ``level``: where the terminal was last seen; ``commanded``: what was last sent there.
+
+    Both are what the instrument calls them: ``correction`` is undone before.
+    """
 
     channel: Channel
     path: str
@@ -49,6 +53,7 @@ class Drive:
     commanded: float = float("nan")
     on_course: bool = False
     in_limits: bool = False
+    correction: Correction = EXACT
     is_pressure: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,6 +79,7 @@ class Sense:
     settings: Mapping[str, Setting]
     matrix: Any = None
     crosspoint: str = ""
+    correction: Correction = EXACT
 
 
 class PlainMeter:
@@ -227,11 +233,13 @@ def look_at(active: Sequence[Drive], movers: Movers) -> None:
 class Reader:
     """Takes samples of several outputs, one transfer per instrument, ``reading`` order kept.
 
-    Outputs behind a switch matrix come one after the other: all crosspoints of this reader but one are open.
+    Outputs behind a switch matrix come one after the other: all crosspoints of this reader but one are open. Values are
+    corrected where a calibration is in use.
     """
 
     def __init__(self, senses: Sequence[Sense]) -> None:
         self._count = len(senses)
+        self._undo = undone(senses)
         self._parts: list[tuple[Callable[[int], Acquired], list[int]]] = []
         direct = [k for k, sense in enumerate(senses) if sense.matrix is None]
         for instrument, members in by_instrument([senses[k] for k in direct]):
@@ -251,12 +259,12 @@ class Reader:
         """Values and overload, (samples, n)."""
         if len(self._parts) == 1:
             values, overload = self._parts[0][0](samples)
-            return values, overload
+            return values if self._undo is None else self._undo(values), overload
         table = np.empty((samples, self._count))
         flags = np.empty((samples, self._count), dtype=np.bool_)
         for acquire, positions in self._parts:
             table[:, positions], flags[:, positions] = acquire(samples)
-        return table, flags
+        return table if self._undo is None else self._undo(table), flags
 
 
 def _switched(acquire: Callable[[int], Acquired], sense: Sense, others: Sequence[Sense]) -> Callable[[int], Acquired]:

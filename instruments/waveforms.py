@@ -10,6 +10,7 @@ from hil.core.errors import CapabilityError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import FloatArray, Quantity, Trace, Waveform, WaveformLimits
 from hil.core.waveforms import moved, rest_of
+from instruments.calibration import Aim, corrected, undone
 from instruments.list_sweep import LONGEST_CHUNK, MOST_POINTS
 from instruments.roles import Acquired
 from instruments.station import parse_path
@@ -77,7 +78,7 @@ class Playing:
 
 
 def prepared(
-    waveform: Waveform, samples: FloatArray, drives: Sequence[Drive], senses: Sequence[Sense], envelope: SafetyEnvelope
+    waveform: Waveform, samples: FloatArray, drives: Sequence[Drive], senses: Sequence[Sense], envelope: SafetyEnvelope, aim: Aim
 ) -> Playing:
     """``waveform`` on these terminals. CapabilityError, before anything is written, where they cannot play it."""
     columns = np.flatnonzero(moved(waveform))
@@ -103,7 +104,7 @@ def prepared(
             raise CapabilityError(f"a waveform ends at 0 V, but the safe value of {drive.channel.name!r} is {rest[column]:g} V")
     if envelope.edges and len(swept) > 1:
         raise CapabilityError("edge limits are not checked between two levels that change one after the other; move one control")
-    run, lead = instrument.waveform_player(
+    play, lead = instrument.waveform_player(
         [drive.port_name for drive in swept], [(sense.port_name, sense.parameter) for sense in senses]
     )
     wanted = np.asarray(samples, dtype=np.float64)
@@ -113,7 +114,12 @@ def prepared(
             f"a reading takes {lead:g} s here, but two samples (or the beginning and the first) are {gap:g} s apart; "
             "take fewer samples, or a shorter integration time (`nplc`)"
         )
-    return Playing(swept, waveform.values[:, columns], waveform, wanted, run)
+    undo = undone(senses)
+
+    def run(levels: FloatArray, begins: FloatArray, reads: FloatArray, end: float) -> Acquired:
+        return corrected(play(levels, begins, reads, end), undo)
+
+    return Playing(swept, aim.levels(drives, waveform.values)[:, columns], waveform, wanted, run)
 
 
 def at_compliance(drives: Sequence[Drive]) -> list[Drive]:

@@ -67,6 +67,18 @@ class OutputWire:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """What a source or a meter makes of a value x: offset + gain * x, SI; see ``instruments.calibration``."""
+
+    offset: float = 0.0
+    gain: float = 1.0
+
+
+EXACT = Correction()
+"""Nothing to correct."""
+
+
+@dataclass(frozen=True, slots=True)
 class InterlockWire:
     """An input that permits sourcing: ``parameter`` (e.g. ``smu.digio.bit1``) has to read ``expected`` (1: true)."""
 

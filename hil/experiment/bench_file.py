@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from hil.core.types import Quantity
+from hil.experiment.bench_calibration import Calibration
 from hil.experiment.bench_mixers import MixerModel
 from hil.experiment.bench_model import LawChoice, Plant, PlantEdge, PlantNode, Scalar, TwinModel
 from hil.experiment.bench_simulated import Simulated
@@ -103,6 +104,7 @@ class BenchFile(Strict):
     simultaneous: Annotated[tuple[tuple[str, str], ...], AsTuple] = ()
     housekeeping: dict[Name, str] = Field(default_factory=dict)
     notify: dict[Name, dict[str, Scalar]] = Field(default_factory=dict)
+    calibration: Calibration = Field(default_factory=Calibration)
 
     @model_validator(mode="before")
     @classmethod
@@ -217,6 +219,9 @@ class BenchFile(Strict):
             for name in names:
                 if name not in known:
                     refuse(unknown(section.rsplit(".", 1)[-1].rstrip("s"), name, list(known)), f"{section}.{name}")
+        trusted = self.calibration.reference
+        if trusted is not None and trusted not in self.outputs:
+            refuse(unknown("output", trusted, list(self.outputs)), "calibration.reference")
         for name, parameter in self.housekeeping.items():
             instrument = parameter.split(".")[0]
             if instrument not in self.station.instruments or "." not in parameter:
