@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hil.core.errors import BackendError
+from hil.experiment.addresses import canonical
 from hil.record.logbook import author
 
 if sys.platform == "win32":
@@ -84,7 +85,7 @@ def locked_bench(addresses: Sequence[str], purpose: str, owner: str = "") -> Ite
     folder = Path(tempfile.gettempdir()) / "memristor-hil-locks"
     with ExitStack() as stack:
         handles = []
-        for address in sorted({address.strip().upper() for address in addresses}):
+        for address in sorted({canonical(address) for address in addresses}):
             name = hashlib.sha256(address.encode()).hexdigest()[:24]
             lock = locked(folder / f"{name}.lock", f"the instrument at {address}", purpose, owner)
             handles.append(stack.enter_context(lock))

@@ -66,6 +66,8 @@ class BenchInstrument(VisaInstrument):
     """What joins messages into one line, for an instrument whose lines may be long."""
     query_joiner: ClassVar[str] = ""
     """What joins queries into one, and their replies, for an instrument that takes compound queries."""
+    reads_when_off: ClassVar[bool] = True
+    """Whether a port measures its node with the output off, too; a source-measure unit then holds it at 0 V, or lets go."""
     answers: ClassVar[bool] = False
     """Whether every message is answered, and nothing may be said before the answer has come."""
     release_port: ClassVar[int | None] = None

@@ -34,6 +34,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
 
     link: ClassVar[Link] = Link(identity=r"(?i)KEITHLEY.*MODEL 26\d\d", timeout=5.0)
     simultaneous: ClassVar[bool] = True
+    reads_when_off: ClassVar[bool] = False
     joiner: ClassVar[str] = " "
     release_port: ClassVar[int | None] = 5030  # the "dead socket termination" port
     voltage_ranges: ClassVar[tuple[float, ...]]

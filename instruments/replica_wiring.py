@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hil.core.errors import ConfigError
-from instruments.station import parse_path
+from instruments.station import parse_path, require_driven
 from instruments.wiring import ControlWire, OutputWire
 
 Replicas = Mapping[str, Mapping[str, str]]
@@ -61,6 +61,8 @@ def check_replicas(
                 first = driven.setdefault(str(path), replica)
                 if first != replica:
                     raise ConfigError(f"replicas {first!r} and {replica!r} both drive {path}")
+        read = {wire.channel.name: paths[wire.channel.name] for wire in outputs}
+        require_driven([paths[wire.channel.name] for wire in controls], read, classes)
     for pair in simultaneous:
         _check_pair(pair, replicas, classes)
 

@@ -237,6 +237,7 @@ class ScpiSmu(ScpiInstrument):
 
     range_is_limit: ClassVar[bool] = False
     """Whether a fixed measuring range limits the current."""
+    reads_when_off: ClassVar[bool] = False
     conversions: ClassVar[float] = 3.0
     """Apertures that one reading takes."""
     marked: bool = False

@@ -8,12 +8,13 @@ of this package, the stock QCoDeS drivers named below, and drivers that an insta
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import instruments
 from hil.core.errors import ConfigError, InstrumentError
+from hil.experiment.addresses import canonical
 from instruments.roles import SwitchMatrix
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire, ParameterPath
 
@@ -115,7 +116,7 @@ def check_station(
     for spec in specs:
         if spec.name in classes:
             raise ConfigError(f"instrument {spec.name!r} stands twice in the station; give every instrument one name")
-        other = addresses.setdefault(spec.address.strip().upper(), spec.name)
+        other = addresses.setdefault(canonical(spec.address), spec.name)
         if other != spec.name:
             raise ConfigError(f"instruments {other!r} and {spec.name!r} have the same address {spec.address}; correct one")
         classes[spec.name] = driver_class(spec)
@@ -135,6 +136,11 @@ def check_station(
             first = driven.setdefault(str(path), wire.channel.name)
             if first != wire.channel.name:
                 raise ConfigError(f"controls {first!r} and {wire.channel.name!r} both drive {path}; one output, one control")
+    require_driven(
+        [wire.parameter for wire in controls if wire.parameter],
+        {wire.channel.name: wire.parameter for wire in outputs if wire.parameter},
+        classes,
+    )
     _check_crosspoints(outputs, classes)
     for interlock in interlocks:
         path = parse_path(interlock.parameter, f"interlock {interlock.name}")
@@ -142,6 +148,22 @@ def check_station(
             known = ", ".join(classes) or "none"
             raise ConfigError(f"interlock {interlock.name!r}: there is no instrument {path.instrument!r}; instruments: {known}")
     return classes
+
+
+def require_driven(driven: Sequence[str], read: Mapping[str, str], classes: Mapping[str, type[Any]]) -> None:
+    """ConfigError for an output at a port that measures only while it is driven, and that no control drives.
+
+    ``driven``: parameters of controls; ``read``: output -> parameter. A 2600B whose output is
+    off clamps its terminal to 0 V in its normal off mode, and measures those 0 V (reference manual, "Output-off states").
+    """
+    ports = {(path.instrument, path.port) for path in (parse_path(text, text) for text in driven)}
+    for name, text in read.items():
+        path = parse_path(text, name)
+        if (path.instrument, path.port) not in ports and not getattr(classes[path.instrument], "reads_when_off", True):
+            raise ConfigError(
+                f"output {name!r}: no control drives {text.rpartition('.')[0]}, so its output stays off, and a source-measure "
+                "unit that is off holds the node at 0 V and reads that; use a voltmeter, or let a control drive this port"
+            )
 
 
 def _check_crosspoints(outputs: Sequence[OutputWire], classes: dict[str, type[Any]]) -> None:

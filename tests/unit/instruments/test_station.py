@@ -5,6 +5,7 @@ import pytest
 import instruments
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Channel, Kind, Quantity
+from instruments.replica_wiring import check_replicas
 from instruments.station import build_station, check_station, driver_class
 from instruments.wiring import ControlWire, InstrumentSpec, OutputWire, ParameterPath
 
@@ -80,6 +81,28 @@ def test_one_address_is_for_one_instrument() -> None:
         check_station([spec(), spec(name="other", address=ADDRESS.lower())], [], [])
     with pytest.raises(ConfigError, match=r"'smu' stands twice"):
         check_station([spec(), spec(address="ASRL1::INSTR")], [], [])
+
+
+@pytest.mark.parametrize("spelling", ["TCPIP::192.0.2.11::5025::SOCKET", "tcpip0::192.0.2.11::5025::socket"])
+def test_one_address_is_one_however_it_is_spelled(spelling: str) -> None:
+    with pytest.raises(ConfigError, match="'smu' and 'other' have the same address"):
+        check_station([spec(), spec(name="other", address=spelling)], [], [])
+
+
+@pytest.mark.parametrize("parameter", ["smu.smub.volt", "smu.smub.curr"])
+def test_a_node_is_not_read_by_a_source_that_is_off(parameter: str) -> None:
+    reader = OutputWire(Channel("V2", Quantity.VOLTAGE, Kind.SENSE, node="2"), parameter)
+    with pytest.raises(ConfigError, match=r"'V2': no control drives smu.smub"):
+        check_station([spec()], [control("V1", "smu.smua.volt")], [reader])
+    check_station([spec()], [control("V1", "smu.smua.volt"), control("V2", "smu.smub.volt")], [reader])
+
+
+def test_a_replica_is_not_read_by_a_source_that_is_off() -> None:
+    wires = [control("V", "")], [OutputWire(Channel("I", Quantity.CURRENT, Kind.SENSE, node="1"), "")]
+    classes = {"smu": driver_class(spec())}
+    check_replicas(*wires, {"A": {"V": "smu.smua.volt", "I": "smu.smua.curr"}}, (), classes)
+    with pytest.raises(ConfigError, match=r"'I': no control drives smu.smub"):
+        check_replicas(*wires, {"A": {"V": "smu.smua.volt", "I": "smu.smub.curr"}}, (), classes)
 
 
 def test_one_output_is_for_one_control() -> None:

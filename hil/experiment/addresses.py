@@ -1,0 +1,26 @@
+"""One spelling for a VISA address, so that one instrument is known as one however a file writes it."""
+
+import os
+import re
+
+_SERIAL_DEVICE = re.compile(r"(?i)^ASRL(/[^:]+)(?:::INSTR)?$")
+_ADAPTER = re.compile(r"(?i)^PRLGX-TCPIP::")
+
+
+def canonical(address: str) -> str:
+    """``address`` with everything spelled out that VISA lets one leave away, in capitals; to compare, not to connect.
+
+    ``TCPIP::host::5025::socket`` and ``TCPIP0::HOST::5025::SOCKET`` are one; so are a serial device and a link to it.
+    What VISA cannot read is compared as it stands.
+    """
+    from pyvisa.rname import InvalidResourceName, to_canonical_name
+
+    text = address.strip()
+    device = _SERIAL_DEVICE.match(text)
+    if device:
+        return f"ASRL{os.path.realpath(device.group(1))}::INSTR"
+    text = _ADAPTER.sub("PRLGX-TCPIP0::", text.upper())
+    try:
+        return to_canonical_name(text).upper()
+    except (InvalidResourceName, ValueError):
+        return text
