@@ -50,6 +50,11 @@ class History:
 
 
 def can_resume(procedure: Procedure) -> bool:
+    """Whether a run of ``procedure`` can go on after an interruption: by its own state, or by repeating its questions."""
+    return keeps_state(procedure) or bool(getattr(procedure, "REPEATABLE", False))
+
+
+def keeps_state(procedure: Procedure) -> bool:
     """Whether ``procedure.run`` gives its state away and takes it back (``checkpoint`` and ``resume``)."""
     return {"resume", "checkpoint"} <= set(inspect.signature(procedure.run).parameters)
 
@@ -82,6 +87,7 @@ class Keeper:
         self.possible = possible
         self.state: Mapping[str, Any] | None = None if saved is None else saved["state"]
         self._written: Mapping[str, object] = {}
+        self._barred = ""
         if saved is not None:
             self._restore(saved)
         if possible:
@@ -98,8 +104,18 @@ class Keeper:
     def save(self, state: Mapping[str, object]) -> None:
         """Put the state of the procedure on disk, with all else. Raises RecordError; TimeIsUpError once it is there."""
         self._write(state)
+        self._barred = str(state.get("barred", ""))
+        self.between_blocks()
+
+    def between_blocks(self) -> None:
+        """TimeIsUpError where the run was to be over by now."""
         if self._deadline is not None:
             self._deadline.between_blocks()
+
+    @property
+    def readings(self) -> int:
+        """How many are on record, those of the runs before included."""
+        return self._recorder.counts["reading"]
 
     def save_usage(self) -> None:
         """What was used up until the end, beside the last state: a resumed run begins with what is left."""
@@ -133,6 +149,8 @@ class Keeper:
             return {}
         if not self.possible:
             return {"resumable": False, "not_resumable": "this procedure keeps no state; run it again"}
+        if self._barred:
+            return {"resumable": False, "not_resumable": self._barred}
         if isinstance(error, ConfigError | CapabilityError):
             return {"resumable": False, "not_resumable": "the files asked for something that cannot be; correct them"}
         return {"resumable": True, "resume": f"hil resume {self._recorder.run_id} --data {self._data}"}

@@ -52,6 +52,8 @@ def _saved(run_id: int, data: Path) -> Mapping[str, Any]:
     saved = CheckpointFile(data, run_id).read()
     if saved is not None and "continued_as" in saved:
         raise ConfigError(f"run {run_id} was continued as run {saved['continued_as']}; go on with that one")
+    if saved is not None and (saved["state"] or {}).get("barred"):
+        raise ConfigError(f"run {run_id} cannot be resumed: {saved['state']['barred']}")
     if saved is not None:
         return saved
     listed = {run["run_id"]: run for run in list_runs(data)}

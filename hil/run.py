@@ -16,7 +16,7 @@ from hil.core.lab import Lab
 from hil.core.outcome import Outcome, Summary
 from hil.deadline import Deadline, TimedEvents, TimeIsUpError, seconds_until
 from hil.holding import check_hold, keep_set_points
-from hil.keeping import History, Keeper, can_resume, fingerprint
+from hil.keeping import History, Keeper, can_resume, fingerprint, keeps_state
 from hil.liquid_plan import planned_liquids, require_stock
 from hil.locks import locked, locked_bench
 from hil.notify import notifiers, send
@@ -34,7 +34,9 @@ from hil.prepared import (
     prepare,
 )
 from hil.record.checkpoint import FOLDER
+from hil.record.kept import kept_readings
 from hil.record.recorder import RunRecorder, open_database
+from hil.replay import Replay, remount
 from hil.run_record import new_recorder, recover_spill, refusal, summary_of
 from hil.stopping import Stopper, stoppable
 
@@ -116,7 +118,8 @@ def _run(
                         events = _events(prepared, recorder, [history, *listeners], deadline, saved)
                         assembled.warnings.listen(events.warn)
                         recover_spill(prepared.request.data, events, saved)
-                        backend.observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
+                        for observers in (backend.observers, backend.trace_observers):
+                            observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
                         if prepared.request.target is not Target.SIMULATED:
                             capabilities = backend.capabilities
                             grounded = any(node.ground for node in assembled.network.nodes)
@@ -127,9 +130,11 @@ def _run(
                         if housekeeper is not None:
                             backend.observers.append(housekeeper)
                             meanwhile.enter_context(housekeeper)
+                        if saved is not None:
+                            remount(assembled.exchange, saved)
                         keeper = _keeper(prepared, backend, events, recorder, history, deadline, saved)
                     with prepared.located():
-                        summary = _procedure(prepared, lab(events, recorder.run_id), keeper)
+                        summary = _procedure(prepared, lab(events, recorder.run_id), keeper, saved)
                     error = _held(lambda: keep_set_points(backend, assembled.clock, hold, events))
                 except KeyboardInterrupt:
                     summary = history.summary(
@@ -184,9 +189,12 @@ def _held(hold: Callable[[], None]) -> HilError | None:
     return None
 
 
-def _procedure(prepared: Prepared, lab: Lab, keeper: Keeper) -> Summary:
+def _procedure(prepared: Prepared, lab: Lab, keeper: Keeper, saved: Mapping[str, Any] | None) -> Summary:
     if not keeper.possible:
         return prepared.procedure.run(prepared.settings, lab)
+    if not keeps_state(prepared.procedure):
+        kept = None if saved is None else kept_readings(prepared.request.data, saved["run_id"], saved["rows"])
+        return Replay(lab, keeper, kept)(prepared.procedure.run, prepared.settings)
     going_on: Any = prepared.procedure.run
     summary: Summary = going_on(prepared.settings, lab, resume=keeper.state, checkpoint=keeper.save)
     return summary

@@ -214,6 +214,11 @@ class Readings:
             tuple(name for part in parts for name in part.replica),
         )
 
+    def part(self, rows: "slice | NDArray[np.intp]") -> "Readings":
+        """Some of them."""
+        replica = tuple(np.array(self.replica, dtype=object)[rows]) if self.replica else ()
+        return Readings(self.values[rows], self.std[rows], self.overload[rows], self.time[rows], replica)
+
     def __len__(self) -> int:
         return len(self.time)
 

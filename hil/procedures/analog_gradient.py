@@ -26,7 +26,10 @@ from hil.learn.error_budget import ErrorBudget, best_delta, error_budget
 from hil.learn.iv_curve import IVCurve
 from hil.learn.slope import CurveSlope, Probe, SequentialSlope, SlopeMeter, TwoDeviceSlope
 
-__all__ = ["Settings", "plan", "run"]
+__all__ = ["REPEATABLE", "Settings", "plan", "run"]
+
+REPEATABLE = True
+"""The same readings lead to the same questions."""
 
 METHODS = ("two_device", "two_device_swap", "sequential", "curve")
 ANCHOR_ROWS = 4
@@ -130,13 +133,15 @@ def run(settings: Settings, lab: Lab) -> Summary:
         for name in METHODS:
             measured, reference = [], []
             for _ in range(settings.repeats):
-                mounted = _mount(lab, specimen)
-                before = _anchor(settings, lab)
-                begun = lab.clock.now()
-                meter = makers[name]()
-                readings = meter.measure(voltages)
-                ended = lab.clock.now()
-                gain = _gain(before, _anchor(settings, lab), mounted)
+                # The anchors hold for what is measured between them, and for nothing after a pause.
+                with lab.continuity.unbroken():
+                    mounted = _mount(lab, specimen)
+                    before = _anchor(settings, lab)
+                    begun = lab.clock.now()
+                    meter = makers[name]()
+                    readings = meter.measure(voltages)
+                    ended = lab.clock.now()
+                    gain = _gain(before, _anchor(settings, lab), mounted)
                 times = begun + (np.arange(len(voltages)) + 0.5) / len(voltages) * (ended - begun)
                 if name == "curve":
                     times = np.full(len(voltages), (begun + ended) / 2)  # up and down branch: every point on the average
@@ -254,8 +259,9 @@ def _calibrate(settings: Settings, lab: Lab, pairs: int) -> tuple[float, float]:
     channel = lab.backend.capabilities.controls[settings.control]
     noises, ratios = [], []
     for specimen in range(min(pairs, 50)):
-        _mount(lab, specimen)
-        rows = [_equal(settings, lab, np.full(8, end)) for end in (channel.minimum, channel.maximum)]
+        with lab.continuity.unbroken():
+            _mount(lab, specimen)
+            rows = [_equal(settings, lab, np.full(8, end)) for end in (channel.minimum, channel.maximum)]
         for currents in rows:
             noises.append(np.mean(np.diff(currents, 3, axis=0) ** 2) / 20.0)
             ratios.append(np.mean(currents[:, 1]) / np.mean(currents[:, 0]) - 1.0)

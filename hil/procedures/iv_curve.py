@@ -4,6 +4,7 @@ Where the instrument can, a sweep is its own list: one transfer a chunk of five 
 never used for a figure. A cycle begins and ends at 0 V.
 """
 
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from hil.experiment.protocol import Protocol
 from hil.learn import iv_curve as figures_of
 from hil.learn.iv_curve import IVCurve
 
-__all__ = ["Settings", "plan", "run"]
+__all__ = ["REPEATABLE", "Settings", "plan", "run"]
+
+REPEATABLE = True
+"""The same readings lead to the same questions."""
 
 Rate = Annotated[float, quantity("V/s", above=0.0)]
 
@@ -155,7 +159,9 @@ def _sweep(settings: Settings, lab: Lab, stimuli: list[Stimulus], rate: float | 
     policy = settings.settle.policy(outputs[settings.output].quantity.value)
     if rate is not None:
         policy = SettlePolicy(policy.tolerance, policy.window, policy.timeout, settings.sweep.step / rate)
-    readings = lab.backend.measure(stimuli, policy, settings.samples)
+    # A sweep in time cannot be continued in the middle on a bench: the pause would stand in the curve.
+    with nullcontext() if policy.dwell is None else lab.continuity.unbroken():
+        readings = lab.backend.measure(stimuli, policy, settings.samples)
     position = outputs.index(settings.output)
     voltage = np.array([stimulus.values[controls.index(settings.control)] for stimulus in stimuli])
     current, std = readings.values[:, position], readings.std[:, position]

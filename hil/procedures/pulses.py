@@ -14,11 +14,18 @@ from hil.core.errors import CapabilityError
 from hil.core.events import Progress, TableRow
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome, Summary
-from hil.core.types import FloatArray, Quantity, Stimulus, Waveform
+from hil.core.types import FloatArray, Quantity, Stimulus, Waveform, WaveformLimits
 from hil.experiment.fields import FieldError, Name, Volts, quantity, refuse
 from hil.experiment.protocol import Protocol
 
-__all__ = ["Settings", "plan", "run"]
+__all__ = ["REPEATABLE", "Settings", "plan", "run"]
+
+REPEATABLE = True
+"""The same samples lead to the same questions."""
+_FINAL = (
+    "a device may remember the pulses it has had, so that a train cannot be continued in the middle on a bench; bring the device "
+    "back to where it was, and begin again with `hil run`"
+)
 
 Duration = Annotated[float, quantity("s", above=0.0)]
 
@@ -70,6 +77,11 @@ def run(settings: Settings, lab: Lab) -> Summary:
         raise CapabilityError(
             "this bench cannot play pulses: one instrument that runs waveforms must drive the voltage and read every output"
         )
+    with lab.continuity.unbroken(_FINAL):
+        return _train(settings, lab, rest, limits)
+
+
+def _train(settings: Settings, lab: Lab, rest: Stimulus, limits: WaveformLimits) -> Summary:
     each = max(1, int(min(limits.max_duration / settings.period, limits.max_segments // 2, limits.max_samples // 2)))
     begun = lab.clock.now()
     before = _read(settings, lab, rest)

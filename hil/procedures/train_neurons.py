@@ -27,7 +27,10 @@ from hil.learn.minibatch import Recipe, accuracy, one_hot, train
 from hil.learn.neurons import DeviceNeurons, Drive, Neurons, ReLU, TabulatedNeurons, Tanh
 from hil.learn.slope import Probe, SequentialSlope, SlopeMeter, TwoDeviceSlope
 
-__all__ = ["Settings", "plan", "run"]
+__all__ = ["REPEATABLE", "Settings", "plan", "run"]
+
+REPEATABLE = True
+"""The same readings lead to the same questions: what trains is computed again from what was measured."""
 
 BASELINES: Mapping[str, Callable[[], Neurons]] = {"tanh": Tanh, "relu": ReLU}
 
@@ -148,7 +151,8 @@ def _accuracies(settings: Settings, lab: Lab, data: Data, name: str, neurons: Ne
     else:
         found = []
         for number, job in enumerate(jobs):
-            found.append(job(neurons))
+            right, of = lab.continuity.computed(partial(job, neurons))
+            found.append((right, of))
             lab.events.emit(Progress(number + 1, len(jobs), f"{name}: network {number + 1} of {len(jobs)}"))
     right = np.array(found, dtype=np.float64).reshape(len(seeds), -1, 2).sum(axis=1)
     accuracies = right[:, 0] / right[:, 1]
@@ -230,7 +234,8 @@ def _measured_curve(settings: Settings, lab: Lab, probe: Probe) -> Activation:
     channel = lab.backend.capabilities.controls[settings.control]
     up = np.linspace(channel.minimum, channel.maximum, settings.neurons.curve_points)
     path = np.concatenate([up, up[::-1]])
-    readings = lab.backend.measure(probe.stimuli(path), probe.policy, settings.neurons.curve_samples)
+    with lab.continuity.unbroken():
+        readings = lab.backend.measure(probe.stimuli(path), probe.policy, settings.neurons.curve_samples)
     position = lab.backend.capabilities.outputs.index(settings.output)
     curve = IVCurve.of(path, readings.values[:, position], readings.std[:, position], source="train_neurons")
     activation = Activation.from_curve(curve, "mean", monotone="allow")

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -182,6 +182,17 @@ def load(run_id: int, folder: Path) -> Run:
             [json.loads(text) for text in frames["event"].get("event_record", ())],
             notes(folder, run_id),
         )
+
+
+def readings_until(folder: Path, run_id: int, rows: Mapping[str, int]) -> "tuple[pd.DataFrame, dict[str, Any]]":
+    """The first ``rows["reading"]`` readings of run ``run_id`` and of those it continues, and what their columns are."""
+    from qcodes.dataset.data_set import load_by_id
+
+    with _connected(folder) as connection:
+        dataset: Any = load_by_id(run_id, connection)
+        facts = _metadata(dict(dataset.metadata))
+        pieces = _pieces(connection, dataset, facts)
+        return _tables(folder, [*pieces[:-1], (pieces[-1][0], dict(rows))])["reading"], facts["columns"]
 
 
 def _pieces(connection: Any, dataset: Any, facts: dict[str, Any]) -> list[tuple[str, dict[str, int] | None]]:
