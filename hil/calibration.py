@@ -52,9 +52,10 @@ def save(data: Path, bench: str, target: str, facts: Mapping[str, Any]) -> Path:
     kept = load(path)
     kept[target] = dict(facts)
     try:
-        history = path.parent / "history"
-        history.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
+            history = path.parent / "history"
+            history.mkdir(exist_ok=True)
             stamp = datetime.fromtimestamp(path.stat().st_mtime).astimezone().strftime("%Y%m%d-%H%M%S")
             before, number = history / f"{bench}-{stamp}.json", 2
             while before.exists():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from hil.cli_checks import check, doctor, dry_run, first_check
+from hil.cli_checks import calibrate, check, doctor, dry_run, first_check
 from hil.cli_pictures import netlist, plot
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ app.add_typer(plot, name="plot")
 app.command()(netlist)
 app.command()(doctor)
 app.command()(check)
+app.command()(calibrate)
 app.command("first-check")(first_check)
 app.command("dry-run")(dry_run)
 

@@ -123,6 +123,37 @@ def first_check(
         typer.echo("there is nothing to contribute: no driver of this bench was tried on hardware here")
 
 
+def calibrate(
+    bench: Annotated[str, typer.Argument(help="Bench file, or name of a shipped one.")],
+    on: Annotated[Target, typer.Option("--on", help="Emulated instruments, or the hardware.")] = Target.VIRTUAL,
+    voltage: Annotated[str | None, typer.Option(help="Largest level, e.g. '500 mV'; 10 % of the limit.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Output that is taken as true where it stands.")] = None,
+    set_: SetOption = None,
+    data: DataOption = Path("data"),
+    as_json: JsonOption = False,
+) -> None:
+    """Compare sources, meters, pressures and replicas at low energy. Exit code: 0 done, 2 to 5 as for run."""
+    from hil import bench as benches
+    from hil.calibrate_results import lines
+    from hil.calibrate_run import CalibrateRequest
+    from hil.calibrate_run import calibrate as calibrate_bench
+    from hil.core.errors import HilError
+    from hil.experiment.units import parse
+    from hil.prepared import STOPPED, exit_code_of
+
+    try:
+        largest = None if voltage is None else parse(voltage, "V")
+        request = CalibrateRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), largest, reference)
+        facts = calibrate_bench(request)
+    except HilError as error:
+        typer.echo(f"hil: {error}", err=True)
+        raise typer.Exit(exit_code_of(error)) from None
+    except KeyboardInterrupt:
+        typer.echo("hil: the calibration was stopped; everything is in its safe state, and the one before is kept", err=True)
+        raise typer.Exit(STOPPED) from None
+    typer.echo(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines(facts)))
+
+
 def dry_run(
     protocol: Annotated[str, typer.Argument(help="Path of a protocol file, or name of a shipped one (`hil protocols`).")],
     bench: Annotated[str | None, typer.Option("--bench", help="Bench file in place of the one the protocol names.")] = None,

@@ -10,6 +10,7 @@ from typing import Any
 
 from hil.bench import Target, assemble, shipped_protocols
 from hil.bench_station import check_packages, inspect_station, visa_resources
+from hil.calibration_report import calibration_rows
 from hil.check_record import load
 from hil.core.errors import HilError
 from hil.experiment.bench_file import BenchFile
@@ -73,6 +74,8 @@ def _examine_bench(name: str, data: Path, report: Diagnosis) -> None:
         raise document.error(str(error)) from None
     report.rows += [disk(data), clock(data), *last_checks(data, path.stem)]
     report.rows += inspect_station(bench, data)
+    identities = {row["where"]: row["found"] for row in report.rows if row["what"] == "identity"}
+    report.rows += calibration_rows(data, path.stem, bench, identities)
     wrong = [row for row in report.rows if row["verdict"] == "wrong"]
     if wrong:
         first = f"{wrong[0]['where']}, {wrong[0]['what']}: {wrong[0]['found']}"

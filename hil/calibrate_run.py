@@ -1,0 +1,194 @@
+"""`hil calibrate`: one bench, calibrated, its readings recorded like every measurement, and the result kept."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hil.bench import Assembled, Target, assemble, shipped_protocols
+from hil.bench_check import control_layout, with_currents, with_readbacks
+from hil.bench_layout import envelope
+from hil.calibrate import Plan, measure, plan
+from hil.calibrate_results import entries, pair_entry, pressures
+from hil.calibration import save, wiring
+from hil.control import stoppable_from_outside
+from hil.core.errors import ConfigError, HilError
+from hil.core.events import EventStream, Finished, Measured, TableRow
+from hil.core.outcome import Outcome
+from hil.experiment.bench_file import BenchFile
+from hil.experiment.fields import unknown
+from hil.experiment.loader import Document, find, read
+from hil.keeping import fingerprint
+from hil.locks import locked_bench
+from hil.record.recorder import RunRecorder, plain
+from hil.stopping import Stopper, stoppable
+
+MODEL = (
+    "y = offset + gain * x, SI: of a source x is programmed and y delivered, of a meter x is true and y shown; "
+    "_std are standard errors (one standard deviation)"
+)
+
+
+@dataclass(frozen=True)
+class CalibrateRequest:
+    """What the user asked for; ``sets`` are path=value of the bench file, ``voltage`` (V) goes before the small default.
+
+    ``reference``: the output taken as true, before the one that the file names.
+    """
+
+    bench: str
+    target: Target = Target.VIRTUAL
+    data: Path = Path("data")
+    sets: tuple[str, ...] = ()
+    voltage: float | None = None
+    reference: str | None = None
+
+
+def calibrate(request: CalibrateRequest) -> dict[str, Any]:
+    """Calibrate the bench, keep the result, and return it. Raises HilError (then nothing is kept but the readings),
+    KeyboardInterrupt."""
+    if request.target is Target.SIMULATED:
+        raise ConfigError("a simulated network has no instruments to calibrate; choose --on virtual or --on bench")
+    if request.voltage is not None and not request.voltage > 0.0:
+        raise ConfigError(f"a calibration at {request.voltage:g} V shows nothing; give a small voltage above 0")
+    document = read(find(request.bench, None, shipped_protocols() / "benches", "bench file"))
+    for item in request.sets:
+        dotted, _, text = item.partition("=")
+        document.override(dotted.removeprefix("bench."), text, f"--set {item}")
+    given = document.model(BenchFile)
+    # What is to be calibrated is not corrected by what was found before.
+    chosen = given.calibration.model_copy(update={"use": None, "reference": request.reference or given.calibration.reference})
+    if chosen.reference is not None and chosen.reference not in given.outputs:
+        raise ConfigError(f"--reference: {unknown('output', chosen.reference, list(given.outputs))}")
+    own = given.model_copy(update={"calibration": chosen})
+    try:
+        limits = envelope(own, control_layout(own), document.path.name)
+        wanted = plan(own, limits, request.voltage)
+        bench = with_currents(with_readbacks(own), wanted.stimuli)
+        with stoppable() as stopper, stoppable_from_outside(request.data), ExitStack() as stack:
+            held: tuple[int, ...] = ()
+            if request.target is Target.BENCH:
+                addresses = [instrument.address for instrument in bench.station.instruments.values()]
+                lock = locked_bench(addresses, f"a calibration of {document.path.name}", bench.notebook.operator)
+                held = stack.enter_context(lock)
+            assembled = stack.enter_context(
+                assemble(bench, request.target, name=document.path.name, folder=request.data, keeps=held)
+            )
+            facts = _calibrated(request, document, own, bench, wanted, assembled, stopper)
+    except ConfigError as error:
+        raise document.located(error) from None
+    return facts
+
+
+def _calibrated(
+    request: CalibrateRequest,
+    document: Document,
+    own: BenchFile,
+    bench: BenchFile,
+    wanted: Plan,
+    assembled: Assembled,
+    stopper: Stopper,
+) -> dict[str, Any]:
+    backend, name = assembled.backend, document.path.stem
+    controls, outputs = backend.capabilities.controls, backend.capabilities.outputs
+    with backend:
+        with stopper.held():
+            recorder = _recorder(request, document, bench, assembled)
+            events = EventStream(recorder)
+            assembled.warnings.listen(events.warn)
+        summary: dict[str, Any] = {"outcome": Outcome.FAILED.value, "run_id": recorder.run_id, "steps": 0, "loss": None}
+        try:
+            backend.observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
+            measured, pairs, read_pressures = measure(assembled, bench, wanted)
+            for number, row in enumerate(zip(*read_pressures.vented.values(), strict=True)):
+                at_rest = dict(zip(read_pressures.vented, map(float, row), strict=True))
+                events.emit(TableRow("vented_pressures", {"number": number, **at_rest}))
+            found, notes = entries(bench, controls, outputs, wanted, measured)
+            found += pressures(bench, controls, read_pressures)
+            facts = plain(
+                {
+                    "when": datetime.now().astimezone().isoformat(timespec="seconds"),
+                    "run_id": recorder.run_id,
+                    "seed": bench.virtual.seed if request.target is Target.VIRTUAL else None,
+                    "bench_file": document.path.name,
+                    "bench_sha256": fingerprint(document.text),
+                    "overrides": list(request.sets),
+                    "reference": own.calibration.reference,
+                    "largest_level": wanted.largest,
+                    "model": MODEL,
+                    "instruments": _instruments(bench),
+                    "channels": {
+                        "controls": {key: wiring(own, "controls", key) for key in own.controls},
+                        "outputs": {key: wiring(own, "outputs", key) for key in own.outputs},
+                    },
+                    "spans": {key: max(abs(limit) for limit in control.limits) for key, control in own.controls.items()},
+                    "found": found,
+                    "pairs": {key: pair_entry(one) for key, one in pairs.items()},
+                    "notes": notes,
+                    "warnings": events.warnings,
+                }
+            )
+            with stopper.held():
+                path = save(request.data, name, request.target.value, facts)
+            summary |= {"outcome": Outcome.DONE.value, "results": {"file": str(path), "found": found}}
+            events.emit(Finished(Outcome.DONE.value, f"calibration kept in {path}"))
+        except KeyboardInterrupt:
+            summary["outcome"] = Outcome.STOPPED.value
+            raise
+        except HilError as error:
+            summary["results"] = {"reason": str(error)}
+            raise
+        finally:
+            with stopper.held():
+                if not recorder.broken:
+                    recorder.finish(plain(summary))
+                    recorder.close()
+                else:
+                    recorder.release()
+    return {"bench": name, "target": request.target.value, "file": str(path), **facts}
+
+
+def _instruments(bench: BenchFile) -> dict[str, dict[str, Any]]:
+    """Type, identity and serial number of every instrument; they must be open."""
+    from qcodes.instrument import Instrument
+
+    from instruments.calibration import serial_of
+
+    found: dict[str, dict[str, Any]] = {}
+    for name, spec in bench.station.instruments.items():
+        driver: Any = Instrument.find_instrument(name)
+        said = driver.get_idn()
+        found[name] = {"type": spec.type, "serial": serial_of(driver), "identity": said}
+    return found
+
+
+def _recorder(request: CalibrateRequest, document: Document, bench: BenchFile, assembled: Assembled) -> RunRecorder:
+    from hil.record.provenance import command_line, git_commit, versions
+
+    capabilities = assembled.backend.capabilities
+    protocol = f"calibrate_{document.path.stem}"
+    return RunRecorder(
+        request.data,
+        protocol=protocol,
+        sample=bench.notebook.sample,
+        controls=capabilities.controls,
+        outputs=capabilities.outputs,
+        replicas=capabilities.replicas,
+        snapshot=assembled.backend.snapshot(),
+        description={
+            "protocol": protocol,
+            "bench": document.path.name,
+            "target": request.target.value,
+            "protocol_text": "",
+            "bench_text": document.text,
+            "overrides": list(request.sets),
+            "seed": bench.virtual.seed,
+            "notebook": bench.notebook.model_dump(),
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "command": command_line(),
+            "started": datetime.now(tz=UTC).isoformat(timespec="seconds"),
+            "units": {channel.name: channel.quantity.value for channel in (*capabilities.controls, *capabilities.outputs)},
+        },
+    )
