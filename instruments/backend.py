@@ -28,12 +28,12 @@ from instruments.calibration import Aim, Corrections
 from instruments.charge import FlowMeters
 from instruments.guard_plan import guard_plan
 from instruments.guard_process import Guard, NoGuard
-from instruments.list_sweep import ListSweep, block_of, joined, list_sweep, swept_values
+from instruments.list_sweep import ListSweep, block_of, list_sweep, swept_values
 from instruments.mixer import Mixer, MixerSpec, exchange, guarded, is_mixed, usage, without_mixed
 from instruments.outputs import Interlocks, Switchboard
 from instruments.ramp_order import groups_of, ordered_ramp
 from instruments.replica_wiring import check_replicas, tied
-from instruments.replicas import measure_list, measure_rows
+from instruments.replicas import RowBench, measure_list, measure_rows
 from instruments.safe_state import WayHome
 from instruments.settling import Noise, require_settled, until_flat, until_in_limits
 from instruments.station import build_station, check_station, close_station
@@ -337,11 +337,12 @@ class InstrumentBackend(Backend):
             block = block_of(acquired, samples, times, self._noise.single)
             self.relaxations += count
             self._applied = stimuli[rows.stop - 1]
+            # What was read while the source was off, or elsewhere, is no reading of these stimuli: it never goes on record.
+            self._verify(self._drives[0])
             self._notify(stimuli[rows], block)
             parts.append(block)
         require_settled("stimulus", self._settle(policy), policy, len(stimuli) - 1, len(stimuli))
-        self._verify(self._drives[0])
-        return joined(parts)
+        return Readings.joined(parts)
 
     def _list_sweep(self, replicas: tuple[int, ...], rows: Sequence[Sequence[Stimulus]], dwell: float) -> ListSweep | None:
         values, connected = swept_values(rows)
@@ -355,16 +356,18 @@ class InstrumentBackend(Backend):
     def _measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int) -> FloatArray:
         dwell = policy.dwell if len(stimuli) >= 3 else None
         swept = None if dwell is None else self._list_sweep(tuple(range(len(stimuli[0]))), stimuli, dwell)
-        go, settle = self._go_to, self._settle_replicas
-        if swept is not None:
-            self.relaxations += len(stimuli)
-            found = measure_list(swept, stimuli, policy, samples, drive=go, settle=settle)
-        else:
-            found = measure_rows(
-                stimuli, policy, samples, drive=go, settle=settle, reader=self._reader, clock=self._clock, count=self._count
-            )
-        self._verify(list(chain.from_iterable(self._drives)))
-        return found
+        bench = RowBench(self._go_to, self._note, self._settle_replicas, self._reader, self._clock)
+        how = stimuli, policy, samples, bench
+        blocks = measure_rows(*how) if swept is None else measure_list(swept, *how)
+        drives = list(chain.from_iterable(self._drives))
+        means = [np.empty((0, len(self._drives), len(self._output_wires)))]
+        for block in blocks:
+            self.relaxations += len(block.means)
+            # What was read while a source was off, or elsewhere, is no reading of these stimuli: it never goes on record.
+            self._verify(drives)
+            self._notify_rows(stimuli[block.rows], block.means, block.std, block.overload, block.time)
+            means.append(block.means)
+        return np.concatenate(means)
 
     def _play(self, waveform: Waveform, sample_times: FloatArray) -> Trace:
         """One script that the instrument runs by itself and that ends at 0 V."""
@@ -374,9 +377,6 @@ class InstrumentBackend(Backend):
         trace = playing(self._switchboard.check)
         self._verify(self._drives[0])
         return trace
-
-    def _count(self) -> None:
-        self.relaxations += 1
 
     # -- record -------------------------------------------------------------------------------------------------
 

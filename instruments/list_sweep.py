@@ -104,13 +104,3 @@ def block_of(acquired: Acquired, samples: int, times: FloatArray, single_std: Fl
     spread = each.std(axis=1, ddof=1) / np.sqrt(samples) if samples > 1 else single_std + 0.0 * each[:, 0]
     overload = np.asarray(acquired.overload.reshape(each.shape).any(axis=1), dtype=np.bool_)
     return Readings(each.mean(axis=1), np.nan_to_num(spread), overload, times)
-
-
-def joined(parts: Sequence[Readings]) -> Readings:
-    """Chunks in order, as one."""
-    return Readings(
-        np.concatenate([part.values for part in parts]),
-        np.concatenate([part.std for part in parts]),
-        np.concatenate([part.overload for part in parts]),
-        np.concatenate([part.time for part in parts]),
-    )

@@ -1,69 +1,88 @@
 """Measuring identical devices side by side: all driven, all settled, all read in one overlapped measurement where possible."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from hil.core.clock import Clock
-from hil.core.types import FloatArray, SettlePolicy, SettleReport, Stimulus
+from hil.core.types import BoolArray, FloatArray, SettlePolicy, SettleReport, Stimulus
 from instruments.list_sweep import ListSweep, swept_values
 from instruments.settling import require_settled
 from instruments.terminals import Reader
 
 
-def measure_rows(
-    stimuli: Sequence[Sequence[Stimulus]],
-    policy: SettlePolicy,
-    samples: int,
-    *,
-    drive: Callable[[Sequence[tuple[int, Stimulus]]], None],
-    settle: Callable[[tuple[int, ...], SettlePolicy], SettleReport],
-    reader: Callable[[tuple[int, ...]], Reader],
-    count: Callable[[], None],
-    clock: Clock,
-) -> FloatArray:
-    """Means (n, n_replicas, n_outputs); NaN where an output was in overload.
+@dataclass(frozen=True)
+class RowBench:
+    """A bench by the numbers of its replicas. ``noted``: is told what stands on all of them."""
 
-    ``drive``, ``settle``, ``reader`` act on replicas by number; ``count`` is told of every relaxation. With a fixed
-    ``policy.dwell`` only the first and the last row are judged, as the policy says.
+    go_to: Callable[[Sequence[tuple[int, Stimulus]]], None]
+    noted: Callable[..., None]
+    settle: Callable[[tuple[int, ...], SettlePolicy], SettleReport]
+    reader: Callable[[tuple[int, ...]], Reader]
+    clock: Clock
+
+    def drive(self, row: Sequence[Stimulus]) -> None:
+        """Bring every replica to its stimulus."""
+        self.go_to(list(enumerate(row)))
+        self.noted(*row)
+
+    def require_settled(self, policy: SettlePolicy, number: int, rows: Sequence[Sequence[Stimulus]]) -> None:
+        """NotSettledError where row ``number`` does not become steady in time."""
+        require_settled("row", self.settle(tuple(range(len(rows[number]))), policy), policy, number, len(rows))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Readings of some rows that nobody has verified yet: means, std, overload (n, n_replicas, n_outputs), time (n,).
+
+    A mean is nan where the output was in overload; the standard error is nan where a single sample does not tell it.
     """
-    replicas = tuple(range(len(stimuli[0]))) if stimuli else ()
-    rows = []
+
+    rows: slice
+    means: FloatArray
+    std: FloatArray
+    overload: BoolArray
+    time: FloatArray
+
+    @classmethod
+    def of(cls, rows: slice, values: FloatArray, overload: BoolArray, time: FloatArray) -> "Block":
+        """From all samples, (n, samples, n_replicas, n_outputs)."""
+        lost = np.asarray(overload.any(axis=1), dtype=np.bool_)
+        samples = values.shape[1]
+        spread = values.std(axis=1, ddof=1) / np.sqrt(samples) if samples > 1 else np.full(lost.shape, np.nan)
+        return cls(rows, np.where(lost, np.nan, values.mean(axis=1)), spread, lost, time)
+
+
+def measure_rows(stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int, bench: RowBench) -> Iterator[Block]:
+    """One block a row. With a fixed ``policy.dwell`` only the first and the last row are judged, as the policy says."""
     for number, row in enumerate(stimuli):
-        drive(list(zip(replicas, row, strict=True)))
-        count()
+        bench.drive(row)
         if policy.dwell is not None:
-            clock.sleep(policy.dwell)
+            bench.clock.sleep(policy.dwell)
         if policy.dwell is None or number in (0, len(stimuli) - 1):
-            require_settled("row", settle(replicas, policy), policy, number, len(stimuli))
-        values, overload = reader(replicas)(samples)
-        mean = np.where(overload.any(axis=0), np.nan, values.mean(axis=0))
-        rows.append(mean.reshape(len(replicas), -1))
-    return np.array(rows, dtype=np.float64)
+            bench.require_settled(policy, number, stimuli)
+        values, overload = bench.reader(tuple(range(len(row))))(samples)
+        shape = (1, samples, len(row), -1)
+        now = np.array([bench.clock.now()])
+        yield Block.of(slice(number, number + 1), values.reshape(shape), overload.reshape(shape), now)
 
 
 def measure_list(
-    sweep: ListSweep,
-    stimuli: Sequence[Sequence[Stimulus]],
-    policy: SettlePolicy,
-    samples: int,
-    *,
-    drive: Callable[[Sequence[tuple[int, Stimulus]]], None],
-    settle: Callable[[tuple[int, ...], SettlePolicy], SettleReport],
-) -> FloatArray:
-    """Means (n, n_replicas, n_outputs) by the instrument's own lists, each of which ends at level 0; NaN in overload.
+    sweep: ListSweep, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int, bench: RowBench
+) -> Iterator[Block]:
+    """One block a list that the instrument runs by itself, each of which ends at level 0.
 
     The last and the first row are judged before anything is swept, as ``policy.dwell`` says.
     """
-    replicas = tuple(range(len(stimuli[0])))
     for number in (len(stimuli) - 1, 0):
-        drive(list(zip(replicas, stimuli[number], strict=True)))
-        require_settled("row", settle(replicas, policy), policy, number, len(stimuli))
+        bench.drive(stimuli[number])
+        bench.require_settled(policy, number, stimuli)
     values, _ = swept_values(stimuli)
-    parts = []
     for rows, run in sweep.chunks(values, samples, home=True):
+        begun = bench.clock.now()
         acquired = run()
-        shape = (rows.stop - rows.start, samples, len(replicas), -1)
-        overload = acquired.overload.reshape(shape).any(axis=1)
-        parts.append(np.where(overload, np.nan, acquired.values.reshape(shape).mean(axis=1)))
-    return np.concatenate(parts)
+        count = rows.stop - rows.start
+        shape = (count, samples, len(stimuli[0]), -1)
+        time = begun + (np.arange(count) + 1.0) * (bench.clock.now() - begun) / count
+        yield Block.of(rows, acquired.values.reshape(shape), acquired.overload.reshape(shape), time)
