@@ -11,10 +11,12 @@ from hil.bench_mixers import liquids, mixer_specs
 from hil.bench_network import node_rest, plant_network, replica_node, twin_network
 from hil.bench_world import imperfections
 from hil.core.errors import ConfigError, InstrumentError
+from hil.core.hydrostatics import head
 from hil.core.types import Layout, Quantity, Stimulus
 from hil.experiment.bench_file import BenchFile, Terminal
 from hil.experiment.fields import FieldError, unknown
 from hil.experiment.units import parse
+from hil.heights import check_pressures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +45,7 @@ def check_wiring(bench: BenchFile, controls: Layout, outputs: Layout) -> None:
     """
     from instruments.station import check_station
 
+    check_pressures(bench)
     wires = control_wires(bench, controls)
     if bench.mixers:
         from instruments.mixer import without_mixed
@@ -65,10 +68,13 @@ def control_wires(bench: BenchFile, controls: Layout) -> "tuple[ControlWire, ...
     """Every wired control with its instrument parameter."""
     from instruments.wiring import ControlWire
 
-    return tuple(
-        ControlWire(controls[name], wire.parameter, wire.compliance, setup(wire, f"controls.{name}.setup"))
-        for name, wire in bench.controls.items()
-    )
+    found = []
+    for name, wire in bench.controls.items():
+        settings = setup(wire, f"controls.{name}.setup")
+        if wire.quantity is Quantity.PRESSURE:
+            settings["reference"] = bench.pressure_reference
+        found.append(ControlWire(controls[name], wire.parameter, wire.compliance, settings, wire.height))
+    return tuple(found)
 
 
 def output_wires(bench: BenchFile, outputs: Layout) -> "tuple[OutputWire, ...]":
@@ -126,7 +132,18 @@ def virtual_plan(bench: BenchFile, seed: int, *, real_time: bool = False) -> "Be
         real_time=real_time,
         imperfections=imperfections(bench),
         liquids=liquids(bench),
+        heads=_heads(bench),
     )
+
+
+def _heads(bench: BenchFile) -> dict[str, float]:
+    """Node of the plant -> Pa that it has more than the controller it is connected to, as the heights really are."""
+    true = bench.virtual.plant.heights
+    heads = {
+        one.node: head(true.get(name, one.height)) for name, one in bench.controls.items() if one.quantity is Quantity.PRESSURE
+    }
+    names = list(bench.replicas) or [""]
+    return {replica_node(bench, node, replica): pascal for node, pascal in heads.items() for replica in names if pascal}
 
 
 def _wires(bench: BenchFile) -> Iterator[tuple[str, ...]]:

@@ -26,6 +26,7 @@ from hil.core.waveforms import RAMP_PERIOD, rest_of
 from instruments.bench_record import bench_record
 from instruments.calibration import Aim, Corrections
 from instruments.charge import FlowMeters
+from instruments.elevated import at_nodes
 from instruments.guard_plan import guard_plan
 from instruments.guard_process import Guard, NoGuard
 from instruments.list_sweep import ListSweep, block_of, list_sweep, swept_values
@@ -122,7 +123,7 @@ class InstrumentBackend(Backend):
 
     def _tie(self, station: "Station") -> None:
         try:
-            parts: dict[str, Any] = dict(station.components)
+            parts = at_nodes(station.components, self._control_wires, self._replicas)
             self._mixers = {one.name: Mixer.of(one, parts, self._clock, self._specs) for one in self._mixer_specs}
             parts |= self._mixers
             self._drives = tied(tie_control, self._control_wires, self._replicas, parts)

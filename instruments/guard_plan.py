@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from hil.core.hydrostatics import head
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import Channel, Quantity, SafeAction
 from instruments.base import BenchInstrument, chosen_link
@@ -57,7 +58,8 @@ def _terminal(wire: ControlWire, port: str, driver: type[Any]) -> dict[str, Any]
     if channel.safe.action is SafeAction.NONE or not issubclass(driver, Guarded):
         return None
     settings = settings_in_si(wire.setup, channel.quantity.value, f"control {channel.name!r}")
-    commands = driver.safe_commands(port, channel.safe.action, channel.safe.value, settings)
+    above = head(wire.height)
+    commands = driver.safe_commands(port, channel.safe.action, channel.safe.value - above, settings)
     if commands is None:
         return None
     low, high = _span(channel)
@@ -68,6 +70,7 @@ def _terminal(wire: ControlWire, port: str, driver: type[Any]) -> dict[str, Any]
         "maximum": high,
         "goal": channel.safe.value if low <= channel.safe.value <= high else None,
         "slew": emergency_slew(channel.emergency_slew, channel.max_slew),
+        "head": above,
     }
 
 

@@ -69,7 +69,10 @@ class Instrument:
         for place, terminal in enumerate(self.slow):
             told = re.search(terminal["measured"], replies[2 * place])
             value = float(told.group(1) if told and told.re.groups else _NUMBER.findall(replies[2 * place])[-1])
-            found[terminal["channel"]] = (value, re.search(terminal["active"], replies[2 * place + 1]) is not None)
+            found[terminal["channel"]] = (
+                value + terminal.get("head", 0.0),
+                re.search(terminal["active"], replies[2 * place + 1]) is not None,
+            )
         return found
 
     def move(self, courses: dict[str, Course]) -> None:
@@ -78,7 +81,8 @@ class Instrument:
         messages = []
         for terminal in moving:
             course = courses[terminal["channel"]]
-            messages += [message.format(level=course.goal, slew=course.slew) for message in terminal["move"]]
+            level = course.goal - terminal.get("head", 0.0)
+            messages += [message.format(level=level, slew=course.slew) for message in terminal["move"]]
         self._confirmed(messages, [(terminal["state"], terminal["active"]) for terminal in moving])
 
     def leave(self, channels: list[str]) -> None:

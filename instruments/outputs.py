@@ -141,7 +141,8 @@ class Switchboard:
 
             safe = drive.channel.safe.value if drive.channel.safe.action is SafeAction.LEVEL else drive.channel.minimum
             low, high = min(drive.channel.minimum, safe), max(drive.channel.maximum, safe)
-            parameter.add_validator(Numbers(low, high))
+            above = getattr(drive.port, "head", 0.0)
+            parameter.add_validator(Numbers(low - above, high - above))
             self._narrowed.add(drive.path)
 
     def _set_watchdog(self, drive: Drive) -> None:

@@ -45,12 +45,14 @@ class ControlWire:
     """A control and the instrument parameter that drives it, e.g. ``smu.smua.volt`` or ``pace1.a.pressure``.
 
     ``compliance`` is the current limit in A (voltage sources need one). ``parameter`` is empty where replicas say it.
+    ``height``: of the surface that a pressure controller acts on above the node, m.
     """
 
     channel: Channel
     parameter: str
     compliance: float | None = None
     setup: Mapping[str, Setting] = field(default_factory=dict)
+    height: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

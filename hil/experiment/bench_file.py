@@ -15,7 +15,7 @@ from hil.experiment.bench_mixers import MixerModel
 from hil.experiment.bench_model import LawChoice, Plant, PlantEdge, PlantNode, Scalar, TwinModel
 from hil.experiment.bench_simulated import Simulated
 from hil.experiment.bench_terminals import QUANTITIES, Control, Output, Terminal
-from hil.experiment.fields import AsTuple, Name, Number, Pascals, Strict, Volts, quantity, refuse, unknown
+from hil.experiment.fields import AsTuple, Name, Number, Pascals, Strict, Volts, choice, quantity, refuse, unknown
 
 
 class Notebook(Strict):
@@ -83,6 +83,7 @@ class BenchFile(Strict):
     """The whole file.
 
     ``ramp_order``: instruments or controls, those in one list together; the first ramps up first and comes down last.
+    ``pressure_reference``: what all pressures of this file and of its controllers count from.
     ``housekeeping``: name -> instrument.port.parameter, read once a second beside the measurement. ``notify``: who is told when
     a run ends, by the ways of ``hil.notify``, each with its options.
     """
@@ -97,6 +98,7 @@ class BenchFile(Strict):
     mixers: dict[Name, MixerModel] = Field(default_factory=dict)
     controls: dict[Name, Control]
     outputs: dict[Name, Output]
+    pressure_reference: Annotated[str, choice("absolute", "gauge")] = "absolute"
     edge_limits: dict[Name, EdgeLimits] = Field(default_factory=dict)
     interlocks: dict[Name, Interlock] = Field(default_factory=dict)
     ramp_order: Annotated[tuple[tuple[Name, ...], ...], BeforeValidator(_groups)] = ()
@@ -153,18 +155,14 @@ class BenchFile(Strict):
         return self
 
     def _one_reference(self) -> None:
-        first: tuple[str, str] | None = None
         for name, control in self.controls.items():
-            reference = str(control.setup.get("reference", ""))
-            if control.quantity is not Quantity.PRESSURE or not reference:
-                continue
-            if first is not None and first[1] != reference:
+            reference = str(control.setup.get("reference", self.pressure_reference))
+            if control.quantity is Quantity.PRESSURE and reference != self.pressure_reference:
                 refuse(
-                    f"{first[0]!r} is {_article(first[1])} pressure and {name!r} {_article(reference)} one; "
-                    "only differences act, so give all the same reference",
+                    f"{name!r} is {_article(reference)} pressure and the bench counts {self.pressure_reference} ones "
+                    "(`pressure_reference`); only differences act, so give all the same reference",
                     f"controls.{name}.setup.reference",
                 )
-            first = first or (name, reference)
 
     def _mixed(self, name: str, control: Terminal) -> None:
         mixer, here = self.mixers[control.instrument], f"controls.{name}"
@@ -222,6 +220,10 @@ class BenchFile(Strict):
         trusted = self.calibration.reference
         if trusted is not None and trusted not in self.outputs:
             refuse(unknown("output", trusted, list(self.outputs)), "calibration.reference")
+        for name in self.virtual.plant.heights:
+            pressures = [key for key, one in self.controls.items() if one.quantity is Quantity.PRESSURE]
+            if name not in pressures:
+                refuse(unknown("pressure control", name, pressures), f"virtual.plant.heights.{name}")
         for name, parameter in self.housekeeping.items():
             instrument = parameter.split(".")[0]
             if instrument not in self.station.instruments or "." not in parameter:

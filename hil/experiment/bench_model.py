@@ -8,6 +8,7 @@ from hil.experiment.fields import (
     Concentration,
     Farads,
     Fraction,
+    Metres,
     Name,
     Pascals,
     Positive,
@@ -139,6 +140,7 @@ class Plant(Strict):
     named parameters of the laws, absolute where the parameter is 0. Noise and drift of the devices themselves: ``read_noise``,
     standard deviation of one reading of a current as a fraction of the largest one inside the limits; ``common_noise``,
     relative, the same for all devices at one moment; ``drift`` of all conductances together, relative, per second.
+    ``heights`` of pressure controls where they are not what the bench file says.
     ``electrodes`` at nodes with a mixer: silver chloride ones follow the logarithm of the concentration.
 
     A bench with ``replicas`` has the same devices on the simulated target: identical ones without noise would make a pair
@@ -153,6 +155,7 @@ class Plant(Strict):
     read_noise: Fraction = 0.0
     common_noise: Fraction = 0.0
     drift: Annotated[float, BeforeValidator(per_second)] = 0.0
+    heights: dict[Name, Metres] = Field(default_factory=dict)
     electrodes: Annotated[str, choice("ideal", "silver_chloride")] = "ideal"
 
     @model_validator(mode="before")

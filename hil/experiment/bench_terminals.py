@@ -65,6 +65,8 @@ class Output(Terminal):
 class Control(Terminal):
     """One thing that is applied. SI values; ``slew`` and ``emergency_slew`` per second, ``compliance`` in A (V for a current).
 
+    ``height`` (m): of the liquid's surface that a pressure controller acts on above the node. Limits, values and readings are
+    those of the node.
     ``power`` (W) may flow into the network here, as measured with every reading; ``dwell`` (s) it may be away from ``safe``.
     """
 
@@ -77,6 +79,7 @@ class Control(Terminal):
     power: float = float("inf")
     dwell: float = float("inf")
     compliance: float | None = None
+    height: float = 0.0
     safe: SafeState = Field(default_factory=SafeState)
 
     @model_validator(mode="before")
@@ -94,6 +97,7 @@ class Control(Terminal):
                 "power": lambda raw, _: _positive(raw, "W"),
                 "dwell": lambda raw, _: _positive(raw, "s"),
                 "compliance": lambda raw, unit: _positive(raw, "V" if unit == "A" else "A"),
+                "height": lambda raw, _: parse(raw, "m"),
                 "safe": _safe,
             },
         )
@@ -106,6 +110,8 @@ class Control(Terminal):
             refuse(f"the safe value {self.safe.value:g} {unit} is outside the limits {low:g} … {high:g} {unit}", "safe")
         if self.quantity in (Quantity.VOLTAGE, Quantity.CURRENT) and self.compliance is None:
             refuse("a source of voltage or current needs a `compliance`, for example '10 uA'", "compliance")
+        if self.height and self.quantity is not Quantity.PRESSURE:
+            refuse("only a pressure changes with the height; remove it here", "height")
         return self
 
 

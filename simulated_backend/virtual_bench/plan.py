@@ -48,7 +48,8 @@ class BenchPlan:
     themselves, by the names of ``simulated_backend.imperfections.Imperfections`` (``read_noise`` in A).
     ``liquids``: ``electrodes`` ("silver_chloride" or "") and ``mixers``, each with ``pumps`` (instrument -> stock in mol/m^3),
     ``valve``, ``dead_volume`` (m^3, from where the stocks meet to the valve), ``bore`` (m) of the lines, and ``outlets``:
-    position of the valve -> ``node``, ``length`` (m) of its line, ``reservoir`` (m^3).
+    position of the valve -> ``node``, ``length`` (m) of its line, ``reservoir`` (m^3). ``heads``: node -> Pa that the column
+    of liquid adds to the pressure of its outlet.
     """
 
     instruments: tuple[InstrumentPlan, ...]
@@ -62,6 +63,7 @@ class BenchPlan:
     pressure_time_constant: float = 0.3
     imperfections: Mapping[str, Any] = field(default_factory=dict)
     liquids: Mapping[str, Any] = field(default_factory=dict)
+    heads: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [instrument.name for instrument in self.instruments]

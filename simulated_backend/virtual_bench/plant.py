@@ -110,15 +110,11 @@ class Plant:
         """The outlet ``port`` of ``instrument``; the same object every time. ConfigError for two outlets on one node."""
         key = (instrument, port)
         if key not in self._outlets:
-            outlet = Outlet(
-                self._plan.atmosphere,
-                self._plan.atmosphere,
-                self._plan.pressure_time_constant,
-                self.clock.arrive,
-                np.random.default_rng(self._seeds.spawn(1)[0]),
-            )
+            rng = np.random.default_rng(self._seeds.spawn(1)[0])
+            outlet = Outlet(self.atmosphere, self.atmosphere, self._plan.pressure_time_constant, self.clock.arrive, rng)
             node = self._wires.get(key)
             if node is not None:
+                outlet.head = self._plan.heads.get(self.network.nodes[node].name, 0.0)
                 if any(node == other for _, other in self._outlet_nodes):
                     raise ConfigError(
                         f"node {self.network.nodes[node].name!r} is connected to two pressure outlets; it can have one"
@@ -327,7 +323,7 @@ class Plant:
         if circuit is None:
             circuit = Circuit(self.network, [*self._terminals.values(), *self.liquids.shunts])
             for outlet, node in self._outlet_nodes:
-                circuit.pressure[node] = outlet.true
+                circuit.pressure[node] = outlet.true + outlet.head
             self._circuit = circuit
         if self._dirty and not (self._plan.frozen and circuit.started):
             self._dirty = False
@@ -376,7 +372,7 @@ class Plant:
             if self._outlet_nodes:
                 pressure = pressure.copy()
                 for outlet, node in self._outlet_nodes:
-                    pressure[node] = outlet.after(h)
+                    pressure[node] = outlet.after(h) + outlet.head
             try:
                 if circuit.attempt(h, pressure):
                     break

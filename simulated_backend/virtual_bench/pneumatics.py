@@ -39,6 +39,8 @@ class Outlet:
         self, pressure: float, atmosphere: float, lag: float, arrive: Callable[[], float], rng: np.random.Generator
     ) -> None:
         self.true = pressure
+        self.head = 0.0
+        """Pa that the column of liquid between the outlet and its node adds."""
         self.target: float | None = None
         self.slew = inf
         self.since = time.monotonic()

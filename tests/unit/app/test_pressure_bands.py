@@ -2,7 +2,10 @@
 
 import pytest
 
+from hil.bench_check import control_layout
+from hil.bench_station import control_wires
 from hil.core.errors import ConfigError
+from hil.heights import check_pressures
 from hil.prepared import Prepared, Request, prepare
 from hil.pressure_bands import wide_bands
 
@@ -45,7 +48,26 @@ def test_the_sentence_reaches_whoever_listens_to_the_lab() -> None:
 
 
 def test_pressures_have_one_reference() -> None:
-    both = "bench.controls.P1.setup={reference: gauge}", "bench.controls.P2.setup={reference: absolute}"
-    with pytest.raises(ConfigError, match=r"'P1' is a gauge pressure and 'P2' an absolute one"):
-        prepared(*both)
+    with pytest.raises(ConfigError, match=r"'P1' is a gauge pressure and the bench counts absolute ones"):
+        prepared("bench.controls.P1.setup={reference: gauge}")
     assert prepared("bench.controls.P1.setup={reference: absolute}").bench is not None
+    with pytest.raises(ConfigError, match=r"choice 'gage'; did you mean 'gauge'"):
+        prepared("bench.pressure_reference=gage")
+
+
+def test_the_reference_reaches_every_controller_and_must_be_that_of_the_nodes_at_rest() -> None:
+    bench = prepared().bench
+    controls = control_layout(bench)
+    references = {wire.channel.name: wire.setup.get("reference") for wire in control_wires(bench, controls)}
+    assert references == {"V1": None, "V3": None, "P1": "absolute", "P2": "absolute", "P3": "absolute"}
+    for sets, sentence in (
+        (("bench.pressure_reference=gauge",), "counts gauge pressures, but 'P1' drives node '1', which rests at 100000 Pa"),
+        (("bench.twin.pressure=0 bar",), "counts absolute pressures, but 'P1' drives node '1', which rests at 0 Pa"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            check_pressures(prepared(*sets).bench)
+
+
+def test_the_shipped_bench_waits_for_a_twentieth_of_its_step() -> None:
+    bench = prepared().bench
+    assert {bench.controls[name].setup["in_limits"] for name in ("P1", "P2", "P3")} == {"5 Pa"}  # a step is 1 mbar

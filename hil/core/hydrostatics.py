@@ -1,0 +1,12 @@
+"""Pressure of a column of water: what a difference in height between a pressure controller and its node makes of a pressure."""
+
+DENSITY = 998.2
+"""kg/m^3 of water at 20 degrees Celsius; the salt of a dilute electrolyte does not show."""
+GRAVITY = 9.80665
+"""m/s^2, standard gravity."""
+
+
+def head(height: float) -> float:
+    """Pa that the node has more than a controller whose outlet acts on a surface ``height`` m above it: rho g h (0.98 mbar a
+    centimetre). Negative where the surface is below the node."""
+    return DENSITY * GRAVITY * height
