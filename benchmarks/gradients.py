@@ -1,6 +1,7 @@
 """Gradient over all edges: chord Newton against cold Newton, and the adjoint against one forward solve."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def _differences(net: Net) -> Result:
         other.solve_in_place(v)
         error = max(error, float(np.max(np.abs(v[outputs] - found[e]))))
         if e % 250 == 0:
-            cold.append(best_time(lambda other=other, v=v: other.solve_in_place(v), rounds=3))  # type: ignore[misc]  # bound now
+            cold.append(best_time(partial(other.solve_in_place, v), rounds=3))
     peer = float(np.mean(cold)) * net.network.n_edges
     return Result(
         "fd_gradient", net.network.n_edges, ours, "cold Newton", peer, peer / ours, error, 1e-11, "error in volts of any output"

@@ -109,7 +109,7 @@ def _torch(x: Any, labels: Any) -> Any:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it carries no types
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(count):
         yield

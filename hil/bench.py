@@ -24,7 +24,7 @@ from hil.bench_station import (
     output_wires,
     start_virtual,
 )
-from hil.bench_world import mounting, simulated_world
+from hil.bench_world import mounting, mounting_on, simulated_world
 from hil.calibration import corrections
 from hil.core.backend import Backend
 from hil.core.clock import Clock, SteppedClock, WallClock
@@ -234,7 +234,7 @@ def _instruments(
     except BaseException:
         stack.close()
         raise
-    exchange = None if virtual is None else mounting(bench, backend, seed, virtual)
+    exchange = None if virtual is None else mounting_on(virtual, bench, backend, seed)
     twin = SimulatedTwin(network, allowed.layout, outputs)
     return Assembled(backend, twin, clock, network, relay, virtual, stack, exchange, pausing, tuple(bench.housekeeping.items()))
 

@@ -16,6 +16,7 @@ from hil.experiment.fields import FieldError, unknown
 
 if TYPE_CHECKING:
     from simulated_backend.backend import SimulatedBackend
+    from simulated_backend.virtual_bench.process import VirtualBench
 
 LINE_FREQUENCY = 50.0
 """Hz; what an integration time in power-line cycles is counted in."""
@@ -102,16 +103,22 @@ def declared_imperfections(bench: BenchFile) -> dict[str, Any]:
     return found
 
 
-def mounting(bench: BenchFile, backend: Backend, seed: int, virtual: Any = None) -> Callable[[int], None]:
-    """A function that mounts specimen ``k`` of the devices in a rehearsed laboratory, after everything has been made safe."""
+def mounting(bench: BenchFile, backend: "SimulatedBackend", seed: int) -> Callable[[int], None]:
+    """A function that mounts specimen ``k`` of the devices in the simulation, after everything has been made safe."""
+
+    def mount(specimen: int) -> None:
+        backend.make_safe()
+        backend.mount(replica_networks(bench, seed, specimen))
+
+    return mount
+
+
+def mounting_on(virtual: "VirtualBench", bench: BenchFile, backend: Backend, seed: int) -> Callable[[int], None]:
+    """The same on a virtual bench of instruments."""
     from simulated_backend.description import describe
 
     def mount(specimen: int) -> None:
         backend.make_safe()
-        if virtual is None:
-            simulated: SimulatedBackend = backend  # type: ignore[assignment] # without a virtual bench it is one
-            simulated.mount(replica_networks(bench, seed, specimen))
-        else:
-            virtual.side_door.mount(describe(plant_network(bench, seed, specimen)))
+        virtual.side_door.mount(describe(plant_network(bench, seed, specimen)))
 
     return mount

@@ -19,7 +19,7 @@ def seconds_until(clock_time: str, now: datetime | None = None) -> float:
     """
     begin = datetime.now().astimezone() if now is None else now
     try:
-        wanted = datetime.strptime(clock_time.strip(), "%H:%M").time()  # noqa: DTZ007 - a time of day has no zone of its own
+        wanted = datetime.strptime(f"{clock_time.strip()} +0000", "%H:%M %z").time()
     except ValueError:
         raise ConfigError(f"--stop-by {clock_time}: write a time of day such as 07:00") from None
     end = begin.replace(hour=wanted.hour, minute=wanted.minute, second=0, microsecond=0)

@@ -28,7 +28,7 @@ __all__ = ["DeviceNeuronClassifier", "DeviceNeuronRegressor"]
 SLOPES = ("two_device", "two_device_swap", "sequential")
 
 
-class _DeviceNeuronEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn carries no types
+class _DeviceNeuronEstimator(BaseEstimator):
     """What classifier and regressor share. Parameters as in ``DeviceNeuronClassifier``."""
 
     def __init__(
@@ -130,7 +130,7 @@ class _DeviceNeuronEstimator(BaseEstimator):  # type: ignore[misc] # scikit-lear
         return np.asarray(self.network_.forward((checked - self.mean_) / self.scale_, self.neurons_), dtype=np.float64)
 
 
-class DeviceNeuronClassifier(ClassifierMixin, _DeviceNeuronEstimator):  # type: ignore[misc] # scikit-learn carries no types
+class DeviceNeuronClassifier(ClassifierMixin, _DeviceNeuronEstimator):
     """Classifier with hidden layers of device neurons and a softmax output.
 
     Parameters: ``hidden`` layer sizes; ``curve`` of the device ("tanh", "sinh", or an ``Activation``; "baseline_tanh" and
@@ -171,7 +171,7 @@ class DeviceNeuronClassifier(ClassifierMixin, _DeviceNeuronEstimator):  # type: 
         return self.classes_[best]
 
 
-class DeviceNeuronRegressor(RegressorMixin, _DeviceNeuronEstimator):  # type: ignore[misc] # scikit-learn carries no types
+class DeviceNeuronRegressor(RegressorMixin, _DeviceNeuronEstimator):
     """Regressor with hidden layers of device neurons and a linear output; parameters as in ``DeviceNeuronClassifier``.
 
     Targets are standardised while training. Attributes: ``network_``, ``neurons_``, ``loss_history_``.

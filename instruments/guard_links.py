@@ -7,6 +7,7 @@ VISA. ``LinkError`` is whatever goes wrong.
 import re
 import socket
 from functools import cache
+from importlib import import_module
 from typing import Any, Protocol
 
 _SOCKET = re.compile(r"(?i)^TCPIP\d*::([^:]+)::(\d+)::SOCKET$")
@@ -38,7 +39,7 @@ def visa_manager(visalib: str) -> Any:
     """VISA, found once: looking for its library takes a tenth of a second."""
     import pyvisa
 
-    import instruments.prologix  # noqa: F401 - loaded now, because it will be needed in a hurry
+    import_module("instruments.prologix")  # loaded now, because it will be needed in a hurry
 
     return pyvisa.ResourceManager(visalib)
 

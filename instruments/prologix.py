@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from pyvisa.constants import StatusCode
 from pyvisa.errors import Error as PyvisaError
@@ -29,7 +29,8 @@ def is_adapted(address: str) -> bool:
 class _Adapter:
     """The one link to one adapter; closed when the last instrument behind it is."""
 
-    open: dict[str, "_Adapter"] = {}  # noqa: RUF012 - the adapters of this process, by socket address
+    open: ClassVar[dict[str, "_Adapter"]] = {}
+    """The adapters of this process, by socket address."""
     _registry_lock = threading.Lock()
 
     def __init__(self, address: str, link: Any) -> None:

@@ -81,7 +81,7 @@ class Trainer:
         self.reason = ""
         self.noise = ReadingNoise()
         self._plan: list[list[dict[str, Any]]] = []
-        self._plan_rng: object = None
+        self._plan_rng: Any = None
         self._gradient: GradientEstimate | None = None
         self._active: tuple[str, ...] = ()
         self._announced = False
@@ -226,7 +226,7 @@ class Trainer:
         if self._plan_rng is None:
             self._plan_rng = self.rng.bit_generator.state
         else:
-            self.rng.bit_generator.state = self._plan_rng  # type: ignore[assignment]  # numpy types it as its own mapping
+            self.rng.bit_generator.state = self._plan_rng
         plan = self.estimator.estimate(self.theta, self.rng)
         answers: list[Evaluations] = []
         try:

@@ -1,5 +1,6 @@
 """Gradient estimators by name: every class with a ``name`` and ``estimate`` in a module of this folder, and entry points."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
 
@@ -12,8 +13,8 @@ GROUP = "memristor_hil.gradients"
 
 
 @lru_cache(maxsize=1)
-def _classes() -> dict[str, type[GradientEstimator]]:
-    found: dict[str, type[GradientEstimator]] = {}
+def _classes() -> dict[str, Callable[..., GradientEstimator]]:
+    found: dict[str, Callable[..., GradientEstimator]] = {}
     for thing in offered("hil.learn.gradients", GROUP).values():
         candidates = vars(thing).values() if isinstance(thing, ModuleType) else [thing]
         for candidate in candidates:
@@ -39,6 +40,6 @@ def gradient_estimator(
     if name not in classes:
         raise ConfigError(f"there is no gradient method {name!r}; known: {', '.join(names())}")
     try:
-        return classes[name](step=step, lower=lower, upper=upper, **options)  # type: ignore[call-arg]  # a Protocol has no constructor
+        return classes[name](step=step, lower=lower, upper=upper, **options)
     except TypeError as error:
         raise ConfigError(f"gradient method {name!r} does not take these options: {error}") from None
