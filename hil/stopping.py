@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one way to stop, and no way to interrupt the clean-up that follows."""
+"""Ctrl-C, SIGTERM, a closed terminal: one way to stop, and no way to interrupt the clean-up that follows."""
 
 import signal
 import threading
@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""Those of them that this system has: Ctrl-C, an orderly end, a closed terminal (here and on Windows)."""
+
 
 class Stopper:
-    """SIGTERM and Ctrl-C as KeyboardInterrupt, once: a second signal must not interrupt the way to the safe state."""
+    """Whatever asks for an end as KeyboardInterrupt, once: a second signal must not interrupt the way to the safe state."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -36,14 +39,23 @@ class Stopper:
 
 @contextmanager
 def stoppable() -> Iterator[Stopper]:
-    """Inside, the first SIGTERM or Ctrl-C raises KeyboardInterrupt. Outside the main thread signals stay as they are."""
+    """Inside, the first of ``SIGNALS`` raises KeyboardInterrupt. Outside the main thread signals stay as they are.
+
+    A closed terminal that is ignored stays ignored: who starts a program with ``nohup`` means it. Ctrl-C is not: shells ignore
+    it for what they start in the background, and ``hil stop`` comes this way.
+    """
     stopper = Stopper()
     if threading.current_thread() is not threading.main_thread():
         yield stopper
         return
-    kept = {number: signal.signal(number, stopper) for number in (signal.SIGINT, signal.SIGTERM)}
+    there = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    kept = {number: signal.signal(number, stopper) for number in there if not _meant_to_survive(number)}
     try:
         yield stopper
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+
+
+def _meant_to_survive(number: signal.Signals) -> bool:
+    return number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN

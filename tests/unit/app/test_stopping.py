@@ -1,0 +1,57 @@
+"""What asks a program to end, and what does not."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from hil.stopping import SIGNALS, stoppable
+
+HERE = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    kept = {number: signal.getsignal(number) for number in HERE}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", HERE)
+def test_every_way_to_ask_stops_once_and_is_then_as_before(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stoppable() as stopper:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.raise_signal(number)  # while everything is being made safe
+        assert stopper.asked
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_program_started_with_nohup_survives_its_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stoppable() as stopper:
+        signal.raise_signal(signal.SIGHUP)
+        assert not stopper.asked
+
+
+def test_a_program_in_the_background_can_still_be_stopped() -> None:
+    """Shells without job control ignore Ctrl-C for it, and ``hil stop`` is a Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt), stoppable():
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_is_held_until_what_must_be_finished_is_done() -> None:
+    done = []
+
+    def on_record() -> None:
+        with stoppable() as stopper, stopper.held():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("record")
+
+    with pytest.raises(KeyboardInterrupt):
+        on_record()
+    assert done == ["record"]
