@@ -224,14 +224,22 @@ def test_the_end_and_a_pause_are_told_to_a_file(tmp_path: Path) -> None:
     assert "resume" not in second
 
 
+class _MailServer(socketserver.TCPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Mail)
+        self.lines: list[str] = []
+
+
 class _Mail(socketserver.StreamRequestHandler):
     """The little of RFC 5321 that a mail needs."""
+
+    server: _MailServer
 
     def handle(self) -> None:
         self.wfile.write(b"220 here\r\n")
         body = False
         while line := self.rfile.readline():
-            self.server.lines.append(line.decode().rstrip())  # type: ignore[attr-defined]  # given below
+            self.server.lines.append(line.decode().rstrip())
             if body:
                 body = line != b".\r\n"
                 if not body:
@@ -247,8 +255,7 @@ class _Mail(socketserver.StreamRequestHandler):
 
 
 def test_the_end_is_told_by_email(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socketserver.TCPServer(("127.0.0.1", 0), _Mail) as server:
-        server.lines = []  # type: ignore[attr-defined]  # what the handler heard
+    with _MailServer() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("HIL_SMTP_HOST", "127.0.0.1")
         monkeypatch.setenv("HIL_SMTP_PORT", str(server.server_address[1]))
@@ -256,9 +263,8 @@ def test_the_end_is_told_by_email(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         result = run(Request("voltage_divider", sets=sets, data=tmp_path))
         server.shutdown()
     assert not [message for message in result.summary["warnings"] if message.startswith("notify")]
-    heard: list[str] = server.lines  # type: ignore[attr-defined]  # see above
-    assert "Subject: run 1 of voltage_divider: not_converged" in heard
-    assert any(line.upper().startswith("RCPT TO:<ME@LAB.EXAMPLE>") for line in heard)
+    assert "Subject: run 1 of voltage_divider: not_converged" in server.lines
+    assert any(line.upper().startswith("RCPT TO:<ME@LAB.EXAMPLE>") for line in server.lines)
 
 
 def test_a_notice_that_cannot_be_sent_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,18 +85,14 @@ def test_what_is_read_or_driven_has_the_unit_of_its_quantity(driver: Any) -> Non
 
 def test_sources_have_a_safe_off_and_can_be_moved_together(driver: Any) -> None:
     sources = [port for port in ports(driver) if isinstance(port, Source)]
-    if not sources:
-        pytest.skip("no source")
-    assert isinstance(driver, SourceInstrument)
+    assert isinstance(driver, SourceInstrument) or not sources
     for port in sources:
         assert list(inspect.signature(port.disable).parameters) == ["action"]
         assert inspect.signature(port.disable).parameters["action"].annotation in (SafeAction, "SafeAction")
 
 
 def test_meters_are_read_in_one_transfer(driver: Any) -> None:
-    if not any(isinstance(port, Meter) for port in ports(driver)):
-        pytest.skip("no meter")
-    assert isinstance(driver, MeterInstrument)
+    assert isinstance(driver, MeterInstrument) or not any(isinstance(port, Meter) for port in ports(driver))
 
 
 def test_unknown_settings_are_refused(driver: Any) -> None:
