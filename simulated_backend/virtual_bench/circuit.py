@@ -273,9 +273,13 @@ class Circuit:
 
     def _start(self) -> None:
         self.started = True
+        for terminal in self.terminals:
+            terminal.limit = 0  # whether a source is at its limit belonged to the devices there were before
         self._assemble()
         for memory in self._memory:
             memory.begin(self._drive(memory))
+        # Where no steady state is found, time goes on from rest.
+        self._aim()
         self.settle_now()
         self.at_rest = not any(memory.drifts(self._drive(memory)) for memory in self._memory)
 

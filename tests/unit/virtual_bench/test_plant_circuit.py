@@ -5,7 +5,7 @@ from math import exp, inf
 import numpy as np
 import pytest
 
-from hil.core.errors import ConfigError
+from hil.core.errors import ConfigError, NotConvergedError
 from simulated_backend.description import describe, with_salt
 from simulated_backend.devices import registry
 from simulated_backend.network import Edge, Network, Node
@@ -235,3 +235,33 @@ def test_impossible_loads_and_times_are_refused() -> None:
         plant.electrical("meter", "").set_load(0.0, 0.0)
     with pytest.raises(ValueError, match="backwards"):
         plant.clock.advance(-1.0)
+
+
+def test_a_source_leaves_its_limit_when_what_loaded_it_is_mended() -> None:
+    plant = plant_of(channel_divider())
+    source = plant.electrical("source", "hi")
+    source.set_source(VoltageSource(5.0, 1e-5))
+    plant.damage("leak", "1", 1e3)
+    assert plant.observe([source], 0.01)[0][0] == pytest.approx((1e-2, 1e-5, True), rel=1e-3)
+    plant.mend()
+    # 10 uA through the mended channels would need hundreds of volts.
+    (row,) = plant.observe([source], 1.0)
+    assert row[0].voltage == pytest.approx(5.0)
+    assert not row[0].limited
+    assert plant.troubles == []
+
+
+def test_without_a_steady_state_time_goes_on_from_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant = plant_of(channel_divider())
+
+    def lost(_: Circuit) -> None:
+        raise NotConvergedError("lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Circuit, "settle_now", lost)
+        plant.mend()
+        plant.electrical("source", "hi").set_source(VoltageSource(5.0, 1e-5))
+        plant.clock.advance(1e-4)
+    plant.clock.advance(10.0)
+    assert plant.troubles[0].endswith("lost right after a source was switched; voltages stay where they were")
+    assert plant.node_voltages()["2"] == pytest.approx(2.5, abs=1e-3)
