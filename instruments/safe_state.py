@@ -15,7 +15,7 @@ import numpy as np
 from hil.core.clock import Clock
 from hil.core.errors import HilError, InstrumentError
 from hil.core.safety import SafetyEnvelope
-from hil.core.types import Quantity, SafeAction
+from hil.core.types import FloatArray, Quantity, SafeAction
 from instruments.coupled import emergency_slew, linked, meeting
 from instruments.roles import PressurePort
 from instruments.terminals import Drive, Movers, Output
@@ -85,8 +85,9 @@ class WayHome:
         change = np.array([drive.channel.safe.value - drive.level for drive in level])
         slews = np.array([_emergency_slew(drive) for drive in level])
         with np.errstate(invalid="ignore", divide="ignore"):
-            count = max(1, int(np.ceil(np.max(np.abs(change) / (slews * self._period)))))
+            count = int(np.ceil(np.max(np.abs(change) / (slews * self._period))))
         start = np.array([drive.level for drive in level])
+        count = max(count, self._fewest_steps(level, start, start + change))
         alive = dict(self._per_instrument(level))
         for step in range(1, count + 1):
             if count > 1 and alive:
@@ -95,6 +96,13 @@ class WayHome:
             for key, (write, positions) in tuple(alive.items()):
                 if attempt(partial(write, [float(points[k]) for k in positions]), problems) is None:
                     del alive[key]
+
+    def _fewest_steps(self, drives: Sequence[Drive], start: FloatArray, stop: FloatArray) -> int:
+        places = {name: place for place, name in enumerate(self._envelope.layout.names)}
+        ends = np.full((2, len(places)), np.nan)
+        where = [places[drive.channel.name] for drive in drives]
+        ends[0, where], ends[1, where] = start, stop
+        return self._envelope.fewest_steps(ends[0], ends[1])
 
     def _per_instrument(self, drives: Sequence[Drive]) -> list[tuple[int, tuple[Callable[[Sequence[float]], None], list[int]]]]:
         return list(enumerate(self._movers.writers(drives)))

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from hil.core.errors import ConfigError, LimitExceededError
 from hil.core.types import BoolArray, Channel, FloatArray, Layout, SafeAction, Stimulus, Waveform
 
+LEAST_MARGIN = 0.05
+"""Of an edge limit: ramps near it are not cut into smaller steps than this."""
+
 
 @dataclass(frozen=True, slots=True)
 class EdgeLimit:
@@ -129,7 +132,8 @@ class SafetyEnvelope:
         """Points from ``start`` (excluded) to ``stop`` (included), one every ``period`` seconds: (n, n_controls).
 
         All channels move together along a straight line, so that an edge limit which both ends keep is kept on the
-        way (the set is convex); every point is checked all the same. ``start`` may lie outside (a measured value).
+        way (the set is convex); every point is checked all the same. Steps are small enough for one channel to take them
+        before another (``fewest_steps``). ``start`` may lie outside (a measured value).
         """
         if not period > 0:
             raise ConfigError(f"a ramp needs a period above 0 s, not {period}")
@@ -137,13 +141,29 @@ class SafetyEnvelope:
         change = np.abs(np.asarray(stop) - np.asarray(start))
         with np.errstate(invalid="ignore", divide="ignore"):
             steps = np.where(change > 0, change / (self.max_slew * period), 0.0)
-        count = max(1, int(np.ceil(np.max(steps, initial=0.0) * (1 - 1e-12))))
+        count = max(int(np.ceil(np.max(steps, initial=0.0) * (1 - 1e-12))), self.fewest_steps(start, stop))
         fractions = np.arange(1, count + 1) / count
         points: FloatArray = np.asarray(start) + fractions[:, None] * (np.asarray(stop) - np.asarray(start))
         points[-1] = stop
         before = np.abs(self._edges.difference(np.atleast_2d(start)))[0]
         self._check_edges(points, None, np.fmax(self._edges.limit, before))
         return points
+
+    def fewest_steps(self, start: FloatArray, stop: FloatArray) -> int:
+        """Steps of a straight way that keep edge limits although instruments are told one after the other; 1 or more.
+
+        start, stop: (n_controls,), NaN for a channel that does not take part. Where a difference is nearer to its limit than
+        ``LEAST_MARGIN`` of it, it may be exceeded by that much until the next message is through.
+        """
+        edges = self._edges
+        if not edges.finite:
+            return 1
+        change = np.nan_to_num(np.abs(np.asarray(stop) - np.asarray(start)))
+        furthest = np.fmax(*(np.abs(edges.difference(np.atleast_2d(np.asarray(one))))[0] for one in (start, stop)))
+        margin = np.fmax(edges.limit - np.nan_to_num(furthest), LEAST_MARGIN * edges.limit)
+        moves = np.fmax(change[edges.plus], change[edges.minus])
+        apart = ~edges.grounded & np.isfinite(edges.limit) & np.isfinite(furthest)
+        return max(1, int(np.ceil(np.max(moves[apart] / margin[apart], initial=0.0) * (1 - 1e-12))))
 
     def narrowed(self, other: "SafetyEnvelope") -> "SafetyEnvelope":
         """This envelope tightened by ``other``; ConfigError where ``other`` would widen a limit."""
@@ -162,8 +182,18 @@ class SafetyEnvelope:
                     f"(slew {other.max_slew[position]:g}/s), wider than {self.minimum[position]:g} … {self.maximum[position]:g} "
                     f"(slew {self.max_slew[position]:g}/s){self._where}; a limit can only be tightened"
                 )
+        allowed = {(edge.edge, edge.plus, edge.minus): edge.maximum for edge in self.edges}
+        for edge in other.edges:
+            present = allowed.get((edge.edge, edge.plus, edge.minus), inf)
+            if edge.maximum > present:
+                unit = self.layout[edge.plus].quantity.value
+                raise ConfigError(
+                    f"edge {edge.edge!r}: {other.source or 'the file'} asks for a limit of {edge.maximum:g} {unit} across it, "
+                    f"wider than {present:g} {unit}{self._where}; a limit can only be tightened"
+                )
         return replace(
             other,
+            source=" and ".join(name for name in (self.source, other.source) if name),
             edges=self.edges + other.edges,
             max_power=_tighter(self.max_power, other.max_power),
             max_dwell=_tighter(self.max_dwell, other.max_dwell),

@@ -1,5 +1,6 @@
 """The envelope: every branch, because every write passes it."""
 
+import itertools
 from math import inf, nan
 
 import numpy as np
@@ -250,3 +251,27 @@ def test_a_dwell_limit_nobody_named_a_file_for_says_so_too() -> None:
     dwell.note(standing(v=1.0), at=0.0)
     with pytest.raises(LimitExceededError, match="dwell limit of 10 s; shorten"):
         dwell.check()
+
+
+def test_a_ramp_lets_one_end_of_a_limited_edge_go_before_the_other() -> None:
+    free = SafetyEnvelope.of(
+        Layout(tuple(Channel(name, Quantity.VOLTAGE, Kind.DRIVE, 0.0, 5.0) for name in ("V1", "V3"))),
+        [EdgeLimit("c", "V1", "V3", 1.0)],
+    )
+    start, stop = np.array([0.0, 0.0]), np.array([4.0, 3.5])
+    points = np.vstack([start, free.ramp(start, stop, 0.02)])
+    for before, after in itertools.pairwise(points):
+        for first, second in ((after[0], before[1]), (before[0], after[1])):
+            assert abs(first - second) <= 1.0 + 1e-9
+    assert len(points) == 9
+    # Where the difference stands at its limit, steps are a twentieth of it, and no smaller.
+    assert free.fewest_steps(np.array([1.0, 0.0]), np.array([2.0, 1.0])) == 20
+    assert free.fewest_steps(np.array([0.0, nan]), np.array([4.0, nan])) == 1
+
+
+def test_an_edge_limit_is_not_widened_and_both_files_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"edge 'a': the protocol asks for a limit of 3 Pa.*wider than 2 Pa.*bench\.yaml"):
+        envelope(LIMIT).narrowed(SafetyEnvelope.of(LAYOUT, [EdgeLimit("a", "P1", "P2", 3.0)], source="the protocol"))
+    tighter = envelope(LIMIT).narrowed(SafetyEnvelope.of(LAYOUT, [EdgeLimit("a", "P1", "P2", 1.0)], source="the protocol"))
+    with pytest.raises(LimitExceededError, match=r"exceeds its limit of 1 Pa \(set in bench\.yaml and the protocol\)"):
+        tighter.check(np.array([1.0, 2.5]))
