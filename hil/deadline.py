@@ -1,7 +1,7 @@
 """Be done by a certain time: stop at the last step that fits."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from hil.core.clock import Clock
 from hil.core.errors import ConfigError, HilError
@@ -17,15 +17,16 @@ def seconds_until(clock_time: str, now: datetime | None = None) -> float:
 
     ConfigError for anything that is no time of day.
     """
-    begin = datetime.now().astimezone() if now is None else now
     try:
         wanted = datetime.strptime(f"{clock_time.strip()} +0000", "%H:%M %z").time()
     except ValueError:
         raise ConfigError(f"--stop-by {clock_time}: write a time of day such as 07:00") from None
-    end = begin.replace(hour=wanted.hour, minute=wanted.minute, second=0, microsecond=0)
-    if end <= begin:
+    # By the clock on the wall, which may be put forward or back in that night; seconds are counted apart from it.
+    here = datetime.now(tz=UTC).astimezone().replace(tzinfo=None) if now is None else now
+    end = here.replace(hour=wanted.hour, minute=wanted.minute, second=0, microsecond=0)
+    if end <= here:
         end += timedelta(days=1)
-    return (end - begin).total_seconds()
+    return (end.astimezone(UTC) - here.astimezone(UTC)).total_seconds()
 
 
 class Deadline:

@@ -6,6 +6,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -116,6 +117,20 @@ def test_the_next_time_it_is_seven(now: str, wanted: str, hours: float) -> None:
     zone = timezone(timedelta(hours=1))
     begin = datetime.strptime(f"2026-11-22 {now}", "%Y-%m-%d %H:%M").replace(tzinfo=zone)
     assert seconds_until(wanted, begin) == hours * 3600
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has one time zone")
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-28", 8.0), ("2026-10-24", 10.0), ("2026-11-21", 9.0)])
+def test_a_night_in_which_clocks_change_is_an_hour_shorter_or_longer(
+    day: str, hours: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        assert seconds_until("07:00", datetime.fromisoformat(f"{day}T22:00")) == hours * 3600
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_what_is_no_time_of_day_is_refused(tmp_path: Path) -> None:
