@@ -7,10 +7,12 @@ To put an instrument into the campaign: write a bench file with it (in ``protoco
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from hil.bench import shipped_protocols
 from hil.core.types import Quantity
@@ -41,6 +43,32 @@ stop: {{loss_below: 1e-12 V^2, max_steps: 6}}
 final_samples: 3
 """
 """Six steps of training by pressure; ``bench``, ``apply`` and ``targets`` are filled in."""
+UNSTEADY = PRESSURES.replace("tolerance: 0.5 mV", "tolerance: 6 mV")
+"""The same for controllers that hold a pressure less well."""
+CONCENTRATIONS = """format: hil-protocol/1
+procedure: train_network
+title: a short training run by concentration under faults
+bench: {bench}
+apply: {apply}
+targets: {targets}
+weights: concentration
+weight_sets: {{concentration: {{start: 0.2 mM, step: 0.01 mM, learning_rate: 3e-4 mM^2/V^2}}}}
+gradient: {{method: forward_difference, scaling: si}}
+settle: {{tolerance: 2 mV, window: 1 s, timeout: 120 s}}
+stop: {{loss_below: 1e-12 V^2, max_steps: 2}}
+final_samples: 3
+"""
+"""Two steps of training by concentration: every reading costs an exchange or two."""
+IDEAL_ELECTRODES = {
+    "seed": 1,
+    "plant": {"electrodes": "ideal"},
+    "instruments": {
+        "pump_weak": {"diameter": 0.0267, "content": 5e-5, "capacity": 6e-5},
+        "pump_strong": {"diameter": 0.0267, "content": 5e-5, "capacity": 6e-5},
+        "valve": {"positions": 4},
+    },
+}
+"""The section ``virtual`` of the bench by pumps and valve, with electrodes that stand where their terminals do."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +112,8 @@ class FaultBench:
 
     def write(self, folder: Path, timeout: float = TIMEOUT) -> Path:
         """Put bench.yaml and faults.yaml into ``folder``; the path of the protocol."""
-        # JSON is YAML, too.
-        (folder / "bench.yaml").write_text(json.dumps(self.document(timeout).data), encoding="utf-8")
+        # JSON would do but for numbers such as 5e-05, which YAML takes for text.
+        (folder / "bench.yaml").write_text(yaml.safe_dump(self.document(timeout).data, sort_keys=False), encoding="utf-8")
         path = folder / "faults.yaml"
         text = self.protocol.format(bench="bench.yaml", apply=json.dumps(self.apply), targets=json.dumps(self.targets))
         path.write_text(text, encoding="utf-8")
@@ -100,7 +128,8 @@ class Places:
     """What there is on a bench, by name: all that faults can be put on, and all that the judge looks at.
 
     ``instruments``: every one. ``readers``: those whose readings are used. ``queues``: those with an error queue.
-    ``sources``: controls that one terminal drives. ``edges``, ``nodes``: of the network, without its ground.
+    ``sources``: controls that one terminal drives. ``edges``, ``nodes``: of the network, without its ground. ``stocks``: of
+    mixers, by their pumps. ``closed``: their valves, and the position of each that is safe.
     """
 
     def __init__(self, bench: FaultBench, file: BenchFile) -> None:
@@ -112,6 +141,8 @@ class Places:
         self.queues = tuple(name for name in self.instruments if has_error_queue(self.models[name]))
         self.sources = tuple(one for one in file.controls.values() if one.instrument in self.models)
         self.edges = tuple(file.twin.edges)
+        self.closed = {mixer.valve: mixer.closed for mixer in file.mixers.values()}
+        self.stocks = {pump: stock for mixer in file.mixers.values() for pump, stock in mixer.pumps.items()}
         self.nodes = tuple(name for name, node in file.twin.nodes.items() if not node.ground)
         self._high = {name for name, text in bench.apply.items() if _near_the_top(file.controls[name], text)}
 
@@ -129,7 +160,8 @@ class Places:
             word = quantity.name.lower()
             driven = [one for one in self.file.controls.values() if one.quantity is quantity]
             spans = {one.node: (min(one.limits[0], rest), max(one.limits[1], rest)) for one in driven}
-            low, high = min((s[0] for s in spans.values()), default=rest), max((s[1] for s in spans.values()), default=rest)
+            # What nobody drives is as the bench file says, and no matter of the program.
+            low, high = min((s[0] for s in spans.values()), default=-inf), max((s[1] for s in spans.values()), default=inf)
             found[word] = {node: spans.get(node, (low, high)) for node in self.file.twin.nodes}
             across: dict[str, tuple[float, float]] = {}
             for edge in self.edges:
@@ -155,6 +187,26 @@ BENCHES = (
     # The same, and the B2912A's current on its 1 uA range.
     FaultBench("divider_two_channel", {"V1": "5 V", "V3": "0 V"}, {"V2": "4 V"}, {"V2": 7e-3, "I1": 2e-9}),
     FaultBench("ladder_matrix", {"V1": "5 V"}, {"V2": "4 V", "V3": "2 V"}, {"V2": 12e-3, "V3": 12e-3}),
+    # An Alicat errs by 300 Pa of 1.2 bar, and its unrest of 6 Pa (1 mV) shows.
+    FaultBench(
+        "divider_pressure_units",
+        {"V1": "5 V", "V3": "0 V"},
+        {"V2": "4 V"},
+        {"V2": 2.5e-3},
+        UNSTEADY,
+        {"P1": 400.0, "P2": 130.0, "P3": 400.0},
+    ),
+    # Two pumps of 1 % each, and e^-5 of what was in the reservoir before. Electrodes that follow the concentration would stand
+    # between terminals and nodes.
+    FaultBench(
+        "divider_concentration",
+        {"V1": "5 V", "V3": "0 V"},
+        {"V2": "4 V"},
+        {"V2": 12e-3},
+        CONCENTRATIONS,
+        changes={"virtual": IDEAL_ELECTRODES},
+    ),
+    FaultBench("divider_harvard_pumps", {"V1": "5 V", "V3": "0 V"}, {"V2": "4 V"}, {"V2": 12e-3}, CONCENTRATIONS),
 )
 
 

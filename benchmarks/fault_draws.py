@@ -14,6 +14,8 @@ PASSING = ("silence", "garbage", "delay", "drop", "half_open")
 """Troubles of a link that may be overcome; several of them are put on one piece of a run."""
 LASTING = ("restart", "error", "overflow", "nan", "stuck", "drift", "open", "short", "leak", "disk full", "database locked")
 """Faults that have to end in a pause, one at the end of each piece (or, where they change nothing, in nothing)."""
+OF_LIQUIDS = ("clog", "empty", "jam", "turned")
+"""Lasting faults of pumps and valves: drawn beside the others on a bench with mixers. jam: a valve that is stuck."""
 LATE = 0.5
 """s by which a delayed reply comes; longer than the campaign's time-out."""
 DRIFTS = {Quantity.VOLTAGE: (0.05, 1.0), Quantity.PRESSURE: (300.0, 2000.0)}
@@ -49,11 +51,18 @@ def draw(places: Places, rng: np.random.Generator, passing: int) -> list[Fault]:
 
 
 def _lasting(places: Places, rng: np.random.Generator, horizon: int) -> Fault:
-    kind = str(rng.choice(LASTING))
+    kind = str(rng.choice((*LASTING, *OF_LIQUIDS) if places.stocks else LASTING))
     if kind in ("disk full", "database locked"):
         return Fault(kind, "", after=max(1, horizon // 15))
     if kind in ("overflow", "nan"):
         return Fault(kind, _one(rng, places.readers), float(rng.integers(1, 4)), after=horizon)
+    if kind in ("clog", "empty"):
+        # An exchange is a millilitre: the syringe is empty in the middle of one.
+        return Fault(kind, _one(rng, tuple(places.stocks)), float(rng.uniform(0.0, 1e-6)), after=horizon)
+    if kind in ("jam", "turned"):
+        return Fault(
+            "stuck" if kind == "jam" else kind, _one(rng, tuple(places.closed)), float(rng.integers(1, 5)), after=horizon
+        )
     if kind == "error" and places.queues:
         return Fault(kind, _one(rng, places.queues), after=horizon)
     if kind in ("stuck", "drift") and places.sources:

@@ -1,7 +1,8 @@
 """The judge of the fault campaign: readings, outputs and limits, compared with the truth by the side door of the plant."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,23 @@ import numpy as np
 from benchmarks.fault_benches import ATMOSPHERE, FaultBench, Places
 from hil.core.events import Event, Measured
 from hil.core.types import Quantity
+from hil.experiment.bench_terminals import Output
 
-TOLERANCE = {"voltage": 0.02, "pressure": 100.0, "voltage_difference": 0.02, "pressure_difference": 150.0}
-"""Accuracy of sources and controllers by their data sheets, rounded up: limits are kept by instruments, not by the program."""
+TOLERANCE = {
+    "voltage": 0.02,
+    "pressure": 100.0,
+    "concentration": 6e-3,
+    "voltage_difference": 0.02,
+    "pressure_difference": 150.0,
+}
+"""Accuracy of sources and controllers by their data sheets, rounded up: limits are kept by instruments, not by the program.
+
+A concentration: 1 % of each pump, and 1 % of 0.4 mol/m^3 that stood in the reservoir before.
+"""
 OFF = {"V": 0.02, "Pa": 500.0}
-"""A source within this of 0 V counts as off; a pressure within this of the atmosphere counts as vented."""
+"""A source within this of 0 V counts as off; a pressure within this of the atmosphere counts as vented. Nothing may flow."""
+PUMP_ERROR, TRACE = 0.0101, 1e-12
+"""By the data sheets, rounded up; and m^3 that no pump can count."""
 DEVICE_FAULTS = ("open", "short", "leak")
 
 
@@ -90,7 +103,11 @@ class Judge:
 
 
 class Truth:
-    """The plant now; every kind of value is asked for once, when it is first needed."""
+    """The plant; every kind of value is asked for once, when it is first needed.
+
+    Of what a meter reads it is the truth at the meter's last measurement: a device may break the moment after. Everything else is
+    as it stands now.
+    """
 
     def __init__(self, door: Any) -> None:
         self._door = door
@@ -98,8 +115,9 @@ class Truth:
 
     def at(self, terminal: Any) -> float:
         """True value (SI) of what ``terminal``, a control or an output of a bench file, drives or reads."""
-        if terminal.quantity is Quantity.CURRENT:
-            return float(self._asked("sources")[terminal.instrument][terminal.port]["current"])
+        if isinstance(terminal, Output) and not terminal.through and terminal.quantity in (Quantity.CURRENT, Quantity.VOLTAGE):
+            voltage, current, _ = self._asked("sources")[terminal.instrument][terminal.port]["seen"]
+            return float(current if terminal.quantity is Quantity.CURRENT else voltage)
         return float(self._asked(f"{terminal.quantity.name.lower()}s")[terminal.node])
 
     def _asked(self, what: str) -> Any:
@@ -108,8 +126,8 @@ class Truth:
         return self._known[what]
 
 
-def left_on(door: Any) -> list[str]:
-    """Outputs that drive something although the run has ended."""
+def left_on(door: Any, valves: Mapping[str, Container[int | None]] = MappingProxyType({})) -> list[str]:
+    """Outputs that drive something although the run has ended, and valves at none of the positions that are fine for them."""
     left = []
     for instrument, ports in door.sources().items():
         for port, facts in ports.items():
@@ -119,17 +137,48 @@ def left_on(door: Any) -> list[str]:
         for port, facts in ports.items():
             if facts["state"] != "vent" and abs(facts["pressure"] - ATMOSPHERE) > OFF["Pa"]:
                 left.append(f"{instrument}.{port} {facts['state']} at {facts['pressure']:.0f} Pa")
+    for instrument, ports in door.flows().items():
+        for facts in ports.values():
+            if facts.get("flow", 0.0) != 0.0:
+                left.append(f"{instrument} delivers {facts['flow']:.3g} m^3/s")
+            if instrument in valves and facts["position"] not in valves[instrument]:
+                left.append(f"{instrument} stands at {facts['position']}")
     return left
 
 
 def beyond(door: Any, limits: Mapping[str, Mapping[str, tuple[float, float]]]) -> list[str]:
     """Nodes and edges that went outside ``limits`` since the bench was renewed."""
-    found = []
-    for quantity, by_name in door.extremes().items():
-        for name, (least, most) in by_name.items():
-            low, high = limits[quantity][name]
+    found, extremes = [], door.extremes()
+    for quantity, by_name in limits.items():
+        for name, (low, high) in by_name.items():
+            least, most = extremes[quantity][name]
             if least < low - TOLERANCE[quantity] or most > high + TOLERANCE[quantity]:
                 found.append(f"{quantity} of {name}: {least:.6g} … {most:.6g}")
+    return found
+
+
+def reservoirs_beyond(door: Any, places: Places) -> list[str]:
+    """Driven nodes whose concentration is outside the limits of its control."""
+    found = []
+    for name, control in places.file.controls.items():
+        if control.quantity is Quantity.CONCENTRATION:
+            true = door.concentrations()[control.node]
+            if not control.limits[0] - TOLERANCE["concentration"] <= true <= control.limits[1] + TOLERANCE["concentration"]:
+                found.append(f"{name} is {true:.6g} mol/m^3")
+    return found
+
+
+def unaccounted(door: Any, before: Any, places: Places, booked: Mapping[str, Any]) -> list[str]:
+    """Pumps that delivered more since ``before`` (``flows`` of the side door) than ``booked`` says, or than was in the syringe.
+
+    ``booked``: ``results.liquids`` of a summary. What is booked may be more: an exchange that fails is booked as ordered.
+    """
+    found = []
+    used = {pump: volume for one in booked.values() for pump, volume in one["stock_used"].items()}
+    for pump, stock in places.stocks.items():
+        true = door.flows()[pump][""]["delivered"] - before[pump][""]["delivered"]
+        if true > used.get(pump, 0.0) * (1.0 + PUMP_ERROR) + TRACE or true > stock.volume * (1.0 + PUMP_ERROR):
+            found.append(f"{pump} delivered {1e6 * true:.6g} mL, {1e6 * used.get(pump, 0.0):.6g} mL of it booked")
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.fault_benches import FaultBench
 from benchmarks.fault_draws import PASSING, Fault, draw
-from benchmarks.fault_judge import DEVICE_FAULTS, Judge, Led, Tally, beyond, cause, left_on
+from benchmarks.fault_judge import DEVICE_FAULTS, Judge, Led, Tally, beyond, cause, left_on, reservoirs_beyond, unaccounted
 from hil.bench import Target
 from hil.prepared import Request
 from hil.resume import resume
@@ -88,6 +88,8 @@ class Campaign:
         self.bench, self.tally = bench, tally
         self.places = bench.places()
         self._limits = self.places.limits()
+        # A new day begins with every piece, and with it syringes are full.
+        self._refills = tuple(f"{pump}={1e6 * stock.volume:.6g} mL" for pump, stock in self.places.stocks.items())
         self._rng = np.random.default_rng(seed)
         self._seed = seed
         self._stack = contextlib.ExitStack()
@@ -154,13 +156,17 @@ class Campaign:
     def _piece(self, run_id: int | None, faults: list[Fault]) -> tuple[Result, int, list[tuple[str, str]]]:
         """One piece of a run; the result, the readings accepted, and the faults that acted, in order."""
         self.door.renew()
+        self._found = self.door.flows()
         blockade = Blockade(self.folder / "data", next((fault for fault in faults if fault.of_record), None))
         for fault in faults:
             if not fault.of_record:
                 self.door.inject(fault.instrument, fault.kind, fault.amount, where=fault.where, after=fault.after)
         judge = Judge(self.bench, self.places, self.door, self.tally, blockade.count)
         try:
-            result = run(self._request(), [judge]) if run_id is None else resume(run_id, self.folder / "data", [judge])
+            if run_id is None:
+                result = run(self._request(), [judge])
+            else:
+                result = resume(run_id, self.folder / "data", [judge], refills=self._refills)
         finally:
             blockade.lift()
         acted = self.door.happened()
@@ -170,7 +176,7 @@ class Campaign:
         self.tally.injections += len(acted)
         if acted and self.tally.progress is not None:
             self.tally.progress(self.tally.injections)
-        self._judge_plant(acted)
+        self._judge_plant(acted, result)
         self._attribute(acted, result)
         return result, judge.rows, acted
 
@@ -187,9 +193,21 @@ class Campaign:
                 overcome = kind in PASSING or kind in ("overflow", "nan")
                 self.tally.led.append(Led(kind, model, "overcome" if overcome else "no effect"))
 
-    def _judge_plant(self, acted: list[tuple[str, str]]) -> None:
+    def _judge_plant(self, acted: list[tuple[str, str]], result: Result) -> None:
         self._clock.sleep(DISCHARGE)
-        left, outside = left_on(self.door), beyond(self.door, self._limits)
+        jammed = {instrument for instrument, kind in acted if kind == "stuck"}
+        # A piece that ends before it touches a valve leaves it as it was found.
+        fine = {
+            valve: (place, self._found[valve][""]["position"])
+            for valve, place in self.places.closed.items()
+            if valve not in jammed
+        }
+        left = left_on(self.door, fine)
+        outside = [
+            *beyond(self.door, self._limits),
+            *reservoirs_beyond(self.door, self.places),
+            *unaccounted(self.door, self._found, self.places, result.summary["results"].get("liquids", {})),
+        ]
         self.tally.outputs_left_on += len(left)
         self.tally.limits_exceeded += len(outside)
         for sentence in (*left, *outside):

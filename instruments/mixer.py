@@ -8,6 +8,7 @@ leaves no more in the syringes than there is.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import nan
 from typing import Any
 
@@ -97,6 +98,7 @@ class Outlet:
     position: int
     level: float | None = None
     exchanges: int = 0
+    exchanged_at: float | None = None
 
     def source_quantities(self) -> Mapping[str, Quantity]:
         """Concentration through ``concentration``."""
@@ -227,27 +229,32 @@ class Mixer:
     def rest(self, *, anyway: bool = False) -> None:
         """Pumps stopped, then every node isolated. All are tried; InstrumentError with what failed.
 
-        ``anyway``: a valve that does not turn is only a notice. Nothing flows through it any more, and the next use asks for it.
+        ``anyway``: on the way to the safe state it matters that the pumps have stopped. A watchdog that stays set or a valve that
+        does not turn although nothing flows through it any more, is only a notice; the next use asks for both.
         """
         problems = []
         for pump in self.pumps.values():
             try:
                 pump.stop()
-                self._guard_pump(pump, 0.0)
             except InstrumentError as error:
                 problems.append(str(error))
+                continue
+            self._try(partial(self._guard_pump, pump, 0.0), pump, anyway)
         if not problems:
             # A valve that closes before a pump that still runs would burst a line.
-            try:
-                self._turn(self.spec.closed)
-            except InstrumentError as error:
-                if not anyway:
-                    raise
-                valve: Any = self.valve
-                valve.session.notice(str(error))
+            self._try(partial(self._turn, self.spec.closed), self.valve, anyway)
         self._prepared = False
         if problems:
             raise InstrumentError("; ".join(problems))
+
+    @staticmethod
+    def _try(action: Callable[[], None], part: Any, anyway: bool) -> None:
+        try:
+            action()
+        except InstrumentError as error:
+            if not anyway:
+                raise
+            part.session.notice(str(error))
 
     def _exchange(self, outlet: Outlet, level: float) -> None:
         parts = self.spec.shares(level)
@@ -269,6 +276,7 @@ class Mixer:
         self._prepared = True
         outlet.level = level
         outlet.exchanges += 1
+        outlet.exchanged_at = self.clock.now()
         self.exchanges += 1
         self.seconds += self.clock.now() - begun
 

@@ -112,6 +112,9 @@ class Session:
         """Told a sentence about every trouble that was overcome."""
         # True while a reply is owed: a Ctrl-C or an error in between leaves it set, and the next use cleans up first.
         self._owed = False
+        # How often the identity was asked for on this line without an answer so far: a serial port that is opened anew is the
+        # line it was, and an instrument that was only slow answers them all.
+        self._unanswered = 0
 
     def write(self, message: str) -> None:
         """Send ``message``."""
@@ -193,12 +196,19 @@ class Session:
         with self.lock, suppress(*LINK_ERRORS):
             self.resource.close()
 
+    @property
+    def _serial(self) -> bool:
+        return self.address.upper().startswith("ASRL")
+
     def _resynchronised(self) -> bool:
+        """Whether the identity came, as often as it was asked for: what is left on the line would answer the next question."""
         previous = self.resource.timeout
+        seen = False
         try:
             self._flush()
             self.resource.timeout = 1000.0 * self.link.first_timeout
             self.resource.write(self.link.identify)
+            self._unanswered += 1
             # Replies come in order: what precedes the identity is late and not wanted.
             for _ in range(32):
                 if self.link.reader is None:
@@ -209,9 +219,14 @@ class Session:
                         self.resource.write(self.link.identify)
                 found = self.link.recognise(reply)
                 if found is not None and found == (self.identity or found):
-                    return True
+                    seen = True
+                    self._unanswered -= 1
+                    if self._unanswered <= 0:
+                        return True
         except LINK_ERRORS:
-            return False
+            if seen:
+                self._unanswered = 0  # the others were lost
+            return seen
         finally:
             with suppress(*LINK_ERRORS):
                 self.resource.timeout = previous
@@ -219,7 +234,7 @@ class Session:
 
     def _flush(self) -> None:
         flush = getattr(self.resource, "flush", None)
-        if flush is not None and self.address.upper().startswith("ASRL"):
+        if flush is not None and self._serial:
             flush(BufferOperation.discard_read_buffer)
 
     def _reopen(self) -> None:
@@ -230,6 +245,8 @@ class Session:
             previous = self.resource.timeout
             self.resource.close()
             reopen()
+            if not self._serial:
+                self._unanswered = 0
             configure(self.resource, self.address, self.link)
             self.resource.timeout = previous
 

@@ -88,15 +88,26 @@ class Rotor:
     def __init__(self, now: Callable[[], float], before: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._arrive = before
-        self._position = 1
+        self._position = self._ordered = 1
         self._arrives = 0.0
         self.stuck = False
 
     def set_position(self, position: int, travel: float) -> None:
         """See ``ports.ValvePort``."""
         self._arrive()
+        self._ordered = position
         if not self.stuck:
             self._position, self._arrives = position, self._now() + travel
+
+    def turn(self, position: int) -> None:
+        """By hand."""
+        self._arrive()
+        self._position, self._arrives = position, self._now()
+
+    def free(self) -> None:
+        """It turns again, and stands where it was told to."""
+        self.stuck = False
+        self.turn(self._ordered)
 
     def position(self) -> int | None:
         """Where it is; None while it turns."""
@@ -142,7 +153,7 @@ class FlowLines:
         """Clog, freeze or shift a line; jam a rotor, or turn it to position ``amount``. ValueError where there is none."""
         line, rotor = self.lines.get((instrument, where)), self.rotors.get((instrument, where))
         if fault == "turned" and rotor is not None:
-            rotor.set_position(round(amount), 0.0)
+            rotor.turn(round(amount))
         elif fault == "stuck" and rotor is not None:
             rotor.stuck = True
         elif fault == "clog" and line is not None:
@@ -155,9 +166,9 @@ class FlowLines:
             raise ValueError(f"{instrument!r} has no liquid line or rotor {where!r} that {fault!r} could befall")
 
     def mend(self) -> None:
-        """Every line open and driven as it is told, every rotor free."""
+        """Every line open and driven as it is told, every rotor free and where it was told to be."""
         for line in self.lines.values():
             line.block(False)
             line.break_stage(OutputStage())
         for rotor in self.rotors.values():
-            rotor.stuck = False
+            rotor.free()

@@ -60,7 +60,8 @@ class SideDoor:
         return dict(self._bench.ask("concentrations"))
 
     def sources(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Instrument -> port -> source, level, limited, voltage, current, input_resistance, bias_current."""
+        """Instrument -> port -> source, level, limited, voltage, current, input_resistance, bias_current, since, and
+        ``seen``: true voltage and current at the last measurement (None: there was none)."""
         return dict(self._bench.ask("sources"))
 
     def outlets(self) -> dict[str, dict[str, dict[str, Any]]]:

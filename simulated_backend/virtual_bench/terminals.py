@@ -5,7 +5,7 @@ from collections.abc import Callable
 from math import inf
 
 from simulated_backend.virtual_bench.faults import OutputStage
-from simulated_backend.virtual_bench.ports import CurrentSource, Open, Source, VoltageSource
+from simulated_backend.virtual_bench.ports import CurrentSource, Open, Sample, Source, VoltageSource
 
 CONTACT = 1e-3
 """Ohm: what is taken between two ideal voltage sources on one node (the resistance of leads and contacts)."""
@@ -28,6 +28,7 @@ class Terminal:
         "node",
         "offset",
         "port",
+        "seen",
         "since",
         "source",
         "stage",
@@ -43,6 +44,8 @@ class Terminal:
         self.source: Source = Open()
         self.since = time.monotonic()
         """s of the machine's clock: when the message that changed the source last was taken up."""
+        self.seen: Sample | None = None
+        """The truth at its last measurement."""
         self.conductance = 0.0
         self.bias = 0.0
         self.offset = 0.0

@@ -27,6 +27,8 @@ RATES: Mapping[str, float] = {"UM": 1e-9 / 60.0, "MM": 1e-6 / 60.0, "UH": 1e-9 /
 VOLUMES: Mapping[str, float] = {"UL": 1e-9, "ML": 1e-6}
 SMALL_SYRINGE = 14.0
 """mm: up to this diameter volumes are in microlitres by default, above in millilitres."""
+ROUNDING = 1e-16
+"""m^3 (a tenth of a picolitre): sums of volumes are no more exact, and what is missing by that much has been delivered."""
 _NUMBER = re.compile(r"(\d{0,4}(?:\.\d{0,3})?)([A-Z]*)")
 _MOVING = ("I", "W", "X")
 
@@ -311,7 +313,7 @@ class NewEraNE1000(Emulator):
             self._begun = now
             if self._port.flow() == 0.0:
                 end = min(self._ends, key=lambda name: self._ends[name])
-                reached = passed >= self._ends[end] * (1.0 - 1e-9)
+                reached = passed >= self._ends[end] * (1.0 - 1e-9) - ROUNDING
                 self._status = "S"
                 self._alarm = "" if reached and end == "target" else end if reached else "S"
         silent = self._patience and self._heard is not None and self.plant.clock.now() - self._heard > self._patience

@@ -75,7 +75,7 @@ def test_opening_sends_the_identity_query_and_nothing_else() -> None:
 def test_nagle_is_off() -> None:
     with serving() as server:
         session = open_session("unit", server.address, LINK, visalib="@py")
-        link = session.resource.visalib.sessions[session.resource.session].interface  # type: ignore[attr-defined]
+        link = session.resource.visalib.sessions[session.resource.session].interface
         assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         began = time.perf_counter()
         for _ in range(20):
@@ -160,17 +160,17 @@ def test_an_interrupted_query_is_cleaned_up_before_the_next() -> None:
     def interrupted() -> str:
         raise KeyboardInterrupt
 
-    resource.read = interrupted  # type: ignore[method-assign] # Ctrl-C between question and answer
+    resource.read = interrupted  # Ctrl-C between question and answer
     with pytest.raises(KeyboardInterrupt):
         session.query("A?")
-    resource.read = read  # type: ignore[method-assign]
+    resource.read = read
     assert session.query("B?") == "reply to B"
     assert resource.script == []
 
 
 def test_garbage_is_an_instrument_error() -> None:
     session, resource = scripted("unit", LINK, "ACME,1", ("A?", "x"))
-    resource.read = lambda: b"\xff\xfe".decode("ascii")  # type: ignore[method-assign]
+    resource.read = lambda: b"\xff\xfe".decode("ascii")
     with pytest.raises(InstrumentError, match=r"'unit'.*A\?"):
         session.query("A?")
 
@@ -189,3 +189,24 @@ def test_a_longer_patience_is_for_one_query_only() -> None:
     resource.timeout = 500.0
     session.query("A?", timeout=30.0)
     assert resource.timeout == 500.0
+
+
+class SlowLine(ScriptedResource):
+    """A serial instrument that is silent for two questions and then answers them all."""
+
+    resource_name = "ASRL1::INSTR"
+
+    def write(self, message: str) -> None:
+        super().write(message)
+        if len(self.script) == 1:
+            self._replies = ["re A?", "ACME,1", "ACME,1"]
+
+
+def test_a_slow_serial_line_is_read_empty_so_that_no_identity_answers_the_next_question() -> None:
+    resource = SlowLine([("A?", None), ("*IDN?", None), ("*IDN?", None), ("B?", "re B?")])
+    session = Session("slow", resource.resource_name, resource, LINK)
+    session.identity = "ACME,1"
+    with pytest.raises(InstrumentError):
+        session.query("A?")
+    assert session.query("B?") == "re B?"
+    assert resource.script == []
