@@ -9,7 +9,7 @@ taken in one message.
 The pneumatic port of module 1 is "a", of module 2 "b". Options: ``modules`` (1 or 2), ``module`` (gauge range of the
 modules; the barometer option is fitted, so that there is an absolute range one bar larger), ``range`` (the range selected on
 the front panel when it is switched on), ``supply`` and ``vacuum`` (what is connected behind, absolute Pa). Not imitated:
-overshoot, the effort of the valves, the other units of the manual.
+overshoot, the effort of the valves, volt-free contacts, the other units of the manual.
 """
 
 from collections.abc import Callable, Mapping
@@ -70,6 +70,7 @@ class _Module:
     overshoot: bool = True
     in_limits: float = 0.01
     in_limits_time: float = 2.0
+    resolution: int = 6
     output: bool = False
     sensed: str = ""
     controlled: str = ""
@@ -131,6 +132,8 @@ class DruckPACE6000(ScpiEmulator):
         self._add(sense, "SENS{}:PRES", lambda m: _shown(m, self._measured(m)))
         self._add(sense + ":INLimits", "SENS{}:PRES:INL", self._in_limits_shown)
         self._add(sense + ":SLEW", "SENS{}:PRES:SLEW", lambda m: _shown(m, self._rate(m)))
+        self._add(sense + ":BARometer", "SENS{}:PRES:BAR", lambda m: _shown(m, self._reading(m, "BAROMETER")))
+        self._add(sense + ":RESolution", "SENS{}:PRES:RES", lambda m: str(m.resolution), _resolution)
         self._add(sense + ":RANGe", "SENS{}:PRES:RANG", lambda m: f'"{m.sensed}"', self._sense_range)
         self._add("OUTPut#[:STATe]", "OUTP{}:STAT", lambda m: str(int(m.output)), self._output)
         self._add("UNIT#[:PRESsure]", "UNIT{}:PRES", lambda m: m.unit, _unit)
@@ -325,7 +328,7 @@ def _in_range(parameters: list[str], minimum: float, maximum: float) -> float:
     try:
         return number(parameters, minimum, maximum)
     except ScpiError as error:
-        raise (ScpiError(-222, "Parameter 1") if error.code == -222 else error) from None
+        raise (ScpiError(-222, " Parameter 1") if error.code == -222 else error) from None
 
 
 def _one_of(parameters: list[str], notations: tuple[str, ...]) -> str:
@@ -337,6 +340,11 @@ def _one_of(parameters: list[str], notations: tuple[str, ...]) -> str:
 
 def _overshoot(module: _Module, parameters: list[str]) -> None:
     module.overshoot = boolean(parameters)
+
+
+def _resolution(module: _Module, parameters: list[str]) -> None:
+    """Digits of the front panel; replies keep theirs."""
+    module.resolution = round(_in_range(parameters, 4, 7))
 
 
 def _in_limits(module: _Module, parameters: list[str]) -> None:

@@ -3,8 +3,9 @@
 Imitated: multi-line replies that end in a prompt (idle ``:``, infusing ``>``, withdrawing ``<``, stalled ``*``, target
 reached ``T*``), abbreviated commands, rates and volumes with units, limits from the speed of the pusher, target volume,
 counters, raw status, error sentences, a plunger that stalls at the end of its syringe or against a blocked line, an error
-within the data sheet's limit from the seed. Options: ``diameter`` (true, m), ``content`` and ``capacity`` (m^3). Not
-imitated: methods, ramps, target time, addresses, polling modes, echo, the force limit.
+within the data sheet's limit from the seed; ``@`` before a command (the screen is not redrawn), polling mode (on: XON after the
+prompt), quick-start mode, clock, brightness. Options: ``diameter`` (true, m), ``content`` and ``capacity`` (m^3). Not
+imitated: methods, ramps, target time, addresses, remote polling, prompts that are sent unasked, echo, the force limit.
 """
 
 import re
@@ -19,8 +20,11 @@ from simulated_backend.virtual_bench.ports import PlantView
 
 VOLUMES: Mapping[str, float] = {"nl": 1e-12, "ul": 1e-9, "ml": 1e-6}
 TIMES: Mapping[str, float] = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "hr": 3600.0}
+ROUNDING = 1e-16
+"""m^3 (a tenth of a picolitre): sums of volumes are no more exact, and what is missing by that much has been delivered."""
 _RATE = re.compile(r"(\d*\.?\d+)\s*([a-z]+)/([a-z]+)")
 _VOLUME = re.compile(r"(\d*\.?\d+)\s*([a-z]+)")
+XON = b"\x11"
 _PROMPT = {"idle": ":", "infuse": ">", "withdraw": "<", "stalled": "*", "target": "T*"}
 
 
@@ -70,6 +74,7 @@ class HarvardPump(Emulator):
         """Idle, counters at 0."""
         self._port.set_flow(0.0)
         self._state = "idle"
+        self._polled = False
         self._count = {"i": 0.0, "w": 0.0}
         self._begun = self._port.delivered()
         self._ends: dict[str, float] = {}
@@ -98,20 +103,27 @@ class HarvardPump(Emulator):
 
     def receive(self, message: bytes) -> bytes | None:
         """One command line."""
-        words = message.decode("latin-1").strip().lower().split(maxsplit=1)
+        words = message.decode("latin-1").strip().lower().removeprefix("@").split(maxsplit=1)
         self._look()
         try:
             lines = self._obey(words[0], words[1] if len(words) > 1 else "") if words else []
         except _ArgumentError as problem:
             lines = [f"Argument error: {words[1] if len(words) > 1 else ''}", f"   {problem}"]
         self._drive()
-        return b"\n" + b"".join(line.encode("latin-1") + b"\r\n" for line in lines) + _PROMPT[self._state].encode()
+        told = b"\n" + b"".join(line.encode("latin-1") + b"\r\n" for line in lines) + _PROMPT[self._state].encode()
+        return told + XON if self._polled else told
 
     # Language ------------------------------------------------------------------------------------------------------
 
     def _obey(self, word: str, rest: str) -> list[str]:
         actions: Mapping[str, Callable[[str], list[str]]] = {
             "ver": lambda _: [str(self.options["identity"] or self.options["version"])],
+            "version": self._version,
+            "poll": self._poll,
+            "nvram": lambda text: [] if text in ("on", "off", "none") else ["On"],
+            "load": lambda text: [] if text.startswith("qs") else ["Quick Start"],
+            "time": lambda text: [text or "01/01/26 00:00:00"],
+            "dim": lambda text: [] if text else ["100"],
             "diameter": self._dia,
             "svolume": self._svol,
             "irate": lambda text: self._rate("i", text),
@@ -132,6 +144,18 @@ class HarvardPump(Emulator):
             if word == name or (len(word) >= 4 and name.startswith(word)):
                 return action(rest)
         return [f"Command error: {word}", "   Unknown command"]
+
+    def _version(self, _rest: str) -> list[str]:
+        release = str(self.options["version"]).split()[-1]
+        return [f"Firmware:      v{release}", "Pump address:  0", f"Serial number: {self.name.upper()[:7]}"]
+
+    def _poll(self, rest: str) -> list[str]:
+        if rest:
+            if rest not in ("on", "off"):
+                raise _ArgumentError("Unknown mode")
+            self._polled = rest == "on"
+            return []
+        return ["On" if self._polled else "Off"]
 
     def _dia(self, rest: str) -> list[str]:
         if rest:
@@ -154,6 +178,8 @@ class HarvardPump(Emulator):
         if not rest:
             value, volume, time = self._rates[side]
             return [f"{value:g} {volume}/{time}"]
+        if rest == "lim":
+            return [" to ".join(f"{_shown(60.0 * self.number(name) * self._area)}/min" for name in ("slowest", "fastest"))]
         found = _RATE.fullmatch(rest)
         if found is None or found.group(2) not in VOLUMES or found.group(3) not in TIMES:
             raise _ArgumentError("Unknown units")
@@ -174,9 +200,7 @@ class HarvardPump(Emulator):
         return []
 
     def _counted(self, side: str) -> str:
-        volume = self._count[side]
-        unit = "ml" if volume >= 1e-6 else "ul" if volume >= 1e-9 or volume == 0.0 else "nl"
-        return f"{volume / VOLUMES[unit]:.6g} {unit}"
+        return _shown(self._count[side])
 
     def _clear(self, side: str) -> list[str]:
         self._count[side] = 0.0
@@ -248,7 +272,13 @@ class HarvardPump(Emulator):
         self._begun = self._port.delivered()
         if self._port.flow() == 0.0:
             end = min(self._ends, key=lambda name: self._ends[name])
-            self._state = end if passed >= self._ends[end] * (1.0 - 1e-9) else "stalled"
+            self._state = end if passed >= self._ends[end] * (1.0 - 1e-9) - ROUNDING else "stalled"
+
+
+def _shown(volume: float) -> str:
+    """A volume (m^3) in the unit that fits it."""
+    unit = "ml" if volume >= 1e-6 else "ul" if volume >= 1e-9 or volume == 0.0 else "nl"
+    return f"{volume / VOLUMES[unit]:.6g} {unit}"
 
 
 def _number(text: str) -> float:

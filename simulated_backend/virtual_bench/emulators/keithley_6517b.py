@@ -2,7 +2,7 @@
 
 Language: 6517B reference manual 6517B-901-01, section 14 (data string of reading, status letter, unit, time stamp, reading
 number, channel; overflow +9.9E37, zero check +9.91E37). Figures: specification SPEC-6517BC: accuracies and resolutions of
-all ranges, input > 200 Tohm (1 Mohm with zero check on), bias < 3 fA, voltage burden < 20 uV, source 0-100 V at 10 mA and
+all ranges, input > 200 Tohm (1 Mohm with zero check on), bias < 3 fA, voltage burden by range, source 0-100 V at 10 mA and
 0-1000 V at 1 mA. Noise is not specified per reading: one and a half counts at 1 PLC are taken.
 
 Ports: "" is the input, "vsource" the source. Over the serial line messages may end in LF, CR or both; replies end as the
@@ -23,7 +23,8 @@ from simulated_backend.virtual_bench.scpi import ScpiEmulator, ScpiError, boolea
 INPUT_RESISTANCE = 200e12
 ZERO_CHECK_RESISTANCE = 1e6
 BIAS_LIMIT = 3e-15
-BURDEN = 20e-6
+BURDENS = (20e-6, 100e-6, 20e-6, 20e-6, 100e-6, 20e-6, 20e-6, 100e-6, 2e-3, 5e-3)
+"""V: limit of the voltage burden on each range of AMPERE_RANGES."""
 OVERRANGE = 1.05
 COUNTS_OF_NOISE = 1.5
 LONGEST_BUFFER = 50_000
@@ -88,7 +89,8 @@ class Keithley6517B(ScpiEmulator):
         self._source = plant.electrical(name, "vsource")
         ideal = plant.ideal
         self._bias = 0.0 if ideal else LIMIT * BIAS_LIMIT * float(rng.standard_normal())
-        self._burden = 0.0 if ideal else LIMIT * BURDEN * float(rng.standard_normal())
+        self._burden_share = 0.0 if ideal else LIMIT * float(rng.standard_normal())
+        """Of the limit of its range, the same share on all."""
         self._channels: dict[str, _Channel] = {
             "VOLT": _Channel(Converter(VOLT_RANGES, rng, ideal)),
             "CURR": _Channel(Converter(AMPERE_RANGES, rng, ideal)),
@@ -217,7 +219,7 @@ class Keithley6517B(ScpiEmulator):
         else:
             channel = self._channels["CURR"]
             limit = channel.converter.ranges[-1 if channel.auto else channel.position].top
-            self._input.set_source(VoltageSource(self._burden, limit))
+            self._input.set_source(VoltageSource(self._burden_share * BURDENS[channel.position], limit))
             self._input.set_load(inf if self.plant.ideal else INPUT_RESISTANCE, self._bias)
 
     def _drive(self) -> None:
@@ -305,8 +307,9 @@ class Keithley6517B(ScpiEmulator):
         aperture = channel.nplc * averaged / self.number("line_frequency")
         sample = self.plant.observe([self._input], aperture)[0][0]
         true = sample.voltage if volts else -sample.current
-        if channel.auto:
-            channel.position = channel.converter.fitting(true)
+        if channel.auto and channel.position != (fitting := channel.converter.fitting(true)):
+            channel.position = fitting
+            self._connect()
         value = channel.converter.read(true, channel.position, 1.0 / sqrt(channel.nplc * averaged))
         status = "N"
         if self._zero_check:

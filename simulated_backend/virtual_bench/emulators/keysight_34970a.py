@@ -19,7 +19,7 @@ import numpy as np
 
 from simulated_backend.virtual_bench.converter import LIMIT, Converter, Range
 from simulated_backend.virtual_bench.ports import ElectricalPort, PlantView
-from simulated_backend.virtual_bench.scpi import ScpiEmulator, ScpiError, boolean, channel_list, number, quoted
+from simulated_backend.virtual_bench.scpi import ScpiEmulator, ScpiError, boolean, channel_list, choice, number, quoted
 
 HIGH_RESISTANCE, LOW_RESISTANCE = 10e9, 10e6
 BIAS_LIMIT = 30e-12
@@ -103,18 +103,17 @@ class Keysight34970A(ScpiEmulator):
         add("ROUTe:CLOSe", lambda _s, p: self._close(self._one(p)), lambda _s, p: self._states(p))
         add("ROUTe:OPEN", self._open)
         add("TRIGger:COUNt", self._set_count, lambda _s, _p: f"{float(self._count):+.8E}")
-        add(
-            "TRIGger:SOURce",
-            lambda _s, p: None if p and p[0].upper() in ("IMM", "IMMEDIATE") else _refuse(),
-            lambda _s, _p: "IMM",
-        )
+        add("TRIGger:SOURce", self._set_trigger, lambda _s, _p: self._trigger)
+        add("TRIGger:TIMer", self._set_timer, lambda _s, _p: f"{self._timer:+.8E}")
         add("INITiate", lambda _s, _p: self._run())
         add("FETCh", query=lambda _s, _p: self._fetch())
         add("READ", query=lambda _s, _p: self._read())
         add("ABORt", lambda _s, _p: None)
+        add("DATA:REMove", query=self._remove)
         add("DATA:POINts", query=lambda _s, _p: f"+{len(self._readings)}")
         add("FORMat:READing:UNIT", lambda _s, p: setattr(self, "_units", boolean(p)), lambda _s, _p: str(int(self._units)))
-        for word in ("ALARm", "CHANnel", "TIME"):
+        add("FORMat:READing:CHANnel", lambda _s, p: setattr(self, "_named", boolean(p)), lambda _s, _p: str(int(self._named)))
+        for word in ("ALARm", "TIME"):
             add(f"FORMat:READing:{word}", lambda _s, p: _refuse() if boolean(p) else None, lambda _s, _p: "0")
         add("INSTrument:DMM[:STATe]", lambda _s, p: (boolean(p) and None) or None, lambda _s, _p: "1")
         add("SYSTem:CTYPe", query=self._card)
@@ -157,8 +156,10 @@ class Keysight34970A(ScpiEmulator):
         self._settings = dict.fromkeys(CHANNELS, _Settings())
         self._scan: list[int] = []
         self._count = 1
-        self._units = False
-        self._readings: list[float] = []
+        self._trigger = "IMM"
+        self._timer = 10.0
+        self._units = self._named = False
+        self._readings: list[tuple[float, int]] = []
         self._close(None)
 
     def _configure(self, _s: tuple[int, ...], parameters: list[str]) -> None:
@@ -196,6 +197,15 @@ class Keysight34970A(ScpiEmulator):
 
     def _set_count(self, _s: tuple[int, ...], parameters: list[str]) -> None:
         self._count = round(number(parameters, 1, 50_000, 1))
+
+    def _set_trigger(self, _s: tuple[int, ...], parameters: list[str]) -> None:
+        wanted = choice(parameters, ("IMMediate", "TIMer", "BUS", "EXTernal", "ALARm1", "ALARm2", "ALARm3", "ALARm4"))
+        if wanted not in ("IMM", "TIM"):
+            raise ScpiError(-221, "not imitated")
+        self._trigger = wanted
+
+    def _set_timer(self, _s: tuple[int, ...], parameters: list[str]) -> None:
+        self._timer = number(parameters, 0.0, 359_999.0, 0.0)
 
     def _listed(self) -> str:
         text = f"(@{','.join(map(str, self._scan))})"
@@ -264,12 +274,15 @@ class Keysight34970A(ScpiEmulator):
         if not self._scan:
             raise ScpiError(-221, "the scan list is empty")
         self._readings = []
-        for _ in range(self._count):
+        start = self.plant.clock.now()
+        for sweep in range(self._count):
+            if self._trigger == "TIM":
+                self.plant.clock.advance(max(0.0, start + sweep * self._timer - self.plant.clock.now()))
             for channel in self._scan:
                 self._close(channel)
                 if self._settings[channel].delay > 0.0:
                     self.plant.clock.advance(self._settings[channel].delay)
-                self._readings.append(self._reading(channel))
+                self._readings.append((self._reading(channel), channel))
         self._close(None)
 
     def trigger(self) -> None:
@@ -279,8 +292,19 @@ class Keysight34970A(ScpiEmulator):
     def _fetch(self) -> str:
         if not self._readings:
             raise ScpiError(-230)
+        return self._told(self._readings)
+
+    def _told(self, readings: list[tuple[float, int]]) -> str:
         unit = " VDC" if self._units else ""
-        return ",".join(f"{value:+.8E}{unit}" for value in self._readings)
+        return ",".join(f"{value:+.8E}{unit}" + (f",{channel}" if self._named else "") for value, channel in readings)
+
+    def _remove(self, _s: tuple[int, ...], parameters: list[str]) -> str:
+        """The oldest readings, which are not kept any longer."""
+        count = round(number(parameters, 1, 50_000))
+        if count > len(self._readings):
+            raise ScpiError(-222, "there are not so many readings")
+        taken, self._readings = self._readings[:count], self._readings[count:]
+        return self._told(taken)
 
     def _read(self) -> str:
         self._run()

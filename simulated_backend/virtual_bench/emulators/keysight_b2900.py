@@ -34,17 +34,19 @@ ORDER = ("VOLT", "CURR", "RES", "TIME", "STAT", "SOUR")
 LIMIT_BITS, OVERFLOW_BIT, CURRENT_SOURCE_BIT = 2, 8192, 1
 LONGEST_LIST = 2500
 NOT_A_NUMBER, OVERFLOW = 9.91e37, 9.9e37
+SHOWN = {1.5: 1e-6, 3.0: 1e-5}
+"""Resolution of the current ranges that show no millionth of their full scale."""
 
 
 def _data(fine: bool) -> SmuData:
-    """Ranges of the 100 fA, 1 uV models, or (``fine``) of the 10 fA, 100 nV models, which have the 10 nA range, too."""
+    """Ranges of the models that source in steps of 1 uV, or (``fine``) of 100 nV, which have the 10 nA range, too."""
     step = 1.0 if fine else 10.0
     volts = tuple(
-        SmuRange(full, 5e-7 * full * step, gain, offset, 2.5e-5 * full if full > 0.2 else 1e-5, 5e-7 * full * step, gain, offset)
+        SmuRange(full, 5e-7 * full * step, gain, offset, 2.5e-5 * full if full > 0.2 else 1e-5, 5e-7 * full, gain, offset)
         for full, gain, offset in ((0.2, 1.5e-4, 225e-6), (2.0, 2e-4, 350e-6), (20.0, 1.5e-4, 5e-3), (200.0, 1.5e-4, 50e-3))
     )
     amperes = tuple(
-        SmuRange(full, 1e-6 * full * step, gain, offset, 2e-5 * full, 1e-6 * full * step, gain, offset)
+        SmuRange(full, 1e-6 * full * step, gain, offset, 2e-5 * full, SHOWN.get(full, 1e-6 * full), gain, offset)
         for full, gain, offset in (
             *(((1e-8, 1e-3, 50e-12),) if fine else ()),
             *((1e-7, 6e-4, 100e-12), (1e-6, 2.5e-4, 500e-12), (1e-5, 2.5e-4, 1.5e-9), (1e-4, 2e-4, 25e-9)),

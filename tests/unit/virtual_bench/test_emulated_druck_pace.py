@@ -97,7 +97,7 @@ def test_pace_cannot_go_beyond_its_supplies() -> None:
     ("message", "error"),
     [
         ("FOO:BAR 1", '-113,"Undefined header"'),
-        ("SOUR:PRES 99999", '-222,"Data out of range;Parameter 1"'),
+        ("SOUR:PRES 99999", '-222,"Data out of range; Parameter 1"'),
         ("SOUR3:PRES 1", '-114,"Header suffix out of range"'),
         ("SOUR:PRES:COMP3?", '-114,"Header suffix out of range"'),
         ("SENS:PRES qwer", '-200,"Execution error;Query or command violation"'),
