@@ -11,7 +11,6 @@ from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -23,51 +22,12 @@ from hil.record.checkpoint import Spill
 from hil.record.reader import list_runs, load
 from hil.resume import resume
 from hil.run import Request, Result, run
+from tests.resumed import Interrupt, on, opens_with_plain_qcodes, same
 
 SETS = ("stop.max_steps=6", "optimiser=momentum", "stop.loss_below=1e-12 V^2", "gradient.base_every=2")
 DIVIDER = Request("voltage_divider", sets=SETS)
 """Momentum and drift, because what they remember is state too."""
 BATCH = Request("linear_regression", sets=("stop.max_steps=2",), seed=3)
-
-
-def on(data: Path, request: Request) -> Request:
-    return Request(**{**{name: getattr(request, name) for name in request.__dataclass_fields__}, "data": data})
-
-
-def same(one: Result, one_data: Path, two: Result, two_data: Path) -> None:
-    assert {**one.summary, "run_id": 0} == {**two.summary, "run_id": 0}
-    assert one.exit_code == two.exit_code
-    first, second = load(one.summary["run_id"], one_data), load(two.summary["run_id"], two_data)
-    pd.testing.assert_frame_equal(first.readings, second.readings, check_exact=True)
-    pd.testing.assert_frame_equal(first.history, second.history, check_exact=True)
-    assert [event.get("warning") for event in first.events] == [event.get("warning") for event in second.events]
-
-
-def opens_with_plain_qcodes(data: Path) -> None:
-    from qcodes.dataset import load_by_id
-    from qcodes.dataset.sqlite.database import connect
-
-    connection = connect(data / "runs.db")
-    try:
-        assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-        for entry in list_runs(data):
-            dataset = load_by_id(entry["run_id"], connection)
-            if dataset.number_of_results:
-                assert dataset.get_parameter_data()
-    finally:
-        connection.close()
-
-
-class Interrupt:
-    """Ctrl-C at event number ``at``; also counts the events, when ``at`` is never reached."""
-
-    def __init__(self, at: int = 10**9) -> None:
-        self.at, self.seen = at, 0
-
-    def __call__(self, event: Event) -> None:
-        self.seen += 1
-        if self.seen == self.at:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -310,7 +270,8 @@ def test_the_yaml_of_a_checkpoint_is_plain_data(tmp_path: Path) -> None:
     assert yaml.safe_load(text)["format"] == "hil-checkpoint/1"
 
 
-def test_a_procedure_that_keeps_no_state_says_so(tmp_path: Path) -> None:
+def test_a_procedure_that_keeps_no_state_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hil.procedures.iv_curve.REPEATABLE", False)
     stopped = run(Request("iv_curve", data=tmp_path), [Interrupt(5)])
     assert (stopped.exit_code, stopped.summary["outcome"]) == (5, "stopped")
     assert stopped.summary["results"]["resumable"] is False
