@@ -116,7 +116,7 @@ def test_vicivalve_turns_the_valve(bench: VirtualBench) -> None:
 def test_syringe_pump_drives_the_phd_ultra(bench: VirtualBench) -> None:
     """A client of the Legato 100, which obeys the same pump-chain commands; it works in polling mode."""
     aioserial = pytest.importorskip("aioserial")
-    import syringe_pump
+    import syringe_pump  # type: ignore[import-untyped] # it ships no types
     from quantiphy import Quantity
 
     async def session() -> None:
