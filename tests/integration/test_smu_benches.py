@@ -81,7 +81,7 @@ def test_it_drives_the_divider_and_reads_its_own_current(driver: str, tmp_path: 
 
 
 def _rest(backend: object, count: int) -> list[float]:
-    channels = backend.capabilities.controls  # type: ignore[attr-defined]
+    channels = backend.capabilities.controls
     return [channel.safe.value for channel in channels][1:count]
 
 

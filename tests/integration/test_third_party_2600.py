@@ -121,7 +121,7 @@ def test_qcodes_reads_picoamperes_on_a_2636b(bench: VirtualBench) -> None:
 # pymeasure says of its own driver that it may not be SCPI (it is not: TSP)
 @pytest.mark.filterwarnings("ignore:It is not known whether this device support SCPI:FutureWarning")
 def test_pymeasure_sources_measures_and_sees_compliance(bench: VirtualBench) -> None:
-    from pymeasure.instruments.keithley import Keithley2600  # type: ignore[import-untyped]  # pymeasure ships no types
+    from pymeasure.instruments.keithley import Keithley2600
 
     keithley = Keithley2600(bench.addresses["smu"], read_termination="\n", write_termination="\n")
     try:

@@ -61,7 +61,7 @@ def test_qcodes_drives_the_2450_and_sweeps(k2450: VirtualBench) -> None:
 
 
 def test_pymeasure_drives_the_2450(k2450: VirtualBench) -> None:
-    from pymeasure.instruments.keithley import Keithley2450  # type: ignore[import-untyped] # pymeasure ships no types
+    from pymeasure.instruments.keithley import Keithley2450
 
     unit = Keithley2450(k2450.addresses["it"], read_termination="\n", write_termination="\n")
     try:

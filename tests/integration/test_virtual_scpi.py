@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def divider(parallel: float) -> dict[str, object]:
     return describe(Network.build(*with_salt(nodes, edges)))
 
 
-def bench_plan(parallel: float = 20_000.0, **options: object) -> BenchPlan:
+def bench_plan(parallel: float = 20_000.0, **options: Any) -> BenchPlan:
     instruments = (
         InstrumentPlan("meter", "KeithleyDAQ6510"),
         InstrumentPlan("electrometer", "Keithley6517B"),
@@ -47,7 +48,7 @@ def bench_plan(parallel: float = 20_000.0, **options: object) -> BenchPlan:
         Wire("pace1", "b", "2"),
         Wire("pace2", "a", "3"),
     )
-    return BenchPlan(instruments, wires, divider(parallel), **options)  # type: ignore[arg-type]
+    return BenchPlan(instruments, wires, divider(parallel), **options)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hil.estimators import DeviceNeuronClassifier, DeviceNeuronRegressor
 from hil.learn.activation import Activation
 
 
-@parametrize_with_checks([DeviceNeuronClassifier(epochs=40), DeviceNeuronRegressor(epochs=40)])  # type: ignore[untyped-decorator] # scikit-learn carries no types
+@parametrize_with_checks([DeviceNeuronClassifier(epochs=40), DeviceNeuronRegressor(epochs=40)])
 def test_scikit_learn_finds_nothing_wrong(estimator: Any, check: Any) -> None:
     check(estimator)
 

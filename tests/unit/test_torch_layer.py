@@ -18,7 +18,7 @@ def test_forward_and_backward_are_what_the_neurons_answer() -> None:
 
     z = torch.linspace(-3.0, 3.0, 41, dtype=torch.float64, requires_grad=True)
     out = device_activation(z, neurons())
-    out.sum().backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    out.sum().backward()
     value, slope = neurons().respond(z.detach().numpy())
     np.testing.assert_array_equal(out.detach().numpy(), value)
     np.testing.assert_array_equal(z.grad.numpy(), slope)

@@ -121,7 +121,7 @@ def test_the_guard_process_means_the_node_as_well() -> None:
         asked.append(messages)
         return replies
 
-    guarded._confirmed = confirmed  # type: ignore[method-assign] # the link ends here
+    guarded._confirmed = confirmed
     stand = guarded.look()
     assert stand["P1"][0] == pytest.approx(98000.0 + head(0.2))
     assert stand["P2"][0] == 100000.0

@@ -117,12 +117,12 @@ def test_a_digital_line_of_the_source_is_an_interlock_on_the_virtual_bench() -> 
         backend.apply(Stimulus.of(rest))
         backend.settle(SettlePolicy(1e-3))
         backend.read()
-        smu = backend._station.components["smu"]  # type: ignore[attr-defined]
+        smu = backend._station.components["smu"]
         with pytest.raises(ValueError, match=r"8\.0 is invalid"):
             smu.smua.volt(8.0)  # past the backend, on a source that could
         with pytest.raises(ValueError, match=r"8\.0 is invalid"):
             smu.pulse("smua", 8.0, 0.01, period=0.05)
-        backend._station.components["smu"].write("digio.writebit(3, 0)")  # type: ignore[attr-defined] # somebody opens the lid
+        backend._station.components["smu"].write("digio.writebit(3, 0)")  # somebody opens the lid
         with pytest.raises(InterlockError, match=r"'lid': smu\.digio\.bit3 reads 0, but 1 is needed"):
             backend.read()
         sources = lab.virtual.side_door.sources()["smu"]

@@ -5,9 +5,9 @@ import pytest
 from qcodes.instrument_drivers.Keithley._Keithley_2600 import Keithley2600Channel as StockChannel
 
 from hil.core.errors import ConfigError, InstrumentError
-from hil.core.types import Quantity, SafeAction
+from hil.core.types import SafeAction
 from instruments.keithley_2600 import Keithley2602B, Keithley2636B
-from instruments.roles import SourcePlan
+from tests.smu_rig import plan
 from tests.unit.instruments.conftest import Build
 
 FORMAT = ("format.asciiprecision=10 format.byteorder=format.LITTLEENDIAN hil_alive=1", None)
@@ -30,11 +30,6 @@ printbuffer(1, count, smua.nvbuffer1.readings, smub.nvbuffer1.readings, smub.nvb
 smub.nvbuffer1.statuses, smub.nvbuffer2.statuses)
 end
 endscript"""
-
-
-def plan(**changes: object) -> SourcePlan:
-    settings = {"quantity": Quantity.VOLTAGE, "minimum": 0.0, "maximum": 5.0, "compliance": 1e-5, "slew": 10.0, **changes}
-    return SourcePlan(**settings)  # type: ignore[arg-type]
 
 
 def block(*rows: tuple[float, ...]) -> bytes:

@@ -189,7 +189,7 @@ def test_one_meter_reads_two_nodes_one_after_the_other(tmp_path: Path) -> None:
         got = backend.measure([Stimulus.of([4.5])], policy, samples=3)
         door = virtual.virtual.side_door
         assert door.troubles() == []  # never were two nodes tied together
-        assert backend.snapshot()["outputs"]["V3"]["through"] == "matrix.1A03"  # type: ignore[index]
+        assert backend.snapshot()["outputs"]["V3"]["through"] == "matrix.1A03"
         loaded = door.voltages()
     assert not got.overload.any()
     assert want[0] - want[1] > 0.5

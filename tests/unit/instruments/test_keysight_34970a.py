@@ -100,7 +100,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[VirtualBench]:
 def visa(bench: VirtualBench) -> Iterator[pyvisa.ResourceManager]:
     manager = pyvisa.ResourceManager("@py")
     source = manager.open_resource(bench.addresses["source"], read_termination="\n", write_termination="\n")
-    source.query(":SOUR:VOLT:ILIM 1e-6;:SOUR:VOLT 4;:OUTP ON;:OUTP?")  # type: ignore[attr-defined] # message based
+    source.query(":SOUR:VOLT:ILIM 1e-6;:SOUR:VOLT 4;:OUTP ON;:OUTP?")
     yield manager
     manager.close()
 

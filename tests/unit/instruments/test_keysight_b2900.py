@@ -6,19 +6,13 @@ import numpy as np
 import pytest
 
 from hil.core.errors import ConfigError, InstrumentError
-from hil.core.types import Quantity, SafeAction
+from hil.core.types import SafeAction
 from instruments.keysight_b2900 import KeysightB2901A, KeysightB2912A
-from instruments.roles import SourcePlan
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.smu_rig import resistors
+from tests.smu_rig import plan, resistors
 from tests.unit.instruments.conftest import Build
 
 FINE = '+0,"No error"'
-
-
-def plan(**changes: object) -> SourcePlan:
-    given = {"quantity": Quantity.VOLTAGE, "minimum": -5.0, "maximum": 5.0, "compliance": 1e-5, "slew": 10.0, **changes}
-    return SourcePlan(**given)  # type: ignore[arg-type]
 
 
 def test_every_header_of_channel_2_carries_its_number(build: Build) -> None:

@@ -1,5 +1,7 @@
 """Exact words to and from the PACE, the 6517B and the DAQ6510."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,9 +17,16 @@ from tests.unit.instruments.conftest import Build
 FINE = ":SYST:ERR 0, No error"
 
 
-def pressure_plan(**changes: object) -> SourcePlan:
-    settings = {"quantity": Quantity.PRESSURE, "minimum": 9e4, "maximum": 1.1e5, "compliance": None, "slew": 5e3, **changes}
-    return SourcePlan(**settings)  # type: ignore[arg-type]
+def pressure_plan(**changes: Any) -> SourcePlan:
+    settings: dict[str, Any] = {
+        "quantity": Quantity.PRESSURE,
+        "minimum": 9e4,
+        "maximum": 1.1e5,
+        "compliance": None,
+        "slew": 5e3,
+        **changes,
+    }
+    return SourcePlan(**settings)
 
 
 def configuring(

@@ -93,7 +93,9 @@ def test_one_address_is_one_however_it_is_spelled(spelling: str) -> None:
 @pytest.mark.parametrize("parameter", ["smu.smub.volt", "smu.smub.curr"])
 def test_a_node_is_not_read_by_a_source_that_is_off(parameter: str) -> None:
     reader = OutputWire(Channel("V2", Quantity.VOLTAGE, Kind.SENSE, node="2"), parameter)
-    with pytest.raises(ConfigError, match=r"'V2': no control drives smu.smub.* use a voltmeter \(sourcing 0 A .* 2 pA is half a volt"):
+    with pytest.raises(
+        ConfigError, match=r"'V2': no control drives smu.smub.* use a voltmeter \(sourcing 0 A .* 2 pA is half a volt"
+    ):
         check_station([spec()], [control("V1", "smu.smua.volt")], [reader])
     check_station([spec()], [control("V1", "smu.smua.volt"), control("V2", "smu.smub.volt")], [reader])
 

@@ -43,7 +43,7 @@ class Sourcing:
 def driving(instrument: Any, output: Output = Output.ON) -> Drive:
     channel = Channel("V1", Quantity.VOLTAGE, Kind.DRIVE, node="1")
     plan = SourcePlan(Quantity.VOLTAGE, 0.0, 5.0, 1e-5, 10.0)
-    return Drive(channel, "smu.smua.volt", instrument, "smua", SimpleNamespace(), plan, output, 4.0, 4.0)  # type: ignore[arg-type]
+    return Drive(channel, "smu.smua.volt", instrument, "smua", SimpleNamespace(), plan, output, 4.0, 4.0)
 
 
 def test_a_source_inside_its_accuracy_counts() -> None:

@@ -71,4 +71,4 @@ class FormulaBackend(Backend):
         return self.rng.bit_generator.state
 
     def _restore(self, state: object) -> None:
-        self.rng.bit_generator.state = state  # type: ignore[assignment]
+        self.rng.bit_generator.state = state

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import copysign, inf
+from typing import Any
 
 import numpy as np
 
@@ -77,10 +78,10 @@ class Plant:
 
 
 class Bench:
-    def __init__(self, model: str = "Keithley2602B", *, ideal: bool = True, seed: int = 0, **options: object) -> None:
+    def __init__(self, model: str = "Keithley2602B", *, ideal: bool = True, seed: int = 0, **options: Any) -> None:
         self.plant = Plant(ideal=ideal)
         settings = {**Keithley2600.models[model], "identity": None, **options}
-        self.unit = Keithley2600("smu", self.plant, settings, np.random.default_rng(seed))  # type: ignore[arg-type]  # no pneumatics here
+        self.unit = Keithley2600("smu", self.plant, settings, np.random.default_rng(seed))  # no pneumatics here
 
     def write(self, *lines: str) -> None:
         for line in lines:

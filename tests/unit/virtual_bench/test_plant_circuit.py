@@ -1,6 +1,7 @@
 """The plant's electrical physics against hand calculations."""
 
 from math import exp, inf
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,10 +30,10 @@ def channel_divider(parallel: float = 20_000.0, capacitance: float = 100e-12, mi
     return Network.build(*with_salt(nodes, edges))
 
 
-def plant_of(network: Network, **options: object) -> Plant:
+def plant_of(network: Network, **options: Any) -> Plant:
     instruments = (InstrumentPlan("source", "any"), InstrumentPlan("meter", "any"))
     wires = (Wire("source", "hi", "1"), Wire("meter", "", "2"), Wire("meter", "second", "2"))
-    plant = Plant(BenchPlan(instruments, wires, describe(network), **options))  # type: ignore[arg-type]
+    plant = Plant(BenchPlan(instruments, wires, describe(network), **options))
     plant.lock.acquire()
     for instrument, port in (("source", "hi"), ("meter", ""), ("meter", "second"), ("source", "spare")):
         plant.electrical(instrument, port)

@@ -1,6 +1,7 @@
 """Pressure outlets: slew, lag, vent, hold, unrest."""
 
 from math import exp, inf
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,12 @@ from simulated_backend.virtual_bench.plant import Plant
 ATMOSPHERE = 101_325.0
 
 
-def plant_of(**options: object) -> Plant:
+def plant_of(**options: Any) -> Plant:
     network = Network.build(
         [Node("1"), Node("2", ground=True)], [Edge("a", "1", "2", registry.law("ohmic"), {"conductance": 1e-9})]
     )
     wires = (Wire("pace", "a", "1"), Wire("pace", "b", "2"))
-    plant = Plant(BenchPlan((InstrumentPlan("pace", "any"),), wires, describe(network), **options))  # type: ignore[arg-type]
+    plant = Plant(BenchPlan((InstrumentPlan("pace", "any"),), wires, describe(network), **options))
     plant.lock.acquire()
     for port in ("a", "b"):
         plant.pneumatic("pace", port)
@@ -79,7 +80,7 @@ def test_a_long_wait_does_not_simulate_every_breath_of_the_controller() -> None:
     outlet.set_target(ATMOSPHERE, inf)
     steps = []
     advance = plant._advance
-    plant._advance = lambda circuit, h: steps.append(h) or advance(circuit, h)  # type: ignore[assignment,func-returns-value]
+    plant._advance = lambda circuit, h: steps.append(h) or advance(circuit, h)
     plant.clock.advance(36_000.0)
     assert len(steps) < 300
     assert sum(steps) == pytest.approx(36_000.0)

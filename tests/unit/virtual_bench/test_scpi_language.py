@@ -44,7 +44,7 @@ class Toy(ScpiEmulator):
 
 @pytest.fixture
 def toy() -> Toy:
-    return Toy("toy", None, {"identity": None}, np.random.default_rng(0))  # type: ignore[arg-type]
+    return Toy("toy", None, {"identity": None}, np.random.default_rng(0))
 
 
 def ask(toy: Toy, text: str) -> str | None:
