@@ -162,8 +162,8 @@ def require_driven(driven: Sequence[str], read: Mapping[str, str], classes: Mapp
         if (path.instrument, path.port) not in ports and not getattr(classes[path.instrument], "reads_when_off", True):
             raise ConfigError(
                 f"output {name!r}: no control drives {text.rpartition('.')[0]}, so its output stays off, and a source-measure "
-                "unit that is off holds the node at 0 V and reads that; let a control drive this port, or use a voltmeter (sourcing "
-                "0 A would not make one of this unit: an offset of 2 pA is half a volt at a node of 236 GOhm)"
+                "unit that is off holds the node at 0 V and reads that; let a control drive this port, or use a voltmeter "
+                "(sourcing 0 A would not make one of this unit: an offset of 2 pA is half a volt at a node of 236 GOhm)"
             )
 
 
