@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from instruments.coupled import Course, excess, linked, meeting
@@ -22,6 +23,8 @@ FIRST_PAUSE, QUICK_PAUSE, LONGEST_PAUSE = 0.001, 0.004, 0.25
 QUICK = 0.25
 """s for which an instrument that does not let us in yet is tried again at once: it has only to notice that its client is gone."""
 RELEASE_AFTER = 1.0
+LEAD_PERIOD = 0.05
+"""s between two steps of a pressure whose controller holds no slew."""
 ARRIVAL_TIME = 10.0
 """s beyond the computed duration of a course until arriving is given up."""
 ARRIVED = 100.0
@@ -75,15 +78,17 @@ class Instrument:
             )
         return found
 
-    def move(self, courses: dict[str, Course]) -> None:
-        """Send slow terminals on their way."""
-        moving = [terminal for terminal in self.slow if terminal["channel"] in courses]
+    def move(self, courses: dict[str, Course], share: float | None = None) -> None:
+        """Send slow terminals on their way; those that are led as far as ``share`` of it, and only those if it is given."""
+        moving = [one for one in self.slow if one["channel"] in courses and (share is None or one.get("led"))]
         messages = []
         for terminal in moving:
             course = courses[terminal["channel"]]
-            level = course.goal - terminal.get("head", 0.0)
+            done = (share or 0.0) if terminal.get("led") else 1.0
+            level = course.start + (course.goal - course.start) * done - terminal.get("head", 0.0)
             messages += [message.format(level=level, slew=course.slew) for message in terminal["move"]]
-        self._confirmed(messages, [(terminal["state"], terminal["active"]) for terminal in moving])
+        if moving:
+            self._confirmed(messages, [(terminal["state"], terminal["active"]) for terminal in moving])
 
     def leave(self, channels: list[str]) -> None:
         """Leave slow terminals in their safe states."""
@@ -243,7 +248,7 @@ class Rescue:
         return dict(zip(moving, courses, strict=True)), duration
 
     def _arrive(self, members: dict[str, Instrument], courses: dict[str, Course], duration: float) -> bool:
-        threading.Event().wait(duration)
+        self._lead(members, courses, duration)
         until = time.monotonic() + ARRIVAL_TIME
         while True:
             stand = {name: value for one in members.values() for name, (value, _) in one.look().items()}
@@ -256,6 +261,17 @@ class Rescue:
                     self._note(f"{', '.join(courses)} were not vented: {problem}")
                 return not problem
             threading.Event().wait(0.05)
+
+    def _lead(self, members: dict[str, Instrument], courses: dict[str, Course], duration: float) -> None:
+        """Wait for ``duration`` s, and meanwhile lead those that hold no slew, in step with the others."""
+        led = {name: one for name, one in members.items() if any(terminal.get("led") for terminal in one.slow)}
+        begun = time.monotonic()
+        while led and (passed := time.monotonic() - begun) < duration:
+            threading.Event().wait(min(LEAD_PERIOD, duration - passed))
+            share = min((time.monotonic() - begun) / duration, 1.0)
+            self._each(led, partial(Instrument.move, courses=courses, share=share))
+        if not led:
+            threading.Event().wait(duration)
 
     def _each(self, members: dict[str, Instrument], action: Callable[[Instrument], None]) -> None:
         with ThreadPoolExecutor(len(members)) as pool:

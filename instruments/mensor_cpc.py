@@ -111,13 +111,22 @@ class MensorCPC(PressureUnit):
 
     @classmethod
     def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
-        """At once, because no slew is held: vent, a level, or the valves shut."""
-        if action is SafeAction.LEVEL:
-            return SafeCommands(
-                leave=(f"Units {PASCAL}", f"Setpt {value:.2f}", "Mode CONTROL"), query="Mode?", expected=r"^[ E]CONTROL"
-            )
-        mode = _MODES[Valves.VENT if action is SafeAction.VENT else Valves.SHUT]
-        return SafeCommands(leave=(f"Mode {mode}",), query="Mode?", expected=f"^[ E]{mode}")
+        """Pascals; the set-point is led, because no slew is held, then vent, or the valves shut."""
+        valves = Valves.VENT if action is SafeAction.VENT else Valves.SHUT
+        leave = () if action is SafeAction.LEVEL else (f"Mode {_MODES[valves]}",)
+        return SafeCommands(
+            leave=leave,
+            query="Mode?",
+            expected="^[ E]CONTROL" if action is SafeAction.LEVEL else f"^[ E]{_MODES[valves]}",
+            attention=(f"Units {PASCAL}",),
+            state="Mode?",
+            states="^[ E](?:CONTROL|VENT|MEASURE|STANDBY)",
+            active="^[ E]CONTROL",
+            measure="A?",
+            measured=r"^[ E]([-+]\d+\.?\d*(?:[eE][-+]?\d+)?)\s*$",
+            move=("Setpt {level:.2f}", "Mode CONTROL"),
+            led=True,
+        )
 
 
 def _scale(text: str) -> float:

@@ -20,7 +20,7 @@ class SafeCommands:
     The rest is for a terminal that has to move slowly and in step with others, such as a pressure: the reply to ``state``
     matches ``states``, and ``active`` while the source controls; the reply to ``measure`` matches ``measured`` and ends with
     where it stands (SI), or has it in its first group; ``move`` are messages with ``{level}`` and ``{slew}`` (SI) that send it
-    on its way.
+    on its way. ``led``: it has no slew of its own, so that they are said again and again, each time a little nearer to the goal.
 
     Patterns should match no reply to another question: on a serial line an answer to the dead program may come first.
     """
@@ -35,6 +35,7 @@ class SafeCommands:
     measure: str = ""
     measured: str = ""
     move: tuple[str, ...] = ()
+    led: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -204,6 +204,27 @@ def test_linked_pressures_move_together_and_vent_when_they_have_arrived(said: li
     assert other.vented
 
 
+def test_a_pressure_without_a_slew_of_its_own_is_led_in_step_with_the_others(said: list[str]) -> None:
+    led, other = Pressure(1.05e5), Pressure(1.05e5)
+    with devices(led, other) as (first, second):
+        leader = {**pressure("P1"), "move": ["GO {level} 1e9"], "led": True, "slew": 2e4}
+        plan = {
+            "instruments": [instrument("led", first, leader), instrument("other", second, pressure("P2", 2e4))],
+            "edges": [["P1", "P2", 2e3]],
+        }
+        assert Rescue(plan, said.append).run() == []
+        steps = [(t, float(line.split()[1])) for t, line in first.heard if line.startswith("GO")]
+        (gone,) = [t for t, line in second.heard if line.startswith("GO")]
+        assert [line for line in second.lines if line.startswith("GO")] == ["GO 100000.0 20000.0"]
+    assert steps[0][1] == pytest.approx(1.05e5)
+    assert steps[-1][1] == 1e5
+    assert len(steps) >= 4
+    for when, level in steps:
+        assert abs(level - max(1.05e5 - 2e4 * (when - gone), 1e5)) < 2e3
+    assert led.vented
+    assert other.vented
+
+
 def test_a_controller_that_is_off_is_vented_without_being_moved(said: list[str]) -> None:
     still = Pressure(1.05e5, on=False)
     with devices(still) as (device,):

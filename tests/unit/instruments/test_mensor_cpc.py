@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from hil.core.errors import InstrumentError
-from hil.core.types import Stimulus
+from hil.core.types import Quantity, SafeAction, SafeState, Stimulus
 from instruments.mensor_cpc import MensorCPC
+from instruments.pressure_unit import Valves
 from instruments.roles import PressurePort
 from simulated_backend.virtual_bench.emulators.mensor_cpc import MensorCPC as Emulated
 from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import POLICY, fluid_plan, pressure_backend
+from tests.fluid_bench import POLICY, fluid_plan, pressure_backend, rescue
 from tests.unit.instruments.conftest import Build
 
 
@@ -124,3 +125,21 @@ def test_plain_pyvisa_can_use_it(bench: VirtualBench) -> None:
     finally:
         unit.close()
         manager.close()
+
+
+def test_the_guard_leads_it_home_and_vents() -> None:
+    plan = fluid_plan(InstrumentPlan("unit", "MensorCPC"), wires=(Wire("unit", "", "1"),), real_time=True)
+    with VirtualBench.start(plan) as real:
+        unit: Any = MensorCPC("cpc_left", real.addresses["unit"], visalib="@py")
+        unit.prepare_unit()
+        unit.pressure(110e3)
+        unit.switch(Valves.CONTROL)
+        while real.side_door.pressures()["1"] < 109.9e3:
+            real.clock.sleep(0.02)
+        unit.close()
+        safe = SafeState(SafeAction.VENT, 101_325.0)
+        begun = real.clock.now()
+        assert rescue("unit", MensorCPC, real.addresses["unit"], "unit.pressure", Quantity.PRESSURE, safe) == []
+        # On its emergency slew of 100 kPa/s, and a look whether it has arrived.
+        assert real.clock.now() - begun > 0.08
+        assert real.side_door.outlets()["unit"][""]["state"] == "vent"
