@@ -4,13 +4,17 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hil.core.backend import Observer
 from hil.core.errors import RecordError
+from hil.core.events import EventStream, TableRow
+from hil.core.types import Layout, Readings, Stimulus
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.fields import FieldError
 
@@ -186,3 +190,40 @@ def _chosen(bench: BenchFile, use: str, facts: Mapping[str, Any]) -> "Correction
         {name: facts["spans"][name] for name in controls},
         {key: facts[key] for key in ("when", "run_id", "reference", "bench_sha256")} | {"file": use},
     )
+
+
+def files_of(bench: BenchFile) -> dict[str, str]:
+    """Fingerprint of the calibration in use, by which a run that goes on knows that it is still the same; empty without one."""
+    if bench.calibration.use is None:
+        return {}
+    try:
+        return {"calibration": sha256(Path(bench.calibration.use).read_bytes()).hexdigest()}
+    except OSError:
+        return {"calibration": "missing"}
+
+
+def raw_observers(snapshot: Mapping[str, Any], outputs: Layout, events: EventStream) -> list[Observer]:
+    """What keeps the readings as the meters showed them, table ``raw``, beside the corrected ones; empty where none is corrected.
+
+    ``snapshot``: that of the open backend.
+    """
+    found: Mapping[str, Any] = snapshot.get("calibration", {}).get("outputs", {})
+    if not found:
+        return []
+    replicas: Mapping[str, Mapping[str, str]] = snapshot["replicas"]
+    wired = {name: snapshot["outputs"][name]["parameter"] for name in outputs.names}
+    first = next(iter(replicas), "")
+
+    def keep(_stimuli: Sequence[Stimulus], readings: Readings) -> None:
+        for row, values in enumerate(readings.values):
+            replica = readings.replica[row] if readings.replica else first
+            shown: dict[str, float | int | str] = {"time": float(readings.time[row])}
+            if replica:
+                shown["replica"] = replica
+            for name, value in zip(outputs.names, values, strict=True):
+                path = replicas[replica][name] if replica else wired[name]
+                model = found.get(name, {}).get(path, {"offset": 0.0, "gain": 1.0})
+                shown[name] = float(model["offset"] + model["gain"] * value)
+            events.emit(TableRow("raw", shown))
+
+    return [keep]

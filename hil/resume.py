@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.bench import Target
+from hil.calibration import files_of
 from hil.core.errors import ConfigError, HilError
 from hil.core.events import Listener
 from hil.experiment.loader import Document
@@ -103,4 +104,9 @@ def _same_files(prepared: Prepared, saved: Mapping[str, Any], run_id: int) -> Pr
                 f"{document.path}: this {what} file has changed since run {run_id} began, and a run has one only; put back what "
                 f"it was (`hil show {run_id} --json` holds its text), or begin a new run"
             )
+    if saved["files"].get("calibration") != files_of(prepared.bench).get("calibration"):
+        raise ConfigError(
+            f"the calibration {prepared.bench.calibration.use} has changed since run {run_id} began; put it back from "
+            "`history` beside it, or begin a new run"
+        )
     return prepared

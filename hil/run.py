@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.bench import Assembled, Target
+from hil.calibration import files_of, raw_observers
 from hil.check_record import require_passed
 from hil.control import stoppable_from_outside
 from hil.core.backend import Backend
@@ -120,6 +121,7 @@ def _run(
                         recover_spill(prepared.request.data, events, saved)
                         for observers in (backend.observers, backend.trace_observers):
                             observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
+                            observers.extend(raw_observers(backend.snapshot(), backend.capabilities.outputs, events))
                         if prepared.request.target is not Target.SIMULATED:
                             capabilities = backend.capabilities
                             grounded = any(node.ground for node in assembled.network.nodes)
@@ -274,7 +276,11 @@ def _keeper(
             "seed": request.seed,
             "hold": request.hold,
         },
-        "files": {"protocol": fingerprint(prepared.protocol.text), "bench": fingerprint(prepared.bench_document.text)},
+        "files": {
+            "protocol": fingerprint(prepared.protocol.text),
+            "bench": fingerprint(prepared.bench_document.text),
+            **files_of(prepared.bench),
+        },
     }
     return Keeper(
         request.data,
