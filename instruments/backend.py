@@ -173,12 +173,12 @@ class InstrumentBackend(Backend):
         now = self._clock.now()
         targets = [(replica, self._aim.stimulus(self._drives[replica], stimulus)) for replica, stimulus in targets]
         drives = [drive for replica, _ in targets for drive in self._drives[replica]]
-        connected = np.concatenate([stimulus.connected for _, stimulus in targets])
-        for drive, wanted in zip(drives, connected, strict=True):
-            if not wanted and drive.output is not Output.FLOATING:
-                self._switchboard.float(drive)
-            elif wanted and drive.output is not Output.ON:
-                self._switchboard.switch_on(drive)
+        for replica, stimulus in targets:
+            for drive, wanted in zip(self._drives[replica], stimulus.connected, strict=True):
+                if not wanted and drive.output is not Output.FLOATING:
+                    self._switchboard.float(drive, self._drives[replica])
+                elif wanted and drive.output is not Output.ON:
+                    self._switchboard.switch_on(drive, self._drives[replica])
         if now - self._looked_at > STALE_AFTER:
             self._look(drives)
             self._looked_at = now

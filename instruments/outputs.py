@@ -96,29 +96,43 @@ class Switchboard:
         self._guard.check()
         self._interlocks.check()
 
-    def float(self, drive: Drive) -> None:
+    def float(self, drive: Drive, beside: Sequence[Drive] = ()) -> None:
         """Leave the terminal at high impedance."""
         if drive.output is Output.UNTOUCHED:
-            self._configure(drive)
+            self._configure(drive, beside)
         drive.port.disable(SafeAction.HIGH_IMPEDANCE)
         drive.output = Output.FLOATING
 
-    def switch_on(self, drive: Drive) -> None:
-        """Output on, at 0 or at the pressure there is."""
+    def switch_on(self, drive: Drive, beside: Sequence[Drive] = ()) -> None:
+        """Output on, at the pressure there is, or as near to 0 as edge limits against the sources ``beside`` it allow."""
         if drive.output is not Output.FLOATING:
-            self._configure(drive)
+            self._configure(drive, beside)
         self.check()
-        start = drive.port.pressure_now() if isinstance(drive.port, PressurePort) else 0.0
+        pressure = drive.port.pressure_now() if isinstance(drive.port, PressurePort) else None
+        start = self._way_home.nearest_to_zero(drive, beside) if pressure is None else pressure
         drive.output = Output.ON
         drive.level = start
         drive.port.enable(start)
         drive.commanded = start
         drive.on_course = False
 
-    def _configure(self, drive: Drive) -> None:
-        """Set up a source whose output is off; one that somebody left on is brought home first."""
+    def _configure(self, drive: Drive, beside: Sequence[Drive] = ()) -> None:
+        """Set up a source whose output is off; one that somebody left on is brought home first, with all that were left on."""
         self._guard.arm()
         self._set_watchdog(drive)
+        if self._left_on(drive):
+            untouched = [other for other in beside if other.output is Output.UNTOUCHED and other is not drive]
+            others = [other for other in untouched if self._left_on(other)]
+            self._way_home.go([drive, *others])
+            for other in others:
+                other.output = Output.UNTOUCHED
+        drive.output = Output.OFF
+        self._narrow(drive)
+        for sentence in drive.port.configure_source(drive.plan):
+            self._warn(sentence)
+
+    def _left_on(self, drive: Drive) -> bool:
+        """Whether somebody left it on; then it counts as on, where it stands."""
         state = drive.port.source_state()
         if state.on:
             self._warn(
@@ -126,11 +140,7 @@ class Switchboard:
             )
             drive.level = state.actual if np.isfinite(state.actual) else state.level
             drive.output = Output.ON
-            self._way_home.go([drive])
-        drive.output = Output.OFF
-        self._narrow(drive)
-        for sentence in drive.port.configure_source(drive.plan):
-            self._warn(sentence)
+        return state.on
 
     def _narrow(self, drive: Drive) -> None:
         """Put the limits on the driver's own parameter: who sets it past the backend is held by them, too."""

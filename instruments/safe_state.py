@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from hil.core.clock import Clock
-from hil.core.errors import HilError, InstrumentError
+from hil.core.errors import HilError, InstrumentError, LimitExceededError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import FloatArray, Quantity, SafeAction
 from instruments.coupled import emergency_slew, linked, meeting
@@ -75,6 +75,23 @@ class WayHome:
         if problems:
             raise InstrumentError("the safe state was not reached everywhere: " + "; ".join(problems))
         self.reached = True
+
+    def nearest_to_zero(self, drive: Drive, beside: Sequence[Drive]) -> float:
+        """Where ``drive`` may begin: the level nearest to 0 whose difference from those ``beside`` it that are on is allowed."""
+        low, high = -inf, inf
+        levels = {other.channel.name: other.level for other in beside if other.output is Output.ON and other is not drive}
+        for limit in self._envelope.edges:
+            ends = {limit.plus, limit.minus} - {drive.channel.name}
+            partner = next(iter(ends)) if len(ends) == 1 else None
+            if partner in levels and isfinite(limit.maximum):
+                low, high = max(low, levels[partner] - limit.maximum), min(high, levels[partner] + limit.maximum)
+        begin = min(max(0.0, low), high)
+        if low > high or (begin != 0.0 and not drive.channel.minimum <= begin <= drive.channel.maximum):
+            raise LimitExceededError(
+                f"control {drive.channel.name!r} cannot be switched on: its neighbours stand so high that every value would "
+                "exceed an edge limit or its own; bring them nearer to it first"
+            )
+        return begin
 
     # -- voltages -----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hil.bench import Target, assemble, shipped_protocols
+from hil.core.backend import Backend
 from hil.core.errors import ConfigError
 from hil.core.types import SettlePolicy, Stimulus
 from hil.experiment.bench_file import BenchFile
@@ -77,6 +78,37 @@ def test_linked_pressures_leave_together(safe: tuple[str, ...]) -> None:
 def test_linked_voltages_leave_together(safe: tuple[str, str]) -> None:
     steps = [{"V1": level, "V3": level} for level in (0.9, 1.8, 2.7, 3.6)]
     assert largest(voltages(*safe), steps, "voltage")["c"] < 1.0 + ACCURACY["voltage"]
+
+
+def apply(backend: Backend, values: Sequence[float], connected: Sequence[bool] | None = None) -> None:
+    backend.apply(Stimulus(np.array(values), np.ones(len(values), dtype=np.bool_) if connected is None else np.array(connected)))
+    assert backend.settle(SOON).settled
+
+
+def test_a_source_that_was_disconnected_comes_back_near_its_neighbour() -> None:
+    with assemble(bench(voltages("0 V", "0 V")), Target.VIRTUAL) as assembled, assembled.backend as backend:
+        for level in (0.9, 1.8, 2.7, 3.6):
+            apply(backend, [level, level])
+        apply(backend, [3.6, 3.6], [True, False])
+        apply(backend, [3.6, 3.6])
+        low, high = assembled.virtual.side_door.extremes()["voltage_difference"]["c"]
+    assert max(abs(low), abs(high)) < 1.0 + ACCURACY["voltage"]
+
+
+def test_pressures_that_a_dead_program_left_come_home_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    with assemble(bench(pressures("1 bar", "1 bar", "1 bar")), Target.VIRTUAL) as assembled:
+        backend, up = assembled.backend, [0.0, 0.0, 1.08e5, 1.09e5, 1.08e5]
+        backend.open()
+        assert backend.capabilities.controls.names == ("V1", "V3", "P1", "P2", "P3")
+        apply(backend, up)
+        with monkeypatch.context() as dead:
+            dead.setattr("instruments.safe_state.WayHome.go", lambda self, drives: None)
+            backend.close()
+        assert assembled.virtual.side_door.outlets()["pace1"]["a"]["state"] == "control"
+        with backend:
+            apply(backend, [0.0, 0.0, 1e5, 1e5, 1e5])
+        found = assembled.virtual.side_door.extremes()["pressure_difference"]
+    assert max(abs(value) for span in found.values() for value in span) < 2000.0 + ACCURACY["pressure"]
 
 
 @pytest.mark.parametrize(
