@@ -11,6 +11,7 @@ import typer
 
 from hil.cli_checks import calibrate, check, doctor, dry_run, first_check
 from hil.cli_pictures import netlist, plot
+from hil.shown import run_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +143,7 @@ def _go(begin: "Callable[[list[Listener]], Result]", as_json: bool) -> NoReturn:
     if as_json:
         _print_json(result.summary)
     elif result.summary["run_id"] is not None:
-        _print_run(result.summary)
+        _print_lines(run_lines(result.summary, result.units))
     raise typer.Exit(result.exit_code)
 
 
@@ -239,7 +240,7 @@ def show(run_id: RunArgument, data: DataOption = Path("data"), as_json: JsonOpti
     lines += [f"  {event.get('warning') or event.get('reason')}" for event in loaded.events]
     typer.echo("\n".join(lines))
     if loaded.summary:
-        _print_run(loaded.summary)
+        _print_lines(run_lines(loaded.summary, facts.get("units", {})))
 
 
 @app.command()
@@ -295,19 +296,6 @@ def _print_json(facts: Mapping[str, Any]) -> None:
 
 def _print_lines(lines: list[str]) -> None:
     typer.echo("\n".join(lines))
-
-
-def _print_run(summary: Mapping[str, Any]) -> None:
-    def shown(value: Any) -> str:
-        return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-    lines = [
-        f"run {summary['run_id']}: {summary['outcome']} after {summary['steps']} steps and {summary['relaxations']} relaxations",
-        f"  loss {shown(summary['loss'])} (floor {shown(summary['loss_floor'])}); {summary['results'].get('reason', '')}",
-    ]
-    lines += [f"  {name} = {shown(value)}" for part in ("outputs", "weights") for name, value in summary[part].items()]
-    lines += [f"  warning: {message}" for message in summary["warnings"]]
-    _print_lines(lines)
 
 
 class _Bar:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from hil.record.checkpoint import FOLDER
 from hil.record.kept import kept_readings
 from hil.record.recorder import RunRecorder, open_database
 from hil.replay import Replay, remount
-from hil.run_record import new_recorder, recover_spill, refusal, summary_of
+from hil.run_record import new_recorder, recover_spill, refusal, summary_of, units_of
 from hil.stopping import Stopper, stoppable
 
 __all__ = [
@@ -49,11 +49,13 @@ __all__ = [
 
 @dataclass
 class Result:
-    """How a run ended: the JSON summary, the exit code of the program, and the error in one sentence (or empty)."""
+    """How a run ended: the JSON summary, the exit code of the program, the error in one sentence (or empty), and the SI units
+    of the controls and outputs by name."""
 
     summary: dict[str, Any]
     exit_code: int
     error: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(request: Request, listeners: Sequence[Listener] = ()) -> Result:
@@ -167,7 +169,7 @@ def _run(
         result = _ended(prepared, summary, error, backend.relaxations, events.warnings, recorder, keeper, stopper)
         with suppress(KeyboardInterrupt), stopper.held():
             result.summary["warnings"] += send(ways, result.summary, prepared.request.data)
-        return result
+        return replace(result, units=units_of(backend.capabilities))
 
 
 def _planned(prepared: Prepared, saved: Mapping[str, Any] | None) -> dict[str, Any]:

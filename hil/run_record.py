@@ -8,6 +8,7 @@ from typing import Any
 from hil.bench import Assembled
 from hil.core.events import EventStream, TableRow
 from hil.core.outcome import Outcome, Summary
+from hil.core.types import Capabilities
 from hil.prepared import Prepared, Request
 from hil.record.checkpoint import Spill
 from hil.record.recorder import RunRecorder, plain
@@ -41,10 +42,15 @@ def new_recorder(prepared: Prepared, assembled: Assembled, saved: Mapping[str, A
             "command": command_line(),
             "started": datetime.now(tz=UTC).isoformat(timespec="seconds"),
             **({"continues": {"run_id": saved["run_id"], "rows": saved["rows"]}} if saved else {}),
-            "units": {channel.name: channel.quantity.value for channel in (*capabilities.controls, *capabilities.outputs)},
+            "units": units_of(capabilities),
         },
         counts=saved["rows"] if saved else None,
     )
+
+
+def units_of(capabilities: Capabilities) -> dict[str, str]:
+    """SI unit of every control and output by name."""
+    return {channel.name: channel.quantity.value for channel in (*capabilities.controls, *capabilities.outputs)}
 
 
 def recover_spill(data: Path, events: EventStream, saved: Mapping[str, Any] | None) -> None:

@@ -1,0 +1,32 @@
+"""What the command line prints of a run: every value with its unit, where it has one."""
+
+from typing import Any
+
+from hil.shown import run_lines
+
+UNITS = {"V2": "V", "V3": "V", "I": "A", "P1": "Pa", "rho": "1"}
+
+
+def lines(outputs: dict[str, float], **changes: Any) -> list[str]:
+    summary = {"run_id": 3, "outcome": "converged", "steps": 2, "relaxations": 9, "loss": 1.5e-6, "loss_floor": 1e-6,
+               "outputs": outputs, "weights": {}, "warnings": [], "results": {"reason": "enough"}}  # fmt: skip
+    return run_lines({**summary, **changes}, UNITS)
+
+
+def test_outputs_and_weights_have_units_and_the_loss_their_square() -> None:
+    assert lines({"V2": 3.9999, "V3[1]": 1.0}, weights={"P1": 101510.0, "rho": 0.25, "old": 2.0}, warnings=["hot"]) == [
+        "run 3: converged after 2 steps and 9 relaxations",
+        "  loss 1.5e-06 V^2 (floor 1e-06 V^2); enough",
+        "  V2 = 3.9999 V",
+        "  V3[1] = 1 V",
+        "  P1 = 101510 Pa",
+        "  rho = 0.25",
+        "  old = 2",
+        "  warning: hot",
+    ]
+
+
+def test_a_loss_of_outputs_in_several_units_or_none_has_no_unit() -> None:
+    assert lines({"V2": 1.0, "I": 1e-6})[1] == "  loss 1.5e-06 (floor 1e-06); enough"
+    assert lines({})[1] == "  loss 1.5e-06 (floor 1e-06); enough"
+    assert lines({"V2": 1.0}, loss=None, loss_floor=None)[1] == "  loss - (floor -); enough"
