@@ -182,10 +182,9 @@ BENCHES = (
     FaultBench("divider", {"V1": "5 V", "V3": "0 V"}, {"V2": "4 V"}, {"V2": 1.5e-3}),
     # The 6517B on its 20 V range, plus settling.
     FaultBench("divider_single_channel", {"V1": "5 V", "V3": "0 V"}, {"V2": "4 V"}, {"V2": 12e-3}),
-    # A scanner's 10 Gohm are on the node while it reads, and not while the judge looks: 0.12 % of V2.
-    FaultBench("divider_scanner", {"V1": "5 V", "V3": "0 V"}, {"V2": "4 V"}, {"V2": 7e-3, "V1_measured": 1.5e-3}),
-    # The same, and the B2912A's current on its 1 uA range.
-    FaultBench("divider_two_channel", {"V1": "5 V", "V3": "0 V"}, {"V2": "4 V"}, {"V2": 7e-3, "I1": 2e-9}),
+    FaultBench("divider_scanner", {"V1": "5 V", "V3": "0 V"}, {"V2": "4 V"}, {"V2": 1.5e-3, "V1_measured": 1.5e-3}),
+    # The B2912A's current on its 1 uA range.
+    FaultBench("divider_two_channel", {"V1": "5 V", "V3": "0 V"}, {"V2": "4 V"}, {"V2": 1.5e-3, "I1": 2e-9}),
     FaultBench("ladder_matrix", {"V1": "5 V"}, {"V2": "4 V", "V3": "2 V"}, {"V2": 12e-3, "V3": 12e-3}),
     # An Alicat errs by 300 Pa of 1.2 bar, and its unrest of 6 Pa (1 mV) shows.
     FaultBench(

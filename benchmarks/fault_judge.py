@@ -69,12 +69,18 @@ class Judge:
     def __init__(self, bench: FaultBench, places: Places, door: Any, tally: Tally, count: Callable[[], None]) -> None:
         self._bench, self._door, self._tally, self._count = bench, door, tally, count
         self._controls, self._outputs = places.file.controls, places.file.outputs
+        self._broken = 0
         self.rows = 0
 
     def __call__(self, event: Event) -> None:
         """Judge a block of readings that has just been put on record."""
         if not isinstance(event, Measured):
             return
+        happened = self._door.happened()
+        broken = sum(kind in DEVICE_FAULTS for _, kind in happened)
+        # A device may break after its source was looked at and before the reading is on record.
+        before = self._door.before() if broken > self._broken else {}
+        self._broken = broken
         truth = Truth(self._door)
         for row, stimulus in enumerate(event.stimuli):
             self.rows += 1
@@ -84,20 +90,27 @@ class Judge:
                 continue  # marked as no data
             wrong = [
                 *self._wrong(truth, self._outputs, values, self._bench.reading_error),
-                *self._wrong(truth, self._controls, stimulus.values, self._bench.tolerance),
+                *self._wrong(truth, self._controls, stimulus.values, self._bench.tolerance, before),
             ]
             if wrong:
                 self._tally.wrong_values_accepted += 1
-                self._tally.note(f"{self._bench.name}: accepted {', '.join(wrong)} with {self._door.happened()}")
+                self._tally.note(f"{self._bench.name}: accepted {', '.join(wrong)} with {happened}")
         self._count()
 
     @staticmethod
-    def _wrong(truth: "Truth", terminals: Mapping[str, Any], values: Iterable[float], allowed: Mapping[str, float]) -> list[str]:
+    def _wrong(
+        truth: "Truth",
+        terminals: Mapping[str, Any],
+        values: Iterable[float],
+        allowed: Mapping[str, float],
+        before: Mapping[str, float] = MappingProxyType({}),
+    ) -> list[str]:
         found = []
         for (name, terminal), taken in zip(terminals.items(), values, strict=True):
             real = truth.at(terminal)
             most = allowed[name] if name in allowed else TOLERANCE[terminal.quantity.name.lower()]
-            if not abs(float(taken) - real) <= most:
+            once = before.get(terminal.node, real) if terminal.quantity is Quantity.VOLTAGE else real
+            if not min(abs(float(taken) - real), abs(float(taken) - once)) <= most:
                 found.append(f"{name} {float(taken):.6g} (truth {real:.6g})")
         return found
 
@@ -105,8 +118,8 @@ class Judge:
 class Truth:
     """The plant; every kind of value is asked for once, when it is first needed.
 
-    Of what a meter reads it is the truth at the meter's last measurement: a device may break the moment after. Everything else is
-    as it stands now.
+    Of what a meter reads it is the truth at the meter's last measurement of that node: a device may break, a scanner or a matrix
+    take its load away the moment after. Everything else is as it stands now.
     """
 
     def __init__(self, door: Any) -> None:
@@ -115,8 +128,8 @@ class Truth:
 
     def at(self, terminal: Any) -> float:
         """True value (SI) of what ``terminal``, a control or an output of a bench file, drives or reads."""
-        if isinstance(terminal, Output) and not terminal.through and terminal.quantity in (Quantity.CURRENT, Quantity.VOLTAGE):
-            voltage, current, _ = self._asked("sources")[terminal.instrument][terminal.port]["seen"]
+        if isinstance(terminal, Output) and terminal.quantity in (Quantity.CURRENT, Quantity.VOLTAGE):
+            voltage, current, _ = self._asked("sources")[terminal.instrument][terminal.port]["seen"][terminal.node]
             return float(current if terminal.quantity is Quantity.CURRENT else voltage)
         return float(self._asked(f"{terminal.quantity.name.lower()}s")[terminal.node])
 

@@ -141,7 +141,7 @@ class Plant:
             current = circuit.clamp_current if window.current is None else window.current
             row = [self._sample(circuit, terminal, voltage, current) for terminal in terminals]
             for terminal, truth in zip(terminals, row, strict=True):
-                terminal.seen = truth
+                terminal.seen |= {} if terminal.node is None else {terminal.node: truth}
             rows.append(tuple(row if self._flaws.none else self._flawed(row)))
         return rows
 
@@ -214,7 +214,7 @@ class Plant:
                 "input_resistance": 1.0 / terminal.conductance if terminal.conductance > 0.0 else inf,
                 "bias_current": terminal.bias,
                 "since": terminal.since,
-                "seen": terminal.seen,
+                "seen": {self.network.nodes[node].name: truth for node, truth in terminal.seen.items()},
             }
             result.setdefault(instrument, {})[port] = facts
         return result

@@ -61,7 +61,7 @@ class SideDoor:
 
     def sources(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Instrument -> port -> source, level, limited, voltage, current, input_resistance, bias_current, since, and
-        ``seen``: true voltage and current at the last measurement (None: there was none)."""
+        ``seen``: node -> true voltage and current at the last measurement there."""
         return dict(self._bench.ask("sources"))
 
     def outlets(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -95,6 +95,10 @@ class SideDoor:
     def happened(self) -> list[tuple[str, str]]:
         """(instrument, fault) in the order in which they acted, since the last ``renew``."""
         return [(instrument, fault) for instrument, fault in self._bench.ask("happened")]
+
+    def before(self) -> dict[str, float]:
+        """True node voltages right before a device was last damaged, V; empty where none has been."""
+        return dict(self._bench.ask("before"))
 
     def renew(self) -> None:
         """Mend everything, switch every instrument off and on, put pressures to rest, forget the extremes."""

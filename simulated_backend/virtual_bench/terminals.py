@@ -44,8 +44,8 @@ class Terminal:
         self.source: Source = Open()
         self.since = time.monotonic()
         """s of the machine's clock: when the message that changed the source last was taken up."""
-        self.seen: Sample | None = None
-        """The truth at its last measurement."""
+        self.seen: dict[int, Sample] = {}
+        """The truth at its last measurement of each node it has been on."""
         self.conductance = 0.0
         self.bias = 0.0
         self.offset = 0.0
