@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from hil.core.events import Event
+from hil.record import recorder
 from hil.record.reader import list_runs, load
 from hil.run import Request, Result
 
@@ -64,3 +66,16 @@ class Interrupt:
         self.seen += 1
         if self.seen == self.at:
             raise KeyboardInterrupt
+
+
+def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting for the disk: an interruption that leaves the machine running does not need it, and many tests do without."""
+    opened = recorder.open_database
+
+    def unsynchronised(folder: Path) -> Any:
+        connection = opened(folder)
+        connection.execute("PRAGMA synchronous=OFF")
+        return connection
+
+    monkeypatch.setattr("hil.record.recorder.open_database", unsynchronised)
+    monkeypatch.setattr("os.fsync", lambda handle: None)

@@ -17,12 +17,11 @@ import yaml
 from hil.bench import Target
 from hil.core.events import Event, Measured, StepDone
 from hil.keeping import Keeper
-from hil.record import recorder
 from hil.record.checkpoint import Spill
 from hil.record.reader import list_runs, load
 from hil.resume import resume
 from hil.run import Request, Result, run
-from tests.resumed import Interrupt, on, opens_with_plain_qcodes, same
+from tests.resumed import Interrupt, hasten, on, opens_with_plain_qcodes, same
 
 SETS = ("stop.max_steps=6", "optimiser=momentum", "stop.loss_below=1e-12 V^2", "gradient.base_every=2")
 DIVIDER = Request("voltage_divider", sets=SETS)
@@ -32,15 +31,7 @@ BATCH = Request("linear_regression", sets=("stop.max_steps=2",), seed=3)
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting for the disk: an interruption that leaves the machine running does not need it, and many tests do without."""
-    opened = recorder.open_database
-
-    def unsynchronised(folder: Path) -> Any:
-        connection = opened(folder)
-        connection.execute("PRAGMA synchronous=OFF")
-        return connection
-
-    monkeypatch.setattr("hil.record.recorder.open_database", unsynchronised)
+    hasten(monkeypatch)
 
 
 @pytest.fixture(scope="module")
