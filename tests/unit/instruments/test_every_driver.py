@@ -1,6 +1,8 @@
 """House rules, checked on every driver class of the package. The exceptions may only become fewer."""
 
+import ast
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +14,12 @@ from hil.core.types import SafeAction
 from instruments import station
 from instruments.base import BenchInstrument
 from instruments.roles import Identified, Meter, MeterInstrument, Source, SourceInstrument
+from instruments.vendor_pressure import VendorPressure
 from tests.unit.instruments.conftest import Build
 
 DRIVERS = station.own_drivers()
+TALKING = ("build", "pump_on", "scripted")
+"""Functions of tests that are given a driver and what it says and hears."""
 
 # Parameters of the stock QCoDeS 2600 driver that we do not use: sweeps and traces bring their own checks.
 STOCK_WITHOUT_VALIDATOR = {"timeout"}
@@ -116,3 +121,23 @@ def test_identity_and_settings_are_known_without_asking(driver: Any) -> None:
 
 def test_connecting_prints_nothing(driver: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
+
+
+def spoken_for() -> set[str]:
+    """Drivers that a test of this folder holds a conversation with, word for word."""
+    found: set[str] = set()
+    for path in Path(__file__).parent.glob("test_*.py"):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            nodes = list(ast.walk(function))
+            calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+            if any(node.func.id in TALKING and len(node.args) > 1 for node in calls):  # type: ignore[attr-defined] # a Name
+                found |= {node.id for node in nodes if isinstance(node, ast.Name)}
+    return found
+
+
+def test_its_words_are_tested_one_by_one(driver: Any) -> None:
+    if isinstance(driver, VendorPressure):
+        pytest.skip("it says no words: a library of its maker does")
+    assert type(driver).__name__ in spoken_for()

@@ -52,6 +52,14 @@ def test_readings_are_put_back_into_the_order_asked_for(build: Build) -> None:
     assert acquired.overload.tolist() == [[True, False], [False, True]]
 
 
+def test_a_single_channel_is_set_and_read_by_the_same_words(build: Build) -> None:
+    level = ":SOUR1:VOLT 0.5;:SOUR1:VOLT?;:OUTP1?;:SYST:ERR?"
+    reading = ":TRIG1:ACQ:COUN 1;:INIT:ACQ (@1);*WAI;:FETC:ARR? (@1)"
+    smu, _ = build(KeysightB2901A, (level, f"+5.0E-01;1;{FINE}"), (reading, "+5.001E-01,+2.5E-07,+0"))
+    smu.level_writer(["ch1"])([0.5])
+    assert smu.acquisition([("ch1", "curr"), ("ch1", "volt")])(1).values.tolist() == [[2.5e-7, 0.5001]]
+
+
 def test_a_channel_it_does_not_have_is_refused(build: Build) -> None:
     smu, _ = build(KeysightB2901A)
     with pytest.raises(ConfigError, match="has no port 'ch2'"):
