@@ -15,8 +15,9 @@ import pytest
 from benchmarks import sigkill
 from hil.control import emergency
 from hil.record.reader import list_runs
+from tests.marks import needs_posix
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="this system has no SIGKILL")
+pytestmark = needs_posix
 SLACK = 1.0  # s; the benchmark measures, here other tests may have the processor
 
 

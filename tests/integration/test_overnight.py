@@ -1,7 +1,6 @@
 """A bench that is shared and left alone: locks, notes, housekeeping, notices, an end by a certain time, hold apart from safe."""
 
 import json
-import os
 import socketserver
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from hil.record.logbook import add_note
 from hil.record.reader import load
 from hil.resume import resume
 from hil.run import Request, run
+from tests.marks import needs_posix
 
 # -- locks ------------------------------------------------------------------------------------------------------
 
@@ -310,7 +310,7 @@ def test_only_known_ways_with_known_options_are_taken(
     assert said in result.error
 
 
-@pytest.mark.skipif(os.name != "posix", reason="only here can a process inherit an open file by its number")
+@needs_posix
 def test_a_process_that_inherits_the_lock_holds_it_after_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "bench.lock"
     with locked(path, "the bench", "measuring", "me") as handle:

@@ -21,6 +21,7 @@ from hil.record.checkpoint import Spill
 from hil.record.reader import list_runs, load
 from hil.resume import resume
 from hil.run import Request, Result, run
+from tests.marks import needs_sigkill
 from tests.resumed import Interrupt, hasten, on, opens_with_plain_qcodes, same
 
 SETS = ("stop.max_steps=6", "optimiser=momentum", "stop.loss_below=1e-12 V^2", "gradient.base_every=2")
@@ -116,7 +117,7 @@ run(Request("voltage_divider", sets=tuple(sys.argv[3:]), data=Path(sys.argv[1]))
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@needs_sigkill
 @pytest.mark.parametrize("number", range(3))
 def test_killed_and_resumed_is_the_uninterrupted_run(
     tmp_path: Path, whole: dict[str, tuple[Result, Path, int]], number: int

@@ -20,6 +20,7 @@ from hil.keeping import Keeper
 from hil.record.reader import list_runs, load
 from hil.resume import resume
 from hil.run import Request, Result, run
+from tests.marks import needs_sigkill
 from tests.resumed import Interrupt, hasten, on, opens_with_plain_qcodes, same
 
 CASES = {
@@ -132,7 +133,7 @@ run(Request(sys.argv[3], sets=tuple(sys.argv[4:]), data=Path(sys.argv[1])), [kil
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@needs_sigkill
 @pytest.mark.parametrize("name", ["iv_memory", "iris"])
 def test_killed_and_resumed_is_the_uninterrupted_run(tmp_path: Path, whole: Whole, name: str) -> None:
     expected, expected_data, events = whole[name]

@@ -13,6 +13,7 @@ import pytest
 
 from hil.core.errors import InstrumentError, SafetyError
 from instruments.guard_process import Guard, NoGuard
+from tests.marks import needs_posix
 from tests.unit.instruments import test_guard_rescue as kit
 
 
@@ -100,7 +101,7 @@ def test_a_rescue_that_fails_is_told(guard: Guard) -> None:
     deaf.close()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@needs_posix
 def test_signals_meant_for_everybody_do_not_end_it_but_a_kill_is_seen(guard: Guard, smu: kit.Device) -> None:
     guard.start(lambda: plan(smu))
     guard.arm()

@@ -17,6 +17,7 @@ from hil.core.events import Warned
 from hil.core.types import Channel, Kind, Layout, Quantity
 from hil.record.checkpoint import FORMAT, CheckpointFile, Spill
 from hil.record.recorder import RunRecorder
+from tests.marks import needs_sigkill
 
 NUMBERS = st.floats(allow_nan=False) | st.integers(-(2**70), 2**70)
 VALUES = st.recursive(
@@ -108,7 +109,7 @@ while True:
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@needs_sigkill
 def test_a_writer_that_is_killed_leaves_one_whole_state(tmp_path: Path) -> None:
     for _ in range(4):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as writer:
