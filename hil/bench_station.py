@@ -13,7 +13,8 @@ from hil.bench_world import imperfections
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.hydrostatics import head
 from hil.core.types import Layout, Quantity, Stimulus
-from hil.experiment.bench_file import BenchFile, Terminal
+from hil.electrodes import check_electrodes, inert
+from hil.experiment.bench_file import BenchFile, Control, Terminal
 from hil.experiment.fields import FieldError, unknown
 from hil.experiment.units import parse
 from hil.heights import check_pressures
@@ -21,7 +22,7 @@ from hil.heights import check_pressures
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire
+    from instruments.wiring import ControlWire, InstrumentSpec, Interface, InterlockWire, OutputWire
     from simulated_backend.network import Network
     from simulated_backend.virtual_bench.plan import BenchPlan
 
@@ -46,6 +47,7 @@ def check_wiring(bench: BenchFile, controls: Layout, outputs: Layout) -> None:
     from instruments.station import check_station
 
     check_pressures(bench)
+    check_electrodes(bench)
     wires = control_wires(bench, controls)
     if bench.mixers:
         from instruments.mixer import without_mixed
@@ -73,8 +75,17 @@ def control_wires(bench: BenchFile, controls: Layout) -> "tuple[ControlWire, ...
         settings = setup(wire, f"controls.{name}.setup")
         if wire.quantity is Quantity.PRESSURE:
             settings["reference"] = bench.pressure_reference
-        found.append(ControlWire(controls[name], wire.parameter, wire.compliance, settings, wire.height))
+        found.append(ControlWire(controls[name], wire.parameter, wire.compliance, settings, wire.height, _interface(wire)))
     return tuple(found)
+
+
+def _interface(wire: Control) -> "Interface | None":
+    from instruments.wiring import Interface
+
+    one = wire.electrode
+    if one is None or one.limit is None or one.capacitance is None:
+        return None
+    return Interface(one.capacitance, one.limit, one.charge)
 
 
 def output_wires(bench: BenchFile, outputs: Layout) -> "tuple[OutputWire, ...]":
@@ -133,6 +144,16 @@ def virtual_plan(bench: BenchFile, seed: int, *, real_time: bool = False) -> "Be
         imperfections=imperfections(bench),
         liquids=liquids(bench),
         heads=_heads(bench),
+        interfaces=[
+            {
+                "instrument": one.instrument,
+                "port": one.port,
+                "capacitance": one.electrode.capacitance,
+                "charge": one.electrode.charge,
+            }
+            for one in inert(bench).values()
+            if one.electrode is not None and one.electrode.capacitance is not None
+        ],
     )
 
 
@@ -197,7 +218,7 @@ def inspect_station(bench: BenchFile, data: "Path | None" = None) -> Iterator[di
     specs = instrument_specs(bench)
     classes = check_station(specs, (), ())
     for spec in specs:
-        for finding in inspect(spec, classes[spec.name], controls, locks, data):
+        for finding in inspect(spec, classes[spec.name], controls, locks, data, bench.housekeeping):
             yield asdict(finding)
 
 

@@ -94,7 +94,8 @@ def resume(
     as_json: JsonOption = False,
     stop_by: StopByOption = None,
     refill: Annotated[
-        list[str] | None, typer.Option("--refill", help="A syringe that was filled meanwhile: 'pump_weak=50 mL'.")
+        list[str] | None,
+        typer.Option("--refill", help="What a syringe holds by now: 'pump_weak=50 mL'; or an inert electrode: 'V1=0 C'."),
     ] = None,
 ) -> None:
     """Go on with a run that was stopped, killed, or failed; with the same files, from its last saved state."""
@@ -233,7 +234,7 @@ def show(run_id: RunArgument, data: DataOption = Path("data"), as_json: JsonOpti
     lines = [f"run {run_id}: {loaded.name} on {facts.get('target', '?')}, {loaded.outcome} (started {facts.get('started', '?')})"]
     lines += [f"  bench {facts.get('bench', '?')}, seed {facts.get('seed', '?')}, commit {facts.get('git_commit') or 'unknown'}"]
     lines += [f"  {key}: {value}" for key, value in facts.get("notebook", {}).items() if value]
-    lines += [f"  {len(loaded.readings)} readings, {len(loaded.history)} rows of training history"]
+    lines += [f"  {len(loaded.readings)} readings{loaded.by_replica()}, {len(loaded.history)} rows of training history"]
     if "continues" in facts:
         lines += [f"  continues run {facts['continues']['run_id']}"]
     lines += [f"  note of {note['time']} by {note['author'] or 'somebody'}: {note['text']}" for note in loaded.notes]

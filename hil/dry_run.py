@@ -17,7 +17,7 @@ from hil.exposure import Dose, Nearest
 from hil.fault_rehearsal import lines as fault_lines
 from hil.fault_rehearsal import rehearse_faults
 from hil.liquid_plan import lines as liquid_lines
-from hil.liquid_plan import planned_liquids, refilled, require_stock
+from hil.liquid_plan import planned_use, refilled, require_enough
 from hil.record.recorder import plain
 from hil.run import EXIT_CODES, Prepared, Request, check_plan, exit_code_of, prepare
 
@@ -150,9 +150,9 @@ def dry_run(request: Request, faults: bool = False, told: Callable[[int, int], N
     try:
         prepared = prepare(request)
         facts["protocol"], facts["bench"] = prepared.name, prepared.bench_document.path.name
-        facts["planned"] = planned_liquids(prepared)
+        facts["planned"] = planned_use(prepared)
         with prepared.located():
-            require_stock(prepared.bench, facts["planned"])
+            require_enough(prepared.bench, facts["planned"])
         seed = prepared.bench.virtual.seed if request.seed is None else request.seed
         with replace(prepared, bench=refilled(prepared.bench)).assembled(Target.VIRTUAL, seed=seed + OTHER_BENCH) as assembled:
             code = _rehearse(prepared, assembled, facts)

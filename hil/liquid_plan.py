@@ -1,4 +1,4 @@
-"""What a protocol will use up on a bench with mixers, before anything is opened: exchanges, hours, millilitres of each stock.
+"""What a protocol will use up, before anything is opened: exchanges, hours, millilitres of each stock, what electrodes bear.
 
 The procedure runs on the network that we believe in, which takes no time; every concentration that it asks for is counted by
 the rule that a mixer follows, and costs what one exchange takes in closed form (volume over flow, and the valve's two ways).
@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from hil.bench import Assembled, Target
 from hil.bench_mixers import mixer_specs
+from hil.charge_plan import Charges, require_bearable
+from hil.charge_plan import lines as charge_lines
 from hil.core.errors import BackendError, NotConvergedError
 from hil.core.events import EventStream
 from hil.core.lab import Lab
 from hil.core.types import Quantity, Readings, Stimulus
+from hil.electrodes import inert
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.fields import FieldError
 from hil.prepared import Prepared
@@ -33,10 +36,11 @@ class _Tally:
     exchanges: int = 0
     used: dict[str, float] = field(default_factory=dict)
 
-    def take(self, stimulus: Stimulus) -> None:
-        """Count the exchanges that lead to ``stimulus``."""
+    def take(self, stimulus: Stimulus) -> float:
+        """Count the exchanges that lead to ``stimulus``; the seconds they take."""
         from instruments.mixer import needs_exchange
 
+        before = self.exchanges
         for position in self.outlets:
             level = float(stimulus.values[position])
             if stimulus.connected[position] and needs_exchange(self.levels.get(position), level):
@@ -44,24 +48,26 @@ class _Tally:
                 self.exchanges += 1
                 for stock, share in self.spec.shares(level):
                     self.used[stock.pump] = self.used.get(stock.pump, 0.0) + share * self.spec.volume
+        return (self.exchanges - before) * self.spec.seconds
 
 
-def planned_liquids(prepared: Prepared) -> dict[str, Any]:
-    """Mixer -> exchanges, hours (of the exchanges), m^3 of each stock, and how often its syringe has to be refilled.
+def planned_use(prepared: Prepared) -> dict[str, Any]:
+    """``liquids``: mixer -> exchanges, hours (of the exchanges), m^3 of each stock, and how often its syringe has to be refilled.
+    ``charges``: see ``hil.charge_plan``.
 
-    Empty without mixers. The protocol is expected to take the course that it takes on the twin; where it takes none (no
-    operating point) nothing is foretold. Raises what the plan of the procedure raises.
+    Empty without mixers and inert electrodes. The protocol is expected to take the course that it takes on the twin; where it
+    takes none (no operating point) nothing is foretold. Raises what the plan of the procedure raises.
     """
-    if not prepared.bench.mixers:
+    if not prepared.bench.mixers and not inert(prepared.bench):
         return {}
     calm = replace(prepared, request=replace(prepared.request, real_time=False, stop_by=None))
     with calm.assembled(Target.SIMULATED) as assembled:
-        tallies = _tallies(prepared.bench, assembled)
+        tallies, charges = _tallies(prepared.bench, assembled), Charges(prepared.bench, assembled)
         try:
-            _rehearse(calm, assembled, tallies)
+            _rehearse(calm, assembled, tallies, charges)
         except (BackendError, NotConvergedError):
             return {}
-    return {tally.spec.name: _facts(tally) for tally in tallies}
+    return {"liquids": {tally.spec.name: _facts(tally) for tally in tallies}, "charges": charges.facts()}
 
 
 def _tallies(bench: BenchFile, assembled: Assembled) -> list[_Tally]:
@@ -79,13 +85,16 @@ def _tallies(bench: BenchFile, assembled: Assembled) -> list[_Tally]:
     ]
 
 
-def _rehearse(prepared: Prepared, assembled: Assembled, tallies: Sequence[_Tally]) -> None:
+def _rehearse(prepared: Prepared, assembled: Assembled, tallies: Sequence[_Tally], charges: Charges) -> None:
     backend = assembled.backend
+    last = assembled.clock.now()
 
-    def watch(stimuli: Sequence[Stimulus], _: Readings) -> None:
-        for stimulus in stimuli:
-            for tally in tallies:
-                tally.take(stimulus)
+    def watch(stimuli: Sequence[Stimulus], readings: Readings) -> None:
+        nonlocal last
+        for stimulus, time in zip(stimuli, readings.time, strict=True):
+            meanwhile = max(float(time) - last, 0.0)
+            last = float(time)
+            charges.take(stimulus, meanwhile + sum(tally.take(stimulus) for tally in tallies))
 
     backend.observers.append(watch)
     notes = prepared.bench.notebook.model_dump()
@@ -107,9 +116,11 @@ def _facts(tally: _Tally) -> dict[str, Any]:
     }
 
 
-def require_stock(bench: BenchFile, planned: Mapping[str, Any]) -> None:
-    """FieldError naming the stock of which a plan takes more than there is, its supply included."""
-    for name, facts in planned.items():
+def require_enough(bench: BenchFile, planned: Mapping[str, Any]) -> None:
+    """FieldError naming the stock of which a plan takes more than there is, its supply included; LimitExceededError naming the
+    electrode through which more would pass than it bears."""
+    require_bearable(bench, planned.get("charges", {}))
+    for name, facts in planned.get("liquids", {}).items():
         for pump, used in facts["stock_used"].items():
             stock = bench.mixers[name].pumps[pump]
             if used > stock.available:
@@ -142,8 +153,8 @@ def refilled(bench: BenchFile) -> BenchFile:
 
 def lines(planned: Mapping[str, Any]) -> list[str]:
     """For reading."""
-    found = []
-    for name, facts in planned.items():
+    found = list(charge_lines(planned.get("charges", {})))
+    for name, facts in planned.get("liquids", {}).items():
         stock = ", ".join(f"{1e6 * volume:.3g} mL of {pump}" for pump, volume in facts["stock_used"].items())
         refills = ", ".join(f"{pump} ({count} x)" for pump, count in facts["refills"].items() if count)
         found.append(

@@ -32,7 +32,8 @@ def resume(
 ) -> Result:
     """Continue run ``run_id`` of ``data``; ends like ``hil.run.run``. Never raises a HilError.
 
-    ``refills``: ``PUMP=VOLUME`` for every syringe that holds something else by now than the run left in it.
+    ``refills``: ``PUMP=VOLUME`` for every syringe that holds something else by now than the run left in it, ``CONTROL=CHARGE``
+    for every inert electrode that was discharged.
 
     Refused, before anything is connected: a run that is complete, going on, or was continued already; one whose procedure
     keeps no state; and one whose protocol or bench file is no longer the one it began with.
@@ -78,7 +79,8 @@ def _request(saved: Mapping[str, Any], data: Path, stop_by: str | None, refills:
 
 
 def _stocks(saved: Mapping[str, Any], refills: Sequence[str]) -> list[str]:
-    """Overrides of the bench file that say what is in every syringe now: what was left, or what it was refilled to."""
+    """Overrides of the bench file that say what is in every syringe and on every inert electrode now: what the run left, or what
+    the user says."""
     filled = {}
     for text in refills:
         pump, equals, volume = text.partition("=")
@@ -90,8 +92,10 @@ def _stocks(saved: Mapping[str, Any], refills: Sequence[str]) -> list[str]:
         for pump, left in used["stock_left"].items():
             volume = filled.pop(pump, f"{max(left, EMPTY):.9g} m^3")
             found.append(f"bench.mixers.{mixer}.pumps.{pump}.volume={volume}")
+    for name, left in saved.get("usage", {}).get("electrodes", {}).items():
+        found.append(f"bench.controls.{name}.electrode.charge={filled.pop(name, f'{left:.9g} C')}")
     if filled:
-        raise ConfigError(f"--refill: no mixer of this run has a pump {next(iter(filled))!r}")
+        raise ConfigError(f"--refill: this run has no pump of a mixer and no inert electrode {next(iter(filled))!r}")
     return found
 
 

@@ -18,7 +18,7 @@ from hil.core.outcome import Outcome, Summary
 from hil.deadline import Deadline, TimedEvents, TimeIsUpError, seconds_until
 from hil.holding import check_hold, keep_set_points
 from hil.keeping import History, Keeper, can_resume, fingerprint, keeps_state
-from hil.liquid_plan import planned_liquids, require_stock
+from hil.liquid_plan import planned_use, require_enough
 from hil.locks import locked, locked_bench
 from hil.notify import notifiers, send
 from hil.plausibility import PlausibilityWatch
@@ -174,12 +174,12 @@ def _run(
 
 def _planned(prepared: Prepared, saved: Mapping[str, Any] | None) -> dict[str, Any]:
     """What will be used up, refused where it is not there. A run that goes on was planned when it began."""
-    if saved is not None or prepared.request.target is Target.SIMULATED or not prepared.bench.mixers:
+    if saved is not None or prepared.request.target is Target.SIMULATED:
         return {}
-    planned = planned_liquids(prepared)
+    planned = planned_use(prepared)
     with prepared.located():
-        require_stock(prepared.bench, planned)
-    return {"liquids_planned": planned}
+        require_enough(prepared.bench, planned)
+    return {"planned": planned} if planned else {}
 
 
 def _held(hold: Callable[[], None]) -> HilError | None:

@@ -1,20 +1,21 @@
-"""Charge that passes an electrode against the salt in its reservoir: a silver chloride electrode makes or takes one ion for
-every elementary charge, so that a percent of the reservoir's inventory c V F is a percent of its concentration.
+"""Charge that passes electrodes. A silver chloride electrode makes or takes one ion for every elementary charge, so that a
+percent of the reservoir's inventory c V F is a percent of its concentration. An inert electrode keeps it in its double layer.
 
-Measured with every reading at the sources whose node has a mixer, as |I| times the time since the last look, and counted from
-the last exchange of that node's liquid.
+Measured with every reading, as I times the time since the last look: at the sources whose node has a mixer the amount, counted
+from the last exchange of that node's liquid; at inert electrodes with the sign, for as long as the electrode is used.
 """
 
 from collections.abc import Callable, Sequence
 
 from hil.core.clock import Clock
-from hil.core.errors import LimitExceededError
+from hil.core.errors import ConfigError, LimitExceededError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import Quantity
 from instruments.mixer import Outlet, is_mixed
 from instruments.outputs import PowerMeter
 from instruments.roles import Acquired, MeterInstrument
 from instruments.terminals import Drive, Output
+from instruments.wiring import ControlWire, Interface
 
 FARADAY = 96_485.33212
 """C/mol."""
@@ -28,20 +29,22 @@ class _Node:
     def __init__(self, drive: Drive, outlet: Outlet, acquire: Callable[[int], Acquired]) -> None:
         self.drive, self.outlet, self._acquire = drive, outlet, acquire
         self._passed = 0.0
-        self._looked: float | None = None
+        self.looked: float | None = None
         self._exchanges = outlet.exchanges
 
     def check(self, now: float) -> None:
         """Look, count, judge."""
         if self._exchanges != self.outlet.exchanges:
-            self._exchanges, self._passed, self._looked = self.outlet.exchanges, 0.0, None
+            self._exchanges, self._passed = self.outlet.exchanges, 0.0
+            self.looked = self.outlet.exchanged_at
         if self.drive.output is not Output.ON:
-            self._looked = None
+            self.looked = None
             return
         current = abs(float(self._acquire(1).values[0, 0]))
-        if self._looked is not None:
-            self._passed += current * (now - self._looked)
-        self._looked = now
+        if self.looked is not None:
+            self._passed += current * (now - self.looked)
+        self.looked = now
+        # What passes while nobody knows the concentration is counted, and judged as soon as it is known.
         inventory = (self.outlet.level or 0.0) * self.outlet.mixer.spec.reservoir * FARADAY
         if self._passed > SHARE * inventory and self.outlet.level is not None:
             raise LimitExceededError(
@@ -51,10 +54,41 @@ class _Node:
             )
 
 
-class FlowMeters:
-    """What is measured at sources with every reading: power where it is limited, charge where there is a reservoir."""
+class _InertElectrode:
+    """One voltage source that ends in an inert electrode."""
 
-    def __init__(self, drives: Sequence[Drive], envelope: SafetyEnvelope, clock: Clock) -> None:
+    def __init__(self, drive: Drive, interface: Interface) -> None:
+        if not isinstance(drive.instrument, MeterInstrument):
+            raise ConfigError(f"control {drive.channel.name!r}: {drive.path} does not measure the current of its inert electrode")
+        self.drive, self._interface, self.passed = drive, interface, interface.charge
+        self._acquire = drive.instrument.acquisition([(drive.port_name, "curr")])
+        self.looked: float | None = None
+
+    def check(self, now: float) -> None:
+        """Look, count, judge."""
+        if self.drive.output is not Output.ON:
+            self.looked = None
+            return
+        current = float(self._acquire(1).values[0, 0])
+        if self.looked is not None:
+            self.passed += current * (now - self.looked)
+        self.looked = now
+        voltage = self.passed / self._interface.capacitance
+        if abs(voltage) > self._interface.limit:
+            raise LimitExceededError(
+                f"control {self.drive.channel.name!r}: {self.passed:.3g} C have charged its inert electrode to {voltage:.3g} V, "
+                f"beyond its limit of {self._interface.limit:g} V; discharge it, and take larger or silver chloride electrodes, "
+                "fewer channels in parallel, or less time"
+            )
+
+
+class FlowMeters:
+    """What is measured at sources with every reading: power where it is limited, charge where there is a reservoir or an inert
+    electrode, which its wire tells."""
+
+    def __init__(
+        self, drives: Sequence[Drive], envelope: SafetyEnvelope, clock: Clock, wires: Sequence[ControlWire] = ()
+    ) -> None:
         self._power = PowerMeter(drives, envelope)
         self._clock = clock
         reservoirs = {drive.channel.node: drive.port for drive in drives if is_mixed(drive)}
@@ -64,10 +98,25 @@ class FlowMeters:
             measures = drive.channel.quantity is Quantity.VOLTAGE and isinstance(drive.instrument, MeterInstrument)
             if isinstance(outlet, Outlet) and measures:
                 self._nodes.append(_Node(drive, outlet, drive.instrument.acquisition([(drive.port_name, "curr")])))
+        interfaces = {wire.channel.name: wire.interface for wire in wires}
+        self._inert = [
+            _InertElectrode(drive, interface) for drive in drives if (interface := interfaces.get(drive.channel.name)) is not None
+        ]
+        self._metered: list[_Node | _InertElectrode] = [*self._nodes, *self._inert]
 
     def check(self) -> None:
         """LimitExceededError naming the source where too much flows, or has flown."""
         self._power.check()
-        now = self._clock.now() if self._nodes else 0.0
-        for node in self._nodes:
-            node.check(now)
+        now = self._clock.now() if self._metered else 0.0
+        for one in self._metered:
+            one.check(now)
+
+    def begin(self, drive: Drive) -> None:
+        """A source has just been switched on: what flows is counted from now on."""
+        for one in self._metered:
+            if one.drive is drive:
+                one.looked = self._clock.now()
+
+    def usage(self) -> dict[str, object]:
+        """``electrodes``: C on every inert electrode; empty without any."""
+        return {"electrodes": {one.drive.channel.name: one.passed for one in self._inert}} if self._inert else {}

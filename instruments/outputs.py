@@ -90,6 +90,8 @@ class Switchboard:
         self._guard = guard
         self._warn = warn
         self._narrowed: set[str] = set()
+        self.switched: Callable[[Drive], None] = lambda _: None
+        """Is told of every source that has just been switched on."""
 
     def check(self) -> None:
         """What has to be so all the time: the guard is there, the interlocks permit sourcing."""
@@ -115,6 +117,7 @@ class Switchboard:
         drive.port.enable(start)
         drive.commanded = start
         drive.on_course = False
+        self.switched(drive)
 
     def _configure(self, drive: Drive, beside: Sequence[Drive] = ()) -> None:
         """Set up a source whose output is off; one that somebody left on is brought home first, with all that were left on."""

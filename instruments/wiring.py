@@ -41,11 +41,20 @@ class InstrumentSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Interface:
+    """Double layer of an inert electrode: F, greatest voltage across it, C that are on it in the beginning."""
+
+    capacitance: float
+    limit: float
+    charge: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ControlWire:
     """A control and the instrument parameter that drives it, e.g. ``smu.smua.volt`` or ``pace1.a.pressure``.
 
     ``compliance`` is the current limit in A (voltage sources need one). ``parameter`` is empty where replicas say it.
-    ``height``: of the surface that a pressure controller acts on above the node, m.
+    ``height``: of the surface that a pressure controller acts on above the node, m. ``interface``: of an inert electrode.
     """
 
     channel: Channel
@@ -53,6 +62,7 @@ class ControlWire:
     compliance: float | None = None
     setup: Mapping[str, Setting] = field(default_factory=dict)
     height: float = 0.0
+    interface: Interface | None = None
 
 
 @dataclass(frozen=True, slots=True)

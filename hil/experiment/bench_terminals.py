@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from hil.core.errors import ConfigError
 from hil.core.types import Kind, Quantity, SafeAction, SafeState
+from hil.experiment.bench_electrodes import Electrode
 from hil.experiment.bench_model import Scalar
 from hil.experiment.fields import Name, Strict, parse_span, refuse, unknown
 from hil.experiment.units import parse
@@ -66,7 +67,7 @@ class Control(Terminal):
     """One thing that is applied. SI values; ``slew`` and ``emergency_slew`` per second, ``compliance`` in A (V for a current).
 
     ``height`` (m): of the liquid's surface that a pressure controller acts on above the node. Limits, values and readings are
-    those of the node.
+    those of the node. ``electrode``: what stands in the liquid at a source of voltage.
     ``power`` (W) may flow into the network here, as measured with every reading; ``dwell`` (s) it may be away from ``safe``.
     """
 
@@ -80,6 +81,7 @@ class Control(Terminal):
     dwell: float = float("inf")
     compliance: float | None = None
     height: float = 0.0
+    electrode: Electrode | None = None
     safe: SafeState = Field(default_factory=SafeState)
 
     @model_validator(mode="before")
@@ -110,6 +112,8 @@ class Control(Terminal):
             refuse(f"the safe value {self.safe.value:g} {unit} is outside the limits {low:g} … {high:g} {unit}", "safe")
         if self.quantity in (Quantity.VOLTAGE, Quantity.CURRENT) and self.compliance is None:
             refuse("a source of voltage or current needs a `compliance`, for example '10 uA'", "compliance")
+        if self.electrode is not None and self.quantity is not Quantity.VOLTAGE:
+            refuse("an electrode belongs to a source of voltage; remove it here", "electrode")
         if self.height and self.quantity is not Quantity.PRESSURE:
             refuse("only a pressure changes with the height; remove it here", "height")
         return self

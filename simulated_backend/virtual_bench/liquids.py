@@ -19,6 +19,7 @@ from hil.core.types import FloatArray
 from simulated_backend.network import Network
 from simulated_backend.virtual_bench.circuit import Circuit
 from simulated_backend.virtual_bench.flow_lines import FlowLines
+from simulated_backend.virtual_bench.interfaces import Interfaces
 from simulated_backend.virtual_bench.terminals import Terminal
 
 CHARGE, BOLTZMANN, AVOGADRO = 1.602176634e-19, 1.380649e-23, 6.02214076e23
@@ -135,11 +136,19 @@ class _Mixer:
 class Liquids:
     """All liquids of a plant; ``facts`` is ``BenchPlan.liquids``, and empty for a bench without any.
 
-    ``changed`` is called when the network has to look again.
+    ``changed`` is called when the network has to look again. ``interfaces``: inert electrodes, which are charged meanwhile.
     """
 
-    def __init__(self, facts: Mapping[str, Any], lines: FlowLines, network: Network, changed: Any) -> None:
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        lines: FlowLines,
+        network: Network,
+        changed: Any,
+        interfaces: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self._changed = changed
+        self.interfaces = Interfaces(interfaces)
         self._time = 0.0
         try:
             self._mixers = [_Mixer(one, lines, network, changed) for one in facts.get("mixers", ())]
@@ -156,8 +165,9 @@ class Liquids:
     def advance(self, seconds: float) -> Iterator[float]:
         """Let ``seconds`` pass, in spans at whose ends concentrations have changed little; each span after it has passed."""
         end = self._time + seconds
-        while self._mixers and self._time < end:
-            stop = min([end, *(mixer.next_kink(self._time) for mixer in self._mixers), self._time + self._pace()])
+        while (self._mixers or self.interfaces) and self._time < end:
+            pace = min(self._pace(), self.interfaces.pace())
+            stop = min([end, *(mixer.next_kink(self._time) for mixer in self._mixers), self._time + pace])
             for mixer in self._mixers:
                 mixer.pass_time(self._time, stop)
                 mixer.join(stop)
@@ -165,7 +175,7 @@ class Liquids:
             if any(abs(one.concentration - one.told) > VISIBLE * one.told for one in self._outlets):
                 self._changed()
             yield span
-        if not self._mixers:
+        if not (self._mixers or self.interfaces):
             yield seconds
 
     def _pace(self) -> float:
@@ -174,8 +184,11 @@ class Liquids:
 
     def impose(self, circuit: Circuit) -> None:
         """Tell the network its concentrations, and the terminals what their electrodes add."""
-        if not self._outlets:
-            return
+        if self._outlets:
+            self._concentrate(circuit)
+        self.interfaces.impose(circuit)
+
+    def _concentrate(self, circuit: Circuit) -> None:
         offset = dict.fromkeys(range(circuit.network.n_nodes), 0.0)
         for outlet in self._outlets:
             outlet.told = circuit.concentration[outlet.node] = outlet.concentration
@@ -186,10 +199,15 @@ class Liquids:
                 terminal.offset = offset[terminal.node]
 
     def hasten(self, circuit: Circuit, seconds: float) -> Circuit:
-        """While liquid flows the network follows it: straight to its steady state where a span lasts much longer than that."""
+        """While liquid flows the network follows it: straight to its steady state where a span lasts much longer than that.
+
+        Electrodes are charged by what flows in the beginning of the span.
+        """
         if any(mixer.flow() > 0.0 for mixer in self._mixers) and seconds > UNHURRIED * circuit.slowest:
             with suppress(NotConvergedError):  # step by step, then
                 circuit.settle_now()
+        if self.interfaces and self.interfaces.charge(circuit, seconds):
+            self._changed()
         return circuit
 
     def concentrations(self, concentration: FloatArray) -> FloatArray:

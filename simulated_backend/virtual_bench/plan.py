@@ -1,7 +1,7 @@
 """What a virtual bench consists of: instruments, wires, the network behind them. JSON, so that a child process can build it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ class BenchPlan:
     ``liquids``: ``electrodes`` ("silver_chloride" or "") and ``mixers``, each with ``pumps`` (instrument -> stock in mol/m^3),
     ``valve``, ``dead_volume`` (m^3, from where the stocks meet to the valve), ``bore`` (m) of the lines, and ``outlets``:
     position of the valve -> ``node``, ``length`` (m) of its line, ``reservoir`` (m^3). ``heads``: node -> Pa that the column
-    of liquid adds to the pressure of its outlet.
+    of liquid adds to the pressure of its outlet. ``interfaces``: inert electrodes, see ``interfaces.Interfaces``.
     """
 
     instruments: tuple[InstrumentPlan, ...]
@@ -64,6 +64,7 @@ class BenchPlan:
     imperfections: Mapping[str, Any] = field(default_factory=dict)
     liquids: Mapping[str, Any] = field(default_factory=dict)
     heads: Mapping[str, float] = field(default_factory=dict)
+    interfaces: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         names = [instrument.name for instrument in self.instruments]

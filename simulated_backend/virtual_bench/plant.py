@@ -61,7 +61,7 @@ class Plant:
         self.clock = RealTime(self._step, self.lock) if plan.real_time else SteppedTime(self._step)
         self.lines = FlowLines(self.clock.now, self.clock.arrive)
         self.flow, self.valve = self.lines.flow, self.lines.valve
-        self.liquids = Liquids(plan.liquids, self.lines, self.network, self._change)
+        self.liquids = Liquids(plan.liquids, self.lines, self.network, self._change, plan.interfaces)
         self.troubles: list[str] = []
         self.turn, self._plan = Turn(self.lock, self.clock), plan
         direct = [wire for wire in plan.wires if not wire.through]
@@ -246,6 +246,7 @@ class Plant:
             "pressure": dict(zip(nodes, pairs[n : 2 * n], strict=True)),
             "voltage_difference": dict(zip(edges, pairs[2 * n : 2 * n + m], strict=True)),
             "pressure_difference": dict(zip(edges, pairs[2 * n + m :], strict=True)),
+            "interface": self.liquids.interfaces.extremes(),
         }
 
     def forget_extremes(self) -> None:

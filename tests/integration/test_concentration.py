@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from hil.bench import Target, assemble
 from hil.cli import app
-from hil.core.errors import ConfigError
+from hil.core.errors import ConfigError, LimitExceededError
 from hil.core.types import SettlePolicy, Stimulus
-from hil.liquid_plan import planned_liquids, refilled, require_stock
+from hil.liquid_plan import planned_use, refilled, require_enough
 from hil.prepared import Request, prepare
 
 PROTOCOL = "voltage_divider_concentration"
@@ -37,11 +37,11 @@ def test_it_trains_within_lab_tolerances_and_uses_what_the_rehearsal_said() -> N
     assert used["exchanges"] >= 11 * summary["steps"]  # every probe changes a node, most of them two
     code, facts, _ = hil("dry-run", PROTOCOL)
     assert code == 0
-    rehearsed, planned = facts["results"]["liquids"]["mix"], facts["planned"]["mix"]
+    rehearsed, planned = facts["results"]["liquids"]["mix"], facts["planned"]["liquids"]["mix"]
     assert facts["hours"] > rehearsed["hours"] > 0.5
     # The rehearsal has drawn other pumps and other sources than the run; the plan knows of neither.
     assert facts["loss"] != pytest.approx(summary["loss"], rel=1e-3)
-    assert summary["results"]["liquids_planned"]["mix"] == planned
+    assert summary["results"]["planned"]["liquids"]["mix"] == planned
     for foretold in (rehearsed, planned):
         assert foretold["exchanges"] == pytest.approx(used["exchanges"], rel=0.02)
         assert foretold["hours"] == pytest.approx(used["hours"], rel=0.02)
@@ -67,12 +67,12 @@ def test_a_supply_beside_the_syringe_is_counted_and_so_are_the_refills() -> None
     small = prepare(
         Request(protocol=PROTOCOL, sets=(f"{WEAK}.volume=5 mL", f"{WEAK}.supply=40 mL", f"{WEAK}.syringe.volume=10 mL"))
     )
-    planned = planned_liquids(small)
-    require_stock(small.bench, planned)
-    assert planned["mix"]["refills"] == {"pump_weak": 3, "pump_strong": 0}  # 34.4 mL: 5, and three times 10
+    planned = planned_use(small)
+    require_enough(small.bench, planned)
+    assert planned["liquids"]["mix"]["refills"] == {"pump_weak": 3, "pump_strong": 0}  # 34.4 mL: 5, and three times 10
     less = prepare(Request(protocol=PROTOCOL, sets=(f"{WEAK}.volume=5 mL", f"{WEAK}.supply=30 mL")))
     with pytest.raises(ConfigError, match=r"takes 34\.4 mL .* there are 30 mL"):
-        require_stock(less.bench, planned)
+        require_enough(less.bench, planned)
     bench = refilled(small.bench)
     assert bench.mixers["mix"].pumps["pump_weak"].volume == pytest.approx(40e-6)
     assert bench.virtual.instruments["pump_weak"]["content"] == pytest.approx(40e-6)
@@ -91,7 +91,7 @@ def test_an_empty_syringe_pauses_the_run_and_it_goes_on_once_it_was_refilled() -
     assert f"pump 'pump_weak' has {1e6 * left:.3g} mL" in said
     code, _, said = hil("resume", str(again["run_id"]), "--refill", "pump_wek=50 mL")
     assert code == 2
-    assert "no mixer of this run has a pump 'pump_wek'" in said
+    assert "no pump of a mixer and no inert electrode 'pump_wek'" in said
     code, _, said = hil("resume", str(again["run_id"]), "--refill", "pump_weak=70 mL")
     assert code == 2
     assert "the syringe holds 60 mL, not 70 mL" in said
@@ -130,11 +130,30 @@ def test_the_reservoirs_hold_what_was_asked_for_within_the_pumps_error_and_are_i
         assert reading == pytest.approx(voltages["2"] - 25.26e-3 * math.log(true["2"] / 0.2), abs=5e-3)
         backend.make_safe()
         assert backend.measure([stimulus], policy).values[0, 0] == pytest.approx(reading, abs=5e-3)
-        assert backend.usage()["liquids"]["mix"]["exchanges"] == 3  # type: ignore[index] # JSON
+        used: Any = backend.usage()
+        assert used["liquids"]["mix"]["exchanges"] == 3
 
 
-def test_too_many_channels_use_up_the_salt_and_are_stopped() -> None:
-    code, facts, _ = hil("dry-run", PROTOCOL, "--set", "bench.twin.law.parallel=20000", "--set", "settle.tolerance=50 mV")
+MANY = ("bench.twin.law.parallel=20000", "settle.tolerance=50 mV")
+
+
+def test_a_plan_that_uses_up_the_salt_is_refused_before_anything_is_applied() -> None:
+    code, facts, _ = hil("dry-run", PROTOCOL, *(word for one in MANY for word in ("--set", one)))
     assert code == 4
-    assert "have passed its electrode" in facts["refusal"]
+    assert "by the plan 1.86 % of the salt in its reservoir passes its electrode between two exchanges" in facts["refusal"]
     assert "fewer channels" in facts["refusal"]
+    assert facts["relaxations"] == 0
+
+
+def test_too_many_channels_use_up_the_salt_and_are_stopped_until_the_liquid_is_exchanged() -> None:
+    bench = prepare(Request(protocol=PROTOCOL, sets=MANY)).bench
+    with assemble(bench, Target.VIRTUAL) as lab, lab.backend as backend:
+        policy = SettlePolicy(50e-3, 1.0, 120.0)
+        backend.measure([Stimulus.of([5.0, 0.0, 0.25, 0.15, 0.2])], policy)
+        lab.clock.sleep(60.0)
+        backend.read(1)
+        # A few tenths of a microampere for ten minutes are more than 1 % of the salt in 200 uL of 0.2 mM.
+        lab.clock.sleep(600.0)
+        with pytest.raises(LimitExceededError, match=r"'V[13]': .* C have passed its electrode since the liquid there was"):
+            backend.read(1)
+        backend.measure([Stimulus.of([5.0, 0.0, 0.26, 0.15, 0.21])], policy)

@@ -1,0 +1,120 @@
+"""Inert electrodes: refused where nobody could keep track, planned, followed while they are used, judged in the plant."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hil.bench import Target, assemble
+from hil.charge_plan import require_bearable
+from hil.cli import app
+from hil.core.errors import ConfigError, LimitExceededError
+from hil.core.types import SettlePolicy, Stimulus
+from hil.electrodes import check_electrodes
+from hil.experiment.bench_file import BenchFile
+from hil.liquid_plan import planned_use
+from hil.prepared import Prepared, Request, prepare
+
+PROTOCOL = "voltage_divider"
+V1 = "bench.controls.V1.electrode"
+REST = [1.0e5, 1.0e5, 1.0e5]
+
+
+def prepared(*sets: str) -> Prepared:
+    return prepare(Request(protocol=PROTOCOL, sets=sets))
+
+
+def inert(capacitance: str = "1 uF", limit: str = "0.5 V", more: str = "") -> str:
+    return f"{V1}={{kind: inert, limit: {limit}, capacitance: {capacitance}{more}}}"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (f"{V1}={{kind: inert}}", r"controls\.V1\.electrode\.limit: an inert electrode needs a `limit`"),
+        (f"{V1}={{kind: silver_chloride, limit: 1 V}}", "only an inert electrode has a limit"),
+        (f"{V1}={{kind: gold}}", "no choice 'gold'"),
+        (f"{V1}={{kind: inert, limit: 1 V, charge: 1 uC}}", "without the `capacitance`"),
+        ("bench.controls.P1.electrode={kind: silver_chloride}", r"controls\.P1\.electrode: an electrode belongs to a source"),
+    ],
+)
+def test_an_electrode_that_is_not_described_is_refused(change: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        prepared(change)
+
+
+def test_without_a_capacitance_all_that_may_be_applied_counts() -> None:
+    bench = prepared(f"{V1}={{kind: inert, limit: 0.6 V}}").bench
+    with pytest.raises(ConfigError, match=r"5 V may be applied between this electrode and node '3'.* whose limit is 0\.6 V"):
+        check_electrodes(bench)
+    check_electrodes(prepared(f"{V1}={{kind: inert, limit: 5 V}}").bench)
+    check_electrodes(prepared(f"{V1}={{kind: silver_chloride}}").bench)
+
+
+def hil(*arguments: str) -> tuple[int, dict[str, Any], str]:
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    return done.exit_code, json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def test_a_plan_that_charges_it_too_far_is_refused_before_anything_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, facts, said = hil("run", PROTOCOL, "--on", "virtual", "--set", inert("1 nF"))
+    assert code == 4
+    assert "the plan charges its inert electrode to" in said
+    assert "beyond its limit of 0.5 V" in said
+    assert facts["relaxations"] == 0
+
+
+def test_a_plan_foretells_the_interfacial_voltage() -> None:
+    small, large = (planned_use(prepared(inert(size)))["charges"]["V1"]["interface_V"] for size in ("10 uF", "100 uF"))
+    assert small == pytest.approx(10.0 * large)
+    assert small > 0.0
+    with pytest.raises(LimitExceededError, match="inert electrode to"):
+        require_bearable(prepared(inert("10 uF", "1 uV")).bench, {"V1": {"interface_V": small}})
+
+
+def assembled_lab(bench: BenchFile) -> Any:
+    return assemble(bench, Target.VIRTUAL)
+
+
+def test_it_is_charged_in_the_plant_and_followed_by_the_bench() -> None:
+    """A membrane of 12 MOhm per edge: 5 V pass about 0.2 uA, which is 0.2 V/s on 1 uF."""
+    with assembled_lab(prepared(inert("1 uF", "0.8 V")).bench) as lab, lab.backend as backend:
+        door = lab.virtual.side_door
+        backend.apply(Stimulus.of([0.0, 0.0, *REST]))
+        backend.settle(SettlePolicy(tolerance=0.1, window=0.2, timeout=10.0))
+        backend.read(1)
+        backend.apply(Stimulus.of([5.0, 0.0, *REST]))
+        told: list[float] = []
+        true: list[float] = []
+
+        def use_it() -> None:
+            for _ in range(200):
+                backend.read(1)
+                told.append(backend.usage()["electrodes"]["V1"] / 1e-6)
+                true.append(door.extremes()["interface"]["smu.smua"][1])
+                lab.clock.sleep(0.02)
+
+        with pytest.raises(LimitExceededError, match=r"'V1': .* its inert electrode to \d\.\d+ V, beyond its limit of 0\.8 V"):
+            use_it()
+        assert len(told) > 3
+        assert told == pytest.approx(true, abs=0.03)  # the ramp counts in full
+        lowest, highest = door.extremes()["interface"]["smu.smua"]
+        assert lowest == 0.0
+        assert 0.7 < highest < 0.9  # judged in the plant: it did not run away after the refusal
+        # What stands at the interface is missing at the node.
+        backend.apply(Stimulus.of([1.0, 0.0, *REST]))
+        assert 1.0 - door.voltages()["1"] == pytest.approx(door.extremes()["interface"]["smu.smua"][1], abs=0.02)
+
+
+def test_a_resumed_run_begins_with_the_charge_that_is_there() -> None:
+    with assembled_lab(prepared(inert("1 uF", "0.5 V", ", charge: 0.6 uC")).bench) as lab, lab.backend as backend:
+        assert backend.usage()["electrodes"] == {"V1": pytest.approx(0.6e-6)}
+        backend.apply(Stimulus.of([0.1, 0.0, *REST]))
+        with pytest.raises(LimitExceededError, match=r"to 0\.\d+ V, beyond its limit"):
+            backend.read(1)
+        assert lab.virtual.side_door.extremes()["interface"]["smu.smua"][1] == pytest.approx(0.6, abs=1e-3)
