@@ -41,6 +41,7 @@ class _ComplaintError(Exception):
 class MensorCPC(Emulator):
     """One controller, channel A."""
 
+    identity: ClassVar[str] = "MENSOR,CPC6050,41000XYZ,1.12.00"
     models: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "MensorCPC": {"full_scale": 3.0e5, "reference": "absolute", "unit": 22, "supply": 4.0e5, "vacuum": 1.0e3}
     }
@@ -93,8 +94,8 @@ class MensorCPC(Emulator):
 
     def _query(self, word: str) -> str:
         answers: Mapping[str, Callable[[], str]] = {
-            "*IDN": lambda: str(self.options["identity"] or "MENSOR,CPC6050,41000XYZ,1.12.00"),
-            "ID": lambda: str(self.options["identity"] or "MENSOR,CPC6050,41000XYZ,1.12.00"),
+            "*IDN": lambda: str(self.options["identity"] or self.identity),
+            "ID": lambda: str(self.options["identity"] or self.identity),
             "": lambda: self._shown(self._measured()),
             "A": lambda: self._shown(self._measured()),
             "CHAN": lambda: "A",

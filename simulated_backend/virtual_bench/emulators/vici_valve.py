@@ -21,13 +21,14 @@ _COMMAND = re.compile(r"(GO|CP|NP|AM|VR|HM|CW|CC|IFM|CNT|STAT)(\d*)")
 class ViciValve(Emulator):
     """One valve; its rotor is the port ""."""
 
+    identity: ClassVar[str] = "UA_MAIN_CL"
     models: ClassVar[Mapping[str, Mapping[str, object]]] = {"ViciValve": {"positions": 10, "step_time": 0.2}}
     transport = "serial"
 
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
         super().__init__(name, plant, options, rng)
         self._rotor = plant.valve(name, "")
-        self._version = str(options["identity"] or "UA_MAIN_CL")
+        self._version = str(options["identity"] or self.identity)
         self._count = round(self.number("positions"))
         self._interface = 0
         self._turns = 0
