@@ -61,7 +61,7 @@ def ratio(first: FloatArray, second: FloatArray, levels: FloatArray) -> Ratio:
     compared with A at the same voltage, in the rows where both have it and in those where they have exchanged their roles.
     Standard errors from the spread over the looks, which go through the rows up and down in turn.
     """
-    odd_a, odd_b = _odd(first, levels[:, 0]), _odd(second, levels[:, 1])
+    odd_a, odd_b = _odd(first, levels), _odd(second, levels)
     same = levels[:, 0] == levels[:, 1]
     equal, crossed = [], []
     for position, (one, other) in enumerate(levels):
@@ -87,11 +87,9 @@ def ratio(first: FloatArray, second: FloatArray, levels: FloatArray) -> Ratio:
 
 
 def _odd(currents: FloatArray, levels: FloatArray) -> FloatArray:
-    """Half the difference to the row(s) at the opposite voltage, (looks, rows)."""
-    opposite = [np.flatnonzero(levels == -level) for level in levels]
-    return np.stack(
-        [0.5 * (currents[:, row] - currents[:, rows].mean(axis=1)) for row, rows in enumerate(opposite)], axis=1
-    )  # fmt: skip
+    """Half the difference to the row in which both devices have the opposite voltage, (looks, rows)."""
+    opposite = [int(np.flatnonzero(np.all(levels == -row, axis=1))[0]) for row in levels]
+    return 0.5 * (currents - currents[:, opposite])
 
 
 def _quotient(pairs: list[tuple[FloatArray, FloatArray]]) -> FloatArray:

@@ -64,10 +64,12 @@ def _foreign(bench: BenchFile, facts: Mapping[str, Any], identities: Mapping[str
             return str(error)
     for name, then in facts["instruments"].items():
         said = identities.get(name)
-        number = then["identity"].get("serial") or then["serial"]
         if said is None:
             return f"foreign: the station has no instrument {name!r}"
-        if number not in said:
+        number = then["identity"].get("serial")
+        # Some instruments tell no serial number; then all that they do tell has to be the same.
+        told = [number] if number else [part for part in then["identity"].values() if part]
+        if not all(part.lower() in said.lower() for part in told):
             return f"foreign: instrument {name!r} was {then['serial']!r} then and answers {said!r} now"
     return ""
 
