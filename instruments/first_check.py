@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,8 @@ def is_emulated(address: str) -> bool:
 def record_of(driver: type[Any], idn: Mapping[str, str | None], by: str, did: str, version: str) -> FirstCheck:
     """A record of today; ``idn`` as ``get_idn`` gives it, of which the serial number is left out."""
     model = " ".join(part for part in (idn.get("vendor"), idn.get("model")) if part) or "model unknown"
-    return FirstCheck(driver.__name__, date.today().isoformat(), by, model, idn.get("firmware") or "", did, version)  # noqa: DTZ011 # the day on the lab's own calendar
+    today = datetime.now().astimezone().date()  # on the lab's own calendar
+    return FirstCheck(driver.__name__, today.isoformat(), by, model, idn.get("firmware") or "", did, version)
 
 
 def _same(record: FirstCheck) -> tuple[str, str, str, str]:

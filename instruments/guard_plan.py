@@ -83,13 +83,13 @@ def _span(channel: Channel) -> tuple[float, float]:
 def _line(spec: InstrumentSpec, driver: type[Any]) -> dict[str, Any]:
     if not issubclass(driver, BenchInstrument):
         return {}
-    options = spec.options
+    options: Mapping[str, Any] = spec.options  # checked against the driver's signature before
     link = chosen_link(
         driver.link,
         spec.name,
         timeout=None,
-        baud_rate=options.get("baud_rate"),  # type: ignore[arg-type] # checked against the driver's signature before
-        line_ending=options.get("line_ending"),  # type: ignore[arg-type] # likewise
+        baud_rate=options.get("baud_rate"),
+        line_ending=options.get("line_ending"),
     )
     return {
         "visalib": str(options.get("visalib", "")),

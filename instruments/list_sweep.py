@@ -5,6 +5,7 @@ The host cannot interfere while a list runs, so a chunk lasts ``LONGEST_CHUNK`` 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class ListSweep:
         size = max(1, min(MOST_POINTS, int(LONGEST_CHUNK / max(self.seconds(samples), 1e-9))))
         levels = self.aim.levels(self.drives, values)[:, list(self.columns)]
         parts = [slice(begin, min(begin + size, len(levels))) for begin in range(0, len(levels), size)]
-        return [(part, lambda part=part: self._chunk(levels[part], samples, home)) for part in parts]  # type: ignore[misc]
+        return [(part, partial(self._chunk, levels[part], samples, home)) for part in parts]
 
     def _chunk(self, levels: FloatArray, samples: int, home: bool) -> Acquired:
         swept = [self.drives[column] for column in self.columns]

@@ -306,8 +306,8 @@ def _open_resource(address: str, visalib: str) -> Resource:
             _no_delay(link)
         return link
 
-    resource: Any = AdaptedResource(address, opened) if is_adapted(address) else opened(address)
-    return resource  # type: ignore[no-any-return] # pyvisa types this as the base of all resources
+    resource: Resource = AdaptedResource(address, opened) if is_adapted(address) else opened(address)
+    return resource
 
 
 def open_session(

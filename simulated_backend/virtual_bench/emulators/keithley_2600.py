@@ -5,7 +5,7 @@ commands, autozero time, self-heating, front-panel input. Overlapped work has en
 """
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -144,9 +144,10 @@ class Keithley2600(Emulator):
         self._measurement.reset()
 
     @staticmethod
-    def _numbers(table: object) -> tuple[float, ...]:
+    def _numbers(table: Any) -> tuple[float, ...]:
+        """Of a Lua table, which has no type; empty for anything else."""
         try:
-            return tuple(float(table[index]) for index in range(1, len(table) + 1))  # type: ignore[index, arg-type]  # a Lua table, untyped
+            return tuple(float(table[index]) for index in range(1, len(table) + 1))
         except (TypeError, ValueError):
             return ()
 

@@ -115,7 +115,8 @@ class NewEraNE1000(Emulator):
         else:
             text = message.decode("latin-1")
         text = re.sub(r"[\x00-\x20]", "", text).upper()
-        address, command = re.fullmatch(r"(\d{0,2})(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr] # always matches
+        digits = min(len(text) - len(text.lstrip("0123456789")), 2)
+        address, command = text[:digits], text[digits:]
         if int(address or 0) != 0:
             return None
         self._look()
