@@ -308,9 +308,13 @@ class BackendContract:
                 with pytest.raises(CapabilityError):
                     backend.play(still, np.array([0.5]))
             if able.replicas:
+                seen: list[Readings] = []
+                backend.observers.append(lambda stimuli, readings: seen.append(readings))
                 measured = backend.measure_replicas([[first] * len(able.replicas)], world.policy, samples=4)
                 assert measured.shape == (1, len(able.replicas), len(able.outputs))
                 assert np.all(np.isfinite(measured))
+                assert seen[0].replica == able.replicas
+                assert np.array_equal(seen[0].values, measured[0])
             else:
                 with pytest.raises(CapabilityError):
                     backend.measure_replicas([[first]], world.policy)

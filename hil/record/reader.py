@@ -52,6 +52,14 @@ class Run:
         summary: dict[str, Any] = self.metadata.get("summary", {})
         return summary
 
+    def by_replica(self) -> str:
+        """How many readings are of which device, such as `` (A 12, B 12)``; empty where there is one device."""
+        replica = self.metadata.get("columns", {}).get("replica")
+        if not replica or replica["column"] not in self.readings:
+            return ""
+        counts = self.readings[replica["column"]].value_counts()
+        return f" ({', '.join(f'{name} {counts[name]}' for name in replica['names'] if name in counts)})"
+
     def to_xarray(self) -> "xr.Dataset":
         """Readings over ``reading`` and history over ``step`` in one dataset, with units; metadata as attributes."""
         import xarray as xr

@@ -1,6 +1,7 @@
 """The matched pair through real drivers and emulated instruments: one list a batch, both at one moment, 0 V at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from hil.bench import Assembled, Target
-from hil.core.types import SettlePolicy, Stimulus
+from hil.core.errors import InstrumentError, NotSettledError
+from hil.core.types import Readings, SettlePolicy, Stimulus
 from hil.prepared import Request, prepare
 from instruments.visa import Session
 
@@ -86,6 +88,56 @@ def test_a_long_list_is_cut_into_chunks_of_five_seconds(lab: Assembled) -> None:
     assert blocks == [4, 4, 4]
     assert np.all(np.diff(readings.time) > 1.2)
     assert lab.clock.now() - begun > 12 * 1.2
+
+
+def test_every_reading_of_the_pair_goes_to_observers(lab: Assembled) -> None:
+    a = np.array([0.1, -0.3, 0.2, 0.0])
+    seen: list[tuple[Sequence[Stimulus], Readings]] = []
+    lab.backend.observers.append(lambda stimuli, readings: seen.append((stimuli, readings)))
+    try:
+        lists = lab.backend.measure_replicas(rows(a, -a), POLICY, samples=2)
+        singly = lab.backend.measure_replicas(rows(a[:2], -a[:2]), replace(POLICY, dwell=None), samples=2)
+    finally:
+        lab.backend.observers.pop()
+    assert [len(readings) for _, readings in seen] == [8, 2, 2]
+    whole = Readings.joined([readings for _, readings in seen])
+    assert whole.replica == ("A", "B") * 6
+    np.testing.assert_array_equal(whole.values, np.concatenate([lists, singly]).reshape(12, 1))
+    applied = [stimulus.values[0] for stimuli, _ in seen for stimulus in stimuli]
+    np.testing.assert_array_equal(applied, np.stack([np.concatenate([a, a[:2]]), -np.concatenate([a, a[:2]])], axis=1).ravel())
+    assert np.all(np.diff(whole.time) >= 0.0)
+    assert np.isfinite(whole.std).all()
+
+
+@pytest.mark.parametrize(("verb", "fault"), [("pair list", "drift"), ("pair", "drift"), ("list", "drift"), ("pair", "restart")])
+def test_what_was_read_while_a_source_was_elsewhere_never_goes_on_record(verb: str, fault: str) -> None:
+    """The instrument fails within a list, or a row; its readings look like any others."""
+    v = np.full(6, 0.2)
+    with opened("noise=0", "bench.virtual.plant.ideal=true") as assembled, assembled.backend as backend:
+        backend.measure_replicas(rows(v, v), POLICY)
+        seen: list[Readings] = []
+        backend.observers.append(lambda stimuli, readings: seen.append(readings))
+
+        def measure() -> None:
+            if verb == "list":
+                backend.measure([Stimulus.of([one]) for one in v], POLICY)
+            else:
+                backend.measure_replicas(rows(v, v), POLICY if verb == "pair list" else replace(POLICY, dwell=None))
+
+        measure()
+        whole = len(seen)
+        acquire = Session.query_bytes
+
+        def failing(self: Any, message: str, count: int, **options: Any) -> bytes:
+            # Together with the readings, after everything that was judged before them.
+            assembled.virtual.side_door.inject("smu", fault, 0.05, where="smua", after=0)
+            return acquire(self, message, count, **options)
+
+        seen.clear()
+        with mock.patch.object(Session, "query_bytes", failing), pytest.raises((InstrumentError, NotSettledError)):
+            measure()
+        assert whole > 0
+        assert seen == []
 
 
 def test_specimens_differ_and_come_back_the_same() -> None:

@@ -184,3 +184,80 @@ def test_plain_is_json_without_nan() -> None:
 def test_provenance_names_python_and_this_package() -> None:
     assert {"python", "numpy", "qcodes"} <= set(versions())
     assert git_commit() == "" or len(git_commit().removesuffix("-dirty")) == 40
+
+
+def of_pair(folder: Path, outputs: Layout = OUTPUTS) -> int:
+    made = RunRecorder(
+        folder, protocol="test", sample="", controls=CONTROLS, outputs=outputs, snapshot={}, replicas=("left", "right"),
+        description={"protocol": "test", "target": "simulated", "units": {"V1": "V", "V2": "V", "I 1": "A"}},
+    )  # fmt: skip
+    made.emit(block(1))
+    values = np.array([[0.1 + 0.2, np.nan], [1 / 3, 1e-9], [-0.0, 2e-9], [5e-324, 3e-9]])
+    stimuli = [Stimulus.of([number, 1e-6]) for number in (0.1, 0.2, 0.3, 0.4)]
+    pair = Readings(values, np.full((4, 2), np.nan), np.isnan(values), np.array([1.0, 1.0, 2.0, 2.0]), ("left", "right") * 2)
+    made.emit(Measured(stimuli, pair))
+    made.finish({"outcome": "done"})
+    made.close()
+    return made.run_id
+
+
+def test_readings_of_replicas_tell_which_device_they_are_of(tmp_path: Path) -> None:
+    run = load(of_pair(tmp_path), tmp_path)
+    # The plain verbs read the first of them.
+    assert list(run.readings["replica"]) == ["left", "left", "right", "left", "right"]
+    assert list(run.readings["V1"]) == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert list(run.readings["V2"])[1:] == [0.1 + 0.2, 1 / 3, -0.0, 5e-324]
+    assert np.isnan(run.readings["I_1"].iloc[1])
+    assert run.readings["I_1_overload"].iloc[1] == 1
+    found = run.to_xarray()
+    assert list(found["replica"]) == [0, 0, 1, 0, 1]
+    assert found["replica"].attrs == {"flag_values": [0, 1], "flag_meanings": "left right"}
+
+
+@pytest.mark.parametrize("form", ["csv", "netcdf"])
+def test_readings_of_replicas_are_exported(tmp_path: Path, form: str) -> None:
+    path = export(load(of_pair(tmp_path), tmp_path), form, tmp_path / "out")[0]
+    if form == "csv":
+        assert list(pd.read_csv(path)["replica"]) == ["left", "left", "right", "left", "right"]
+    else:
+        with xr.open_dataset(path, engine="h5netcdf") as found:
+            assert list(found["replica"]) == [0, 0, 1, 0, 1]
+            assert found["replica"].attrs["flag_meanings"] == "left right"
+
+
+def test_plain_qcodes_reads_replicas(tmp_path: Path) -> None:
+    from qcodes.dataset import load_by_id
+    from qcodes.dataset.sqlite.database import connect
+
+    run_id = of_pair(tmp_path)
+    connection = connect(tmp_path / DATABASE)
+    try:
+        dataset = load_by_id(run_id, connection)
+        data = dataset.get_parameter_data("V2", "replica")
+        assert list(data["replica"]["replica"]) == [0, 0, 1, 0, 1]
+        assert list(data["V2"]["V2"])[1:3] == pytest.approx([0.3, 1 / 3])
+        assert dataset.paramspecs["replica"].label == "replica (left, right)"
+    finally:
+        connection.close()
+
+
+def test_an_output_of_that_name_keeps_it(tmp_path: Path) -> None:
+    outputs = Layout((Channel("replica", Quantity.VOLTAGE, Kind.SENSE), Channel("I", Quantity.CURRENT, Kind.SENSE)))
+    run = load(of_pair(tmp_path, outputs), tmp_path)
+    assert list(run.readings["replica_"]) == ["left", "left", "right", "left", "right"]
+    assert run.readings["replica"].iloc[2] == 1 / 3
+
+
+def test_kept_readings_are_what_the_procedure_was_given(tmp_path: Path) -> None:
+    from hil.record.kept import kept_readings
+
+    kept = kept_readings(tmp_path, of_pair(tmp_path), {"reading": 3})
+    assert len(kept) == 3
+    assert kept.readings.replica == ("left", "left", "right")
+    assert kept.applied.tolist() == [[0.0, 1e-6], [0.1, 1e-6], [0.2, 1e-6]]
+    assert kept.connected.all()
+    assert np.isnan(kept.readings.std[1:]).all()
+    left = kept.without([[0, 1]])
+    assert left.readings.replica == ("left", "right")
+    assert left.readings.values[0, 0] == 0.1 + 0.2
+    assert left.readings.overload.tolist() == [[False, True], [False, False]]

@@ -62,6 +62,19 @@ def test_pulses_follow_the_closed_form_and_edges_belong_to_what_ends_there():
     assert backend.clock.now() == pytest.approx(30e-3)
 
 
+def test_samples_of_a_waveform_go_to_their_own_observers():
+    backend = single()
+    seen = []
+    backend.observers.append(lambda stimuli, readings: pytest.fail("a sample is no steady reading"))
+    backend.trace_observers.append(lambda stimuli, readings: seen.append((stimuli, readings)))
+    backend.clock.sleep(3.0)
+    trace = backend.play(pulses([1.0, 0.0, 0.5]), np.array([0.0, 5e-3, 10e-3, 15e-3, 20e-3, 30e-3]))
+    ((stimuli, readings),) = seen
+    assert [stimulus.values[0] for stimulus in stimuli] == [1.0, 1.0, 1.0, 0.0, 0.0, 0.5]
+    np.testing.assert_array_equal(readings.values, trace.values)
+    np.testing.assert_allclose(readings.time, 3.0 + trace.times, rtol=1e-12)
+
+
 def test_state_is_carried_through_play_apply_settle_and_pauses():
     backend = single()
     backend.play(pulses([1.0, 0.0]), np.array([10e-3]))
