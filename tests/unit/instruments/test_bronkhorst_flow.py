@@ -119,7 +119,8 @@ def test_the_guard_stops_the_flow(flow: Any, bench: VirtualBench) -> None:
 
 
 def test_bronkhorst_s_own_client_drives_it(bench: VirtualBench) -> None:
-    propar = pytest.importorskip("propar")
+    import propar
+
     path = bench.addresses["other"].removeprefix("ASRL").removesuffix("::INSTR")
     controller = propar.instrument(path)
     try:

@@ -233,7 +233,8 @@ def test_the_guard_stops_it_in_either_mode(pump: Any, bench: VirtualBench, watch
 
 
 def test_nesp_lib_drives_it_in_basic_and_safe_mode(bench: VirtualBench) -> None:
-    nesp_lib = pytest.importorskip("nesp_lib")
+    import nesp_lib
+
     port = nesp_lib.Port(bench.addresses["other"].removeprefix("ASRL").removesuffix("::INSTR"), 19200)
     try:
         pump = nesp_lib.Pump(port)
