@@ -37,6 +37,7 @@ from hil.experiment.protocol import Protocol
 from hil.housekeeping import Housekeeper, PausingClock
 
 if TYPE_CHECKING:
+    from instruments.housekeeping import Watched
     from simulated_backend.network import Network
 
 Warn = Callable[[str], None]
@@ -74,11 +75,16 @@ class Assembled:
 
         The backend must be open. Raises ConfigError for a parameter that cannot be read.
         """
+        watched = self.watched()
+        return None if self.pausing is None or watched is None else Housekeeper(watched.read, self.pausing, events)
+
+    def watched(self) -> "Watched | None":
+        """The parameters of the housekeeping; as ``housekeeper``."""
         if self.pausing is None or not self.housekeeping:
             return None
         from instruments.housekeeping import Watched
 
-        return Housekeeper(Watched(self.housekeeping).read, self.pausing, events)
+        return Watched(self.housekeeping)
 
     def __enter__(self) -> Self:
         return self

@@ -5,7 +5,7 @@ readings say about each device is found in ``hil.check_fit``; what the wiring do
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import exp, log1p
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from hil.bench import Assembled
 from hil.bench_check import conducting, pressures_now
 from hil.check_fit import Fitter, Measured
+from hil.check_heights import Strong, columns, judged, measure_strong, strong_stimuli
 from hil.core.errors import ConfigError
 from hil.core.types import FloatArray, Layout, Quantity, SettlePolicy, Stimulus
 from hil.experiment.bench_file import BenchFile
@@ -45,11 +46,12 @@ class Finding:
 @dataclass(frozen=True)
 class Plan:
     """What is applied: ``stimuli`` begin and end at 0 V; ``voltages`` (V) by control; ``together``: all sources at once is
-    among them, before the last."""
+    among them, before the last. ``strong``: see ``hil.check_heights``."""
 
     stimuli: list[Stimulus]
     voltages: dict[str, float]
     together: bool
+    strong: list[Stimulus] = field(default_factory=list)
 
 
 def plan(controls: Layout, voltage: float | None = None) -> Plan:
@@ -77,7 +79,9 @@ def plan(controls: Layout, voltage: float | None = None) -> Plan:
 
     together = len(chosen) > 1
     stimuli = [at(), *(at(position) for position in chosen), *([at(*chosen)] if together else []), at()]
-    return Plan(stimuli, {controls.channels[position].name: value for position, value in chosen.items()}, together)
+    voltages = {controls.channels[position].name: value for position, value in chosen.items()}
+    # Whoever gives a voltage has a reason not to go beyond it.
+    return Plan(stimuli, voltages, together, strong_stimuli(controls, voltages, at()) if voltage is None else [])
 
 
 def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: float) -> dict[str, Any]:
@@ -88,6 +92,8 @@ def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: f
     backend = assembled.backend
     with backend:
         measured = _measure(assembled, wanted)
+        strong = measure_strong(assembled, wanted.strong, SETTLE, SAMPLES)
+        kept = list(_housekeeping(assembled))
         backend.make_safe()
         pressures = rest_of_pressures(assembled, bench)
     findings: list[Finding] = []
@@ -100,6 +106,9 @@ def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: f
         scale = np.array([entry["conductance_over_twin"] for entry in factors.values()])
         findings += _isolation(assembled, wanted, one, scale, tolerance)
     findings += _hydrostatic(pressures)
+    if strong is not None:
+        findings += _heights(assembled, strong, findings, edges)
+    findings += kept
     wrong = [finding for finding in findings if finding.verdict == "wrong"]
     return {
         "passed": not wrong,
@@ -232,6 +241,30 @@ def _isolation(assembled: Assembled, wanted: Plan, one: Measured, factors: Float
         resistance = applied / max(leak, doubt, 1e-18)
         text = f"{leak:.3g} A with all sources at {applied:g} V, at least {resistance:.3g} ohm to elsewhere"
         yield Finding("isolation", name, text, "ok" if good else "wrong")
+
+
+def _housekeeping(assembled: Assembled) -> Iterator[Finding]:
+    """What a run will watch beside its readings, while sources are on; ConfigError for a parameter that nobody has."""
+    watched = assembled.watched()
+    if watched is None:
+        return
+    values, problems = watched.read()
+    for name, value in values.items():
+        yield Finding("housekeeping", name, f"{value:.6g} {watched.units[name]}".rstrip())
+    for name, why in problems.items():
+        yield Finding("housekeeping", name, f"cannot be read: {why}", "wrong")
+
+
+def _heights(
+    assembled: Assembled, strong: Strong, findings: Sequence[Finding], edges: Mapping[str, Mapping[str, float]]
+) -> Iterator[Finding]:
+    """Heights of pressure controllers, once every device is known to be what the twin says."""
+    if any(finding.verdict == "wrong" for finding in findings):
+        yield Finding("height", "all", "not judged before the rest is in order", "note")
+        return
+    factors = np.array([edge["conductance_over_twin"] for edge in edges.values()])
+    for name, text, verdict in judged(*columns(assembled, factors, strong), PRESSURE_LIMIT):
+        yield Finding("height", name, text, verdict)
 
 
 def _hydrostatic(pressures: Mapping[str, float]) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from hil.check_record import load
 from hil.core.errors import HilError
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import find, read
+from hil.locks import locked_bench
 from hil.record.provenance import versions
 from hil.run import INSTRUMENT_FAULT, exit_code_of
 
@@ -73,7 +74,10 @@ def _examine_bench(name: str, data: Path, report: Diagnosis) -> None:
     except HilError as error:
         raise document.error(str(error)) from None
     report.rows += [disk(data), clock(data), *last_checks(data, path.stem)]
-    report.rows += inspect_station(bench, data)
+    addresses = [instrument.address for instrument in bench.station.instruments.values()]
+    # Asking empties error queues, and some instruments serve one client: nobody is disturbed who is measuring.
+    with locked_bench(addresses, f"a look at {path.name}", bench.notebook.operator):
+        report.rows += inspect_station(bench, data)
     identities = {row["where"]: row["found"] for row in report.rows if row["what"] == "identity"}
     report.rows += calibration_rows(data, path.stem, bench, identities)
     wrong = [row for row in report.rows if row["verdict"] == "wrong"]

@@ -177,6 +177,15 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
         if value_of(mode).upper() != "LIN":
             raise unit.fault(f"module {n} stays in slew mode {value_of(mode)}")
 
+    def held(self) -> Mapping[str, float | str]:
+        """Unit, and slew in Pa/s: infinite while the module moves as fast as it can."""
+        n = self.number
+        asked = (f":UNIT{n}:PRES?", f":SOUR{n}:PRES:SLEW?", f":SOUR{n}:PRES:SLEW:MODE?")
+        unit, slew, mode = (value_of(reply) for reply in self.unit.exchange(*asked, doing="asking what it holds"))
+        scale = PASCAL.get(unit.lower(), float("nan"))
+        fastest = mode.upper().startswith("MAX")
+        return {"unit": unit, "slew": float("inf") if fastest else scale * self.unit.number(slew, "asking what it holds")}
+
     def source_state(self) -> SourceState:
         """Set-point, measured pressure, controller on."""
         n = self.number

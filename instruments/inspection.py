@@ -1,6 +1,6 @@
 """A look at one instrument that changes nothing: who it is, what it holds, whether something is on, what its errors are."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hil.core.errors import HilError
-from hil.core.types import Quantity
+from hil.core.types import Quantity, SafeAction
 from instruments.base import BenchInstrument
+from instruments.housekeeping import Watched
 from instruments.outputs import Interlocks
-from instruments.roles import Source
+from instruments.roles import Source, Telling
 from instruments.station import parse_path
 from instruments.terminals import port_of
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire
@@ -44,8 +45,12 @@ def inspect(
     controls: Sequence[ControlWire] = (),
     interlocks: Sequence[InterlockWire] = (),
     data: Path | None = None,
+    watched: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """Connect, ask, disconnect; ``controls`` and ``interlocks`` of other instruments are left out. Writes no setting.
+    """Connect, ask, disconnect; what belongs to other instruments is left out. Writes no setting.
+
+    ``watched``: name -> parameter of the housekeeping; that it is there is looked at, and no value is taken, because a reading
+    may need a setting.
 
     ``data``: the data folder, with this lab's own records of drivers tried on hardware. The error queue is emptied by asking
     for it. Whatever cannot be asked is a finding, not an exception.
@@ -64,6 +69,9 @@ def inspect(
         for wire in interlocks:
             if parse_path(wire.parameter, wire.name).instrument == spec.name:
                 found.append(_asked(wire.name, "interlock", partial(_interlock, instrument, wire)))
+        for name, text in (watched or {}).items():
+            if parse_path(text, name).instrument == spec.name:
+                found.append(_asked(name, "housekeeping", partial(_watched, name, text)))
         return found
     finally:
         instrument.close()
@@ -114,11 +122,47 @@ def _control(instrument: Any, wire: ControlWire) -> Iterator[Finding]:
         return
     if isinstance(port, Source):
         yield _asked(channel.name, "output", lambda: _output(port, channel.quantity))
+    if isinstance(port, Telling):
+        try:
+            held = port.held()
+        except (HilError, OSError, ValueError) as error:
+            yield Finding(channel.name, "settings", str(error), Verdict.WRONG)
+            held = {}
+        for what, value in held.items():
+            yield _held(wire, what, value)
     if wire.compliance is not None and channel.quantity is Quantity.VOLTAGE:
         for name in CURRENT_LIMITS:
             if name in port.parameters:
                 yield _asked(channel.name, "compliance", partial(_limit, port.parameters[name], wire.compliance))
                 break
+
+
+def _held(wire: ControlWire, what: str, value: float | str) -> Finding:
+    """A setting as it stands, against what the bench file will make of it."""
+    channel = wire.channel
+    si = channel.quantity.value
+    wanted: float | str
+    if what == "slew":
+        wanted, unit = channel.max_slew, f"{si}/s"
+        good = isinstance(value, float) and value <= wanted * (1 + 1e-3)
+    elif what == "range":
+        wanted, unit = max(abs(channel.minimum), abs(channel.maximum)), si
+        good = isinstance(value, float) and value >= wanted * (1 - 1e-9)
+    elif what == "off_mode":
+        floats = channel.safe.action is SafeAction.HIGH_IMPEDANCE
+        wanted, unit = "high_impedance" if floats else str(wire.setup.get("off_mode", "zero")), ""
+        good = value == wanted
+    else:
+        wanted, unit = si, ""
+        good = str(value).lower() == si.lower()
+    shown, aim = (f"{one:g} {unit}" if isinstance(one, float) else str(one) for one in (value, wanted))
+    text = f"{shown} held now, the bench file wants {aim}" + ("" if good else "; set before the output goes on")
+    return Finding(channel.name, what.replace("_", " "), text, Verdict.OK if good else Verdict.NOTE)
+
+
+def _watched(name: str, text: str) -> tuple[str, Verdict]:
+    (unit,) = Watched([(name, text)]).units.values()
+    return f"{text} can be read{f' ({unit})' if unit else ''}", Verdict.OK
 
 
 def _output(port: Source, quantity: Quantity) -> tuple[str, Verdict]:

@@ -148,6 +148,12 @@ class Keithley2600BChannel(StockChannel):
         measuring = {key: value for key, value in plan.settings.items() if key not in ("range", "off_mode")}
         return self._configure_measure("curr", measuring)
 
+    def held(self) -> Mapping[str, float | str]:
+        """Range of the source and output-off mode."""
+        smu = self.channel
+        chosen, mode = self.unit.numbers((f"{smu}.source.rangev", f"{smu}.source.offmode"))
+        return {"range": chosen, "off_mode": "high_impedance" if mode == OFF_HIGH_IMPEDANCE else "zero"}
+
     def source_state(self) -> SourceState:
         """Programmed level, voltage measured now (NaN while the output is off), output on."""
         smu = self.channel

@@ -100,6 +100,15 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Telling(Protocol):
+    """A port that tells what it holds before anything is set."""
+
+    def held(self) -> Mapping[str, float | str]:
+        """Present settings, SI, by the words of the bench file (range, slew, off_mode, unit); asks, and writes nothing."""
+        ...
+
+
+@runtime_checkable
 class SourceInstrument(Protocol):
     """An instrument with sources."""
 

@@ -142,6 +142,12 @@ class SmuTerminal:
         measuring = {key: value for key, value in plan.settings.items() if key not in ("range", "off_mode")}
         return self._configure_measure(measuring, plan.compliance)
 
+    def held(self) -> Mapping[str, float | str]:
+        """Range of the source and output-off mode."""
+        chosen, mode = self.unit.exchange(f"{self.words.range}?", f"{self.words.off_mode}?", doing="asking what it holds")
+        opened = value_of(mode).upper().startswith(self.words.off_open)
+        return {"range": float(value_of(chosen)), "off_mode": "high_impedance" if opened else "zero"}
+
     def source_state(self) -> SourceState:
         """Programmed level, voltage measured now (NaN while the output is off), output on."""
         level, output = self.unit.exchange(f"{self.words.level}?", f"{self.words.output}?", doing="looking at the source")

@@ -15,6 +15,7 @@ from hil.bench_station import start_virtual
 from hil.cli import app
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import read
+from hil.locks import locked_bench
 
 
 def hil(*arguments: str) -> tuple[int, dict[str, Any], str]:
@@ -37,7 +38,9 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, A
         for name, instrument in bench.station.instruments.items():
             text = text.replace(instrument.address, virtual.addresses[name])
         copy = tmp_path_factory.mktemp("benches") / "bench.yaml"
-        copy.write_text(text + "interlocks: {door: {parameter: smu.digio.bit1, expected: 1}}\n", encoding="utf-8")
+        text += "interlocks: {door: {parameter: smu.digio.bit1, expected: 1}}\n"
+        text += "housekeeping: {gas: pace1.a.pressure, leak: smu.smua.curr}\n"
+        copy.write_text(text, encoding="utf-8")
         yield copy, virtual
 
 
@@ -55,6 +58,14 @@ def test_doctor_looks_at_everything_and_touches_nothing(emulated: tuple[Path, An
     assert rows(facts, "output").keys() == {"V1", "V3", "P1", "P2", "P3"}
     # After power-on a 2602B holds 1 A: what the bench file wants is set before the output goes on, and doctor says so.
     assert rows(facts, "compliance")["V1"]["verdict"] == "note"
+    assert rows(facts, "range")["V1"]["found"] == "0.1 V held now, the bench file wants 5 V; set before the output goes on"
+    assert rows(facts, "range")["V1"]["verdict"] == "note"
+    assert rows(facts, "off mode")["V3"]["found"] == "zero held now, the bench file wants zero"
+    assert rows(facts, "unit")["P1"]["verdict"] == "note"  # after power-on a PACE counts in bar
+    assert (
+        rows(facts, "slew")["P3"]["found"] == "inf Pa/s held now, the bench file wants 5000 Pa/s; set before the output goes on"
+    )
+    assert rows(facts, "housekeeping")["gas"]["found"] == "pace1.a.pressure can be read (Pa)"
     assert "never tried on hardware" in rows(facts, "driver")["meter"]["found"]
     assert "permits" in rows(facts, "interlock")["door"]["found"]
     assert rows(facts, "disk space")["data"]["verdict"] == "ok"
@@ -77,6 +88,37 @@ def test_doctor_prints_a_table_and_names_a_source_left_on(emulated: tuple[Path, 
         assert virtual.side_door.sources()["smu"]["smua"]["level"] == pytest.approx(0.25, abs=1e-3)
     finally:
         virtual.side_door.renew()
+
+
+def test_doctor_does_not_disturb_somebody_who_measures(emulated: tuple[Path, Any]) -> None:
+    path, virtual = emulated
+    with locked_bench([virtual.addresses["smu"]], "a night of measurement", "Ada"):
+        code, facts, said = hil("doctor", "--bench", str(path))
+    assert code == 3
+    assert "in use by Ada for a night of measurement" in said
+    assert not rows(facts, "identity")
+
+
+@pytest.mark.parametrize(("parameter", "complaint"), [("pace1.q.pressure", "no port 'q'"), ("smu.smua.temper", "cannot be read")])
+def test_housekeeping_that_nobody_can_read_is_found_before_the_night(
+    emulated: tuple[Path, Any], parameter: str, complaint: str
+) -> None:
+    path, _ = emulated
+    other = path.with_name("watched.yaml")
+    other.write_text(path.read_text(encoding="utf-8").replace("smu.smua.curr}", f"{parameter}}}"), encoding="utf-8")
+    code, facts, _ = hil("doctor", "--bench", str(other))
+    assert code == 3
+    assert complaint in rows(facts, "housekeeping")["leak"]["found"]
+
+
+def test_a_check_reads_the_housekeeping(emulated: tuple[Path, Any]) -> None:
+    path, _ = emulated
+    code, facts, _ = hil("check", str(path))
+    assert code == 0
+    found = {row["where"]: row for row in facts["findings"] if row["what"] == "housekeeping"}
+    assert found["gas"]["found"].endswith(" Pa")
+    assert float(found["gas"]["found"].split()[0]) == pytest.approx(1e5, rel=0.02)
+    assert found["leak"]["verdict"] == "ok"
 
 
 def test_doctor_finds_an_open_door_and_a_wrong_clock(emulated: tuple[Path, Any]) -> None:
