@@ -1,7 +1,7 @@
 """The judge of the fault campaign: readings, outputs and limits, compared with the truth by the side door of the plant."""
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -56,7 +56,11 @@ class Tally:
     runs: int = 0
     led: list[Led] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    progress: Callable[[int], None] | None = None
+
+    def add(self, other: "Tally") -> None:
+        """Count what ``other`` counted, too."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
     def note(self, sentence: str) -> None:
         """Remember what was found wrong."""

@@ -174,8 +174,6 @@ class Campaign:
             kind = next(fault.kind for fault in faults if fault.of_record)
             acted.append(("record", kind))
         self.tally.injections += len(acted)
-        if acted and self.tally.progress is not None:
-            self.tally.progress(self.tally.injections)
         self._judge_plant(acted, result)
         self._attribute(acted, result)
         return result, judge.rows, acted

@@ -1,16 +1,20 @@
 """``python -m benchmarks.faults [--injections N] [--bench NAME]``: training under every kind of fault, judged in the plant.
 
-Each run is stopped by fault after fault and resumed after each, on every bench of ``fault_benches`` in turn; together they have
-every instrument that has an emulator. Faults act inside the emulators, their links and the plant, or on the files of the record.
+Each run is stopped by fault after fault and resumed after each, on every bench of ``fault_benches``; together they have every
+instrument that has an emulator. Faults act inside the emulators, their links and the plant, or on the files of the record.
 """
 
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
 
 from benchmarks.fault_benches import BENCHES, FaultBench
 from benchmarks.fault_judge import Led, Tally
@@ -20,17 +24,47 @@ PASSING = 9
 """Troubles of links beside the one lasting fault of each piece of a run."""
 
 
-def campaign(
-    injections: int, seed: int, progress: Callable[[int], None] | None = None, benches: Sequence[FaultBench] = BENCHES
-) -> Tally:
-    """Inject at least ``injections`` faults, as many on each of ``benches``; what was counted."""
-    tally = Tally(progress=progress)
-    for place, bench in enumerate(benches):
-        wanted = injections * (place + 1) // len(benches)
-        with Campaign(bench, seed + place, tally) as runs:
-            while tally.injections < wanted:
-                runs.one_run(PASSING, wanted)
+def shares(injections: int, parts: int) -> list[int]:
+    """``injections`` split evenly."""
+    return [injections * (part + 1) // parts - injections * part // parts for part in range(parts)]
+
+
+def on_one_bench(bench: FaultBench, seed: int, wanted: int) -> Tally:
+    """Inject at least ``wanted`` faults on one bench; what was counted."""
+    logging.disable(logging.ERROR)  # QCoDeS logs every refused write with its traceback
+    tally = Tally()
+    with Campaign(bench, seed, tally) as runs:
+        while tally.injections < wanted:
+            runs.one_run(PASSING, wanted)
     return tally
+
+
+def campaign(injections: int, seed: int, benches: Sequence[FaultBench], jobs: int, done: Callable[[str, Tally], None]) -> Tally:
+    """Inject at least ``injections`` faults, as many on each of ``benches``, ``jobs`` benches at a time; what was counted.
+
+    ``done``: told the name and the tally of every bench that is through.
+    """
+    work = [
+        (bench, seed + place, wanted)
+        for place, (bench, wanted) in enumerate(zip(benches, shares(injections, len(benches)), strict=True))
+    ]
+    whole = Tally()
+    for bench, tally in _tallies(work, jobs):
+        whole.add(tally)
+        done(bench.name, tally)
+    return whole
+
+
+def _tallies(work: Sequence[tuple[FaultBench, int, int]], jobs: int) -> Iterator[tuple[FaultBench, Tally]]:
+    if jobs == 1:
+        for one in work:
+            yield one[0], on_one_bench(*one)
+        return
+    # A full disk is a limit of a process, and signal handlers are, too: every bench gets a process of its own.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        running = {pool.submit(on_one_bench, *one): one[0] for one in work}
+        for future in as_completed(running):
+            yield running[future], future.result()
 
 
 def summary(tally: Tally, seconds: float, benches: Sequence[FaultBench] = BENCHES) -> dict[str, object]:
@@ -43,7 +77,6 @@ def summary(tally: Tally, seconds: float, benches: Sequence[FaultBench] = BENCHE
         by_model[led.model] += 1
         if led.reason:
             example.setdefault(led.fault, led.reason)
-    able = tally.stops == 0 or tally.complete == 0
     return {
         "name": "faults",
         "injections": tally.injections,
@@ -51,7 +84,7 @@ def summary(tally: Tally, seconds: float, benches: Sequence[FaultBench] = BENCHE
         "limits_exceeded": tally.limits_exceeded,
         "measurements_lost": tally.measurements_lost,
         "wrong_values_accepted": tally.wrong_values_accepted,
-        "resumable": 0.0 if able and tally.stops else _share(tally),
+        "resumable": _share(tally),
         "runs": tally.runs,
         "complete": tally.complete,
         "stops": tally.stops,
@@ -59,6 +92,7 @@ def summary(tally: Tally, seconds: float, benches: Sequence[FaultBench] = BENCHE
         "seconds": round(seconds, 1),
         "led_to": {kind: dict(counts) for kind, counts in sorted(by_kind.items())},
         "by_instrument": dict(sorted(by_model.items())),
+        "benches": [bench.name for bench in benches],
         "examples": example,
         "notes": tally.notes,
     }
@@ -66,10 +100,8 @@ def summary(tally: Tally, seconds: float, benches: Sequence[FaultBench] = BENCHE
 
 def _share(tally: Tally) -> float:
     """Share of the stops from which the run went on; 1.0 only if every run was complete in the end."""
-    if tally.stops == 0:
-        return 1.0
-    went_on = min(tally.resumed, tally.stops)
-    return went_on / tally.stops * (tally.complete / tally.runs)
+    went_on = min(tally.resumed, tally.stops) / tally.stops if tally.stops else 1.0
+    return went_on * (tally.complete / tally.runs if tally.runs else 1.0)
 
 
 def text(found: dict[str, object], led: list[Led]) -> str:
@@ -77,12 +109,12 @@ def text(found: dict[str, object], led: list[Led]) -> str:
     lines = [f"{found['injections']} faults in {found['runs']} runs, {found['readings']} readings, {found['seconds']} s"]
     names = ("outputs_left_on", "limits_exceeded", "measurements_lost", "wrong_values_accepted")
     lines += [f"  {name.replace('_', ' '):24s}{found[name]}" for name in names]
-    lines += [f"  {'resumable':24s}{float(str(found['resumable'])):.1%} of {found['stops']} stops", "", "what each fault led to:"]
-    kinds = sorted({one.fault for one in led})
+    lines += [f"  {'resumable':24s}{float(str(found['resumable'])):.1%} of {found['stops']} stops"]
     by_model = found["by_instrument"]
     if isinstance(by_model, dict):
-        lines.insert(-2, "  faults on " + ", ".join(f"{model} {count}" for model, count in by_model.items()))
-    for kind in kinds:
+        lines += ["", "faults on:", *(f"  {model:24s}{count}" for model, count in by_model.items())]
+    lines += ["", "what each fault led to:"]
+    for kind in sorted({one.fault for one in led}):
         counts = Counter(one.to for one in led if one.fault == kind)
         lines.append(f"  {kind:18s}" + ", ".join(f"{number} {to}" for to, number in counts.most_common()))
         reason = next((one.reason for one in led if one.fault == kind and one.reason), "")
@@ -94,19 +126,24 @@ def text(found: dict[str, object], led: list[Led]) -> str:
     return "\n".join(lines)
 
 
+def _told(begun: float, name: str, tally: Tally) -> None:
+    print(f"{time.perf_counter() - begun:6.0f} s  {name}: {tally.injections} faults", file=sys.stderr, flush=True)
+
+
 def main() -> int:
     """Exit code 0 when nothing was left on, exceeded, lost or wrong, and every run could go on."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--injections", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--bench", action="append", choices=[bench.name for bench in BENCHES], help="only this one; repeatable")
+    parser.add_argument(
+        "--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), help="benches at a time; each keeps about one core busy"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line, nothing else")
     options = parser.parse_args()
     begun = time.perf_counter()
-    logging.disable(logging.ERROR)  # QCoDeS logs every refused write with its traceback
     benches = [bench for bench in BENCHES if bench.name in (options.bench or [bench.name])]
-    tally = campaign(options.injections, options.seed, lambda done: print(f"\r{done} faults", end="", file=sys.stderr), benches)
-    print(file=sys.stderr)
+    tally = campaign(options.injections, options.seed, benches, min(options.jobs, len(benches)), partial(_told, begun))
     found = summary(tally, time.perf_counter() - begun, benches)
     print(json.dumps(found) if options.json else text(found, tally.led))
     faultless = not any((tally.outputs_left_on, tally.limits_exceeded, tally.measurements_lost, tally.wrong_values_accepted))

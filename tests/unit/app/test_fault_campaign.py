@@ -1,0 +1,191 @@
+"""The fault campaign: which instruments and faults are in it, and that its judge sees what is wrong."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.fault_benches import BENCHES, FaultBench, models
+from benchmarks.fault_draws import LASTING, OF_LIQUIDS, PASSING, draw
+from benchmarks.fault_judge import Judge, Led, Tally, beyond, cause, left_on
+from benchmarks.faults import shares, summary
+from hil.core.events import Measured
+from hil.core.types import Readings, Stimulus
+from instruments.station import own_drivers
+from simulated_backend.virtual_bench.emulator import models as emulated
+from simulated_backend.virtual_bench.faults import FAULTS
+
+DIVIDER = BENCHES[0]
+GOOD = {"V2": 3.0}
+on_every_bench = pytest.mark.parametrize("bench", BENCHES, ids=[bench.name for bench in BENCHES])
+
+
+def test_every_driver_that_can_be_rehearsed_is_in_the_campaign() -> None:
+    drivers = {driver.__name__ for driver in own_drivers()} & set(emulated())
+    assert drivers <= set(models()), "write a bench file with the new instrument, and an entry of fault_benches.BENCHES"
+
+
+def test_every_fault_of_the_virtual_bench_is_drawn() -> None:
+    assert set(FAULTS) <= {*PASSING, *LASTING}
+
+
+@on_every_bench
+def test_faults_are_drawn_on_what_there_is_and_in_the_end_on_everything(bench: FaultBench) -> None:
+    places = bench.places()
+    rng = np.random.default_rng(1)
+    drawn = [fault for _ in range(300) for fault in draw(places, rng, 3)]
+    ports = {(one.instrument, one.port) for one in places.sources}
+    for fault in drawn:
+        assert fault.instrument in places.instruments or fault.of_record
+        if fault.kind in ("open", "short"):
+            assert fault.where in places.edges
+        elif fault.kind == "leak":
+            assert fault.where in places.nodes
+        elif fault.kind in ("stuck", "drift"):
+            assert (fault.instrument, fault.where) in ports or fault.instrument in places.closed
+    assert {fault.instrument for fault in drawn} >= set(places.instruments)
+    kinds = {fault.kind for fault in drawn}
+    assert kinds >= {*PASSING, *LASTING} - {"error" if not places.queues else ""}
+    assert kinds >= (set(OF_LIQUIDS) - {"jam"} if places.stocks else set())
+
+
+@on_every_bench
+def test_what_a_bench_says_fits_its_file(bench: FaultBench) -> None:
+    file = bench.places().file
+    assert set(bench.reading_error) == set(file.outputs)
+    assert set(bench.tolerance) | set(bench.apply) <= set(file.controls)
+    assert all(spec.options["timeout"] == 0.25 for spec in file.station.instruments.values())
+
+
+def test_limits_come_from_the_bench_file() -> None:
+    limits = DIVIDER.places().limits()
+    assert limits["voltage"] == {"1": (0.0, 5.0), "2": (0.0, 5.0), "3": (0.0, 5.0)}
+    assert limits["pressure"] == {"1": (9e4, 1.1e5), "2": (9e4, 1.1e5), "3": (9e4, 1.1e5)}
+    assert limits["voltage_difference"] == {"a": (-5.0, 5.0), "b": (-5.0, 5.0)}
+    assert limits["pressure_difference"] == {"a": (-15e3, 15e3), "b": (-15e3, 15e3)}
+
+
+def test_a_drifting_source_leads_away_from_its_limit() -> None:
+    places = DIVIDER.places()
+    assert places.inwards(places.file.controls["V1"]) == -1.0
+    assert places.inwards(places.file.controls["V3"]) == 1.0
+
+
+# The judge ----------------------------------------------------------------------------------------------------------
+
+
+class Door:
+    """A plant as the test says: node voltages, what the meter saw at node 2, and what has happened."""
+
+    def __init__(self, *, first: float = 5.0, seen: float = 3.0, before: float = 5.0) -> None:
+        self.first, self.seen, self.once = first, seen, before
+        self.acted: list[tuple[str, str]] = []
+
+    def voltages(self) -> dict[str, float]:
+        return {"1": self.first, "2": 2.9, "3": 0.0}
+
+    def before(self) -> dict[str, float]:
+        return {**self.voltages(), "1": self.once}
+
+    def pressures(self) -> dict[str, float]:
+        return dict.fromkeys("123", 1e5)
+
+    def sources(self) -> Any:
+        idle = {"source": "VoltageSource", "voltage": self.first, "level": self.first}
+        return {"smu": {"smua": idle}, "meter": {"": {"source": "Open", "voltage": 3.0, "seen": {"2": (self.seen, 0.0, False)}}}}
+
+    def outlets(self) -> Any:
+        return {"pace1": {"a": {"state": "control", "pressure": 1.03e5}, "b": {"state": "vent", "pressure": 1.03e5}}}
+
+    def flows(self) -> Any:
+        return {"pump": {"": {"flow": 1e-9}}, "valve": {"": {"position": 3}}}
+
+    def extremes(self) -> Any:
+        return {"voltage": {"1": [-0.1, 5.0]}, "pressure": {"1": [1e5, 1.1e5 + 99.0]}}
+
+    def happened(self) -> list[tuple[str, str]]:
+        return list(self.acted)
+
+
+def judged(door: Door, value: float = 3.0, *, overload: bool = False) -> tuple[Tally, Judge]:
+    tally = Tally()
+    judge = Judge(DIVIDER, DIVIDER.places(), door, tally, lambda: None)
+    again(judge, value, overload=overload)
+    return tally, judge
+
+
+def again(judge: Judge, value: float = 3.0, *, overload: bool = False) -> None:
+    stimulus = Stimulus.of([5.0, 0.0, 1e5, 1e5, 1e5])
+    one = np.array([[value]])
+    judge(Measured((stimulus,), Readings(one, np.zeros_like(one), np.array([[overload]]), np.zeros(1))))
+
+
+def test_a_reading_is_right_within_the_error_of_its_meter() -> None:
+    assert judged(Door(), 3.001)[0].wrong_values_accepted == 0
+    tally, _ = judged(Door(), 3.002)
+    assert tally.wrong_values_accepted == 1
+    assert "accepted V2 3.002 (truth 3)" in tally.notes[0]
+
+
+def test_a_marked_reading_is_no_value() -> None:
+    assert judged(Door(), 9.0, overload=True)[0].wrong_values_accepted == 0
+    assert judged(Door(), float("nan"))[0].wrong_values_accepted == 0
+
+
+def test_a_source_that_does_not_deliver_makes_its_readings_wrong() -> None:
+    tally, _ = judged(Door(first=4.9))
+    assert "V1 5 (truth 4.9)" in tally.notes[0]
+
+
+def test_a_device_that_breaks_after_the_look_at_the_source_is_forgiven_once() -> None:
+    door = Door()
+    tally, judge = judged(door)
+    door.first, door.acted = 0.01, [("smu", "leak")]
+    again(judge)
+    assert tally.wrong_values_accepted == 0
+    again(judge)
+    assert tally.wrong_values_accepted == 1
+
+
+def test_what_is_left_on_or_beyond_its_limit_is_found() -> None:
+    assert left_on(Door(), {"valve": (4, 1)}) == [
+        "smu.smua at 5",
+        "pace1.a control at 103000 Pa",
+        "pump delivers 1e-09 m^3/s",
+        "valve stands at 3",
+    ]
+    limits = {"voltage": {"1": (0.0, 5.0)}, "pressure": {"1": (9e4, 1.1e5)}}
+    assert beyond(Door(), limits) == ["voltage of 1: -0.1 … 5"]
+
+
+def test_the_cause_is_what_the_error_names() -> None:
+    acted = [("smu", "drift"), ("meter", "silence"), ("pace1", "open"), ("record", "disk full"), ("pace2", "delay")]
+    assert cause(acted, "control 'V1' … is stuck or drifts") == 0
+    assert cause(acted, "instrument 'meter' at X does not answer any more") == 1
+    assert cause(acted, "a device has opened or shorted") == 2
+    assert cause(acted, "the data could not be written") == 3
+    assert cause(acted, "something else") == 4
+
+
+# The report ---------------------------------------------------------------------------------------------------------
+
+
+def test_faults_are_shared_evenly_and_none_is_lost() -> None:
+    assert shares(1000, 8) == [125] * 8
+    assert shares(10, 3) == [3, 3, 4]
+    assert sum(shares(1000, 7)) == 1000
+
+
+def test_an_instrument_that_no_fault_came_to_is_told() -> None:
+    tally = Tally(led=[Led("silence", "KeithleyDAQ6510", "overcome"), Led("disk full", "record", "paused", "why")])
+    found = summary(tally, 1.0, [DIVIDER])
+    assert found["by_instrument"] == {"DruckPACE6000": 0, "Keithley2602B": 0, "KeithleyDAQ6510": 1, "record": 1}
+    assert found["led_to"] == {"disk full": Counter(paused=1), "silence": Counter(overcome=1)}
+
+
+def test_resumable_is_one_only_if_every_stop_went_on_and_every_run_was_complete() -> None:
+    assert summary(Tally(stops=4, resumed=4, complete=2, runs=2), 1.0)["resumable"] == 1.0
+    assert summary(Tally(stops=4, resumed=3, complete=2, runs=2), 1.0)["resumable"] == 0.75
+    assert summary(Tally(stops=4, resumed=4, complete=1, runs=2), 1.0)["resumable"] == 0.5
+    assert summary(Tally(stops=0, resumed=0, complete=1, runs=2), 1.0)["resumable"] == 0.5
