@@ -1,0 +1,47 @@
+"""Documents about instruments, where they say something that can be looked up."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from instruments import station
+from instruments.vendor_pressure import VendorPressure
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = ROOT / "docs" / "instruments"
+
+
+def rows(page: str) -> list[list[str]]:
+    """Cells of the tables of a page, without heads."""
+    lines = [line for line in (PAGES / page).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_every_emulated_driver_has_its_line_among_the_clients_of_others() -> None:
+    listed = [name for cells in rows("clients.md") for name in re.findall(r"\w+", cells[0])]
+    emulated = [driver.__name__ for driver in station.own_drivers() if not issubclass(driver, VendorPressure)]
+    assert sorted(listed) == sorted(emulated)
+
+
+def test_the_tests_with_clients_of_others_are_there() -> None:
+    found = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
+    for emulated, client, tests in rows("clients.md"):
+        texts = [found[name].read_text(encoding="utf-8") for name in re.findall(r"test_\w+\.py", tests)]
+        assert texts, emulated
+        for name in re.findall(r"`(Keithley\w+|Keysight\w+)`", client):
+            assert any(name in text for text in texts), f"{name} drives nothing in {tests}"
+
+
+@pytest.mark.parametrize("cells", rows("recipe.md"), ids=lambda cells: cells[0])
+def test_the_recipe_tells_what_it_takes(cells: list[str]) -> None:
+    _, module, driver, emulator, test = cells
+    name = module.strip("`")
+    files = (
+        f"instruments/{name}.py",
+        f"simulated_backend/virtual_bench/emulators/{name}.py",
+        f"tests/unit/instruments/test_{name}.py",
+    )
+    for told, file in zip((driver, emulator, test), files, strict=True):
+        lines = len((ROOT / file).read_text(encoding="utf-8").splitlines())
+        assert int(told) == pytest.approx(lines, rel=0.1), f"{file} has {lines} lines, recipe.md says {told}"
