@@ -9,7 +9,6 @@ from hil.bench_layout import control_channels
 from hil.bench_network import node_rest, twin_network
 from hil.bench_station import instrument_specs
 from hil.core.errors import InstrumentError
-from hil.core.hydrostatics import head
 from hil.core.twin import Twin
 from hil.core.types import Channel, FloatArray, Kind, Layout, Quantity, Stimulus
 from hil.experiment.bench_file import BenchFile, Output
@@ -92,7 +91,8 @@ def conducting(assembled: Assembled, factors: FloatArray) -> Twin:
 
 
 def pressures_now(bench: BenchFile) -> dict[str, float]:
-    """What every driven pressure is at its node now, Pa, by the name of its control; the backend must be open."""
+    """What every controller of a driven pressure reads now at its own outlet, Pa, by the name of the control; the backend must
+    be open."""
     from instruments.housekeeping import Watched
 
     wires = [(name, one.parameter) for name, one in bench.controls.items() if one.quantity is Quantity.PRESSURE]
@@ -100,7 +100,7 @@ def pressures_now(bench: BenchFile) -> dict[str, float]:
     if problems:
         name, why = next(iter(problems.items()))
         raise InstrumentError(f"the pressure of {name!r} cannot be read: {why}")
-    return {name: value + head(bench.controls[name].height) for name, value in values.items()}
+    return values
 
 
 def fault_kinds() -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: f
     backend = assembled.backend
     with backend:
         measured = _measure(assembled, wanted)
-        strong = measure_strong(assembled, wanted.strong, SETTLE, SAMPLES)
+        strong = measure_strong(assembled, wanted.strong, SAMPLES)
         kept = list(_housekeeping(assembled))
         backend.make_safe()
         pressures = rest_of_pressures(assembled, bench)

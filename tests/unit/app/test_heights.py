@@ -1,6 +1,9 @@
 """Heights of pressure controllers: what the driver is told, what the node gets, and what a bench file must not ask for."""
 
+import re
 from collections.abc import Iterator
+from math import inf
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +11,12 @@ import pytest
 from hil.bench import Target
 from hil.bench_check import control_layout, pressures_now
 from hil.bench_station import control_wires, virtual_plan
+from hil.check import plan
+from hil.check_heights import Column, judged
+from hil.check_run import CheckRequest, check
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.hydrostatics import head
-from hil.core.types import SettlePolicy, Stimulus
+from hil.core.types import Layout, SettlePolicy, Stimulus
 from hil.heights import check_pressures
 from hil.prepared import Prepared, Request, prepare
 from instruments.coupled import Course
@@ -63,10 +69,10 @@ def test_a_vent_leaves_the_column_of_liquid(lab: Any) -> None:
     assert nodes["2"] - nodes["3"] == pytest.approx(head(-0.1), abs=1.0)
 
 
-def test_readings_mean_the_node(lab: Any) -> None:
+def test_a_check_of_zeros_asks_what_the_controllers_themselves_read(lab: Any) -> None:
     lab.backend.measure([Stimulus.of([1.0, 0.0, 0.99e5, 1.02e5, 1.0e5])], POLICY)
     found = pressures_now(prepared(HIGH, LOW).bench)
-    assert found == pytest.approx({"P1": 0.99e5, "P2": 1.02e5, "P3": 1.0e5}, abs=60.0)
+    assert found == pytest.approx({"P1": 0.99e5 - head(0.2), "P2": 1.02e5 + head(0.1), "P3": 1.0e5}, abs=60.0)
 
 
 def test_what_the_controller_has_to_reach_is_judged_too() -> None:
@@ -127,3 +133,37 @@ def test_the_guard_process_means_the_node_as_well() -> None:
     assert stand["P2"][0] == 100000.0
     guarded.move({"P1": Course(1e5, 1e5, 1e3)})
     assert f":SOUR1:PRES {1e5 - head(0.2):.4f}" in asked[-1][0]
+
+
+def checked(*sets: str, data: Path) -> dict[str, Any]:
+    request = CheckRequest("divider", data=data, sets=tuple(one.removeprefix("bench.") for one in sets))
+    return {row["where"]: row for row in check(request)["findings"] if row["what"] == "height"}
+
+
+def test_a_check_finds_the_height_that_the_bench_file_does_not_know_of(tmp_path: Path) -> None:
+    found = checked(HIGH, LOW, data=tmp_path)
+    assert {name: row["verdict"] for name, row in found.items()} == {"P1": "ok", "P2": "ok", "P3": "ok"}
+    found = checked(HIGH, LOW, "bench.virtual.plant.heights={P1: 26 cm}", data=tmp_path)
+    assert found["P1"]["verdict"] == "wrong"
+    off = float(re.search(r"off by ([-+.\d]+) cm", found["P1"]["found"]).group(1))  # type: ignore[union-attr] # it is there
+    assert off == pytest.approx(6.0, abs=1.0)
+
+
+def test_a_column_is_judged_by_what_it_alone_explains() -> None:
+    inside = {"P1": Column(150.0, 50.0, 1.0), "P2": Column(-80.0, 500.0, 1.0), "P3": Column(0.0, inf, 1.0)}
+    assert [verdict for _, _, verdict in judged(2.0, inside, 200.0)] == ["ok", "ok", "note"]
+    outside = {"P1": Column(500.0, 50.0, 1.0), "P2": Column(-250.0, 25.0, 1.0), "P3": Column(90.0, 10.0, 8.0)}
+    found = {name: (text, verdict) for name, text, verdict in judged(9.0, outside, 200.0)}
+    assert [found[name][1] for name in ("P1", "P2", "P3")] == ["wrong", "wrong", "ok"]
+    assert "off by 5.1 cm (or that of 'P2' alone is)" in found["P1"][0]
+    # Something is bent, but no height explains it.
+    assert [verdict for _, _, verdict in judged(9.0, {"P3": outside["P3"]}, 200.0)] == ["note"]
+
+
+def test_nothing_beyond_a_given_voltage_is_applied_and_differences_need_two_pressures() -> None:
+    controls = control_layout(prepared().bench)
+    usual = plan(controls)
+    assert [list(one.values[:2]) for one in usual.strong] == [[0.0, 0.0], [3.0, 0.0], [0.0, 3.0], [0.0, 0.0]]
+    assert plan(controls, 0.1).strong == []
+    one_pressure = Layout(tuple(channel for channel in controls if channel.name not in ("P1", "P2")))
+    assert plan(one_pressure).strong == []
