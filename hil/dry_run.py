@@ -1,6 +1,6 @@
 """Rehearse a protocol on the virtual bench in stepped time: a night of measurement in seconds, and nothing on record."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from hil.core.errors import HilError
 from hil.core.events import EventStream
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome
-from hil.core.types import FloatArray, Layout, Readings, Stimulus
+from hil.core.types import FloatArray, Layout, Quantity, Readings, Stimulus
+from hil.experiment.bench_file import BenchFile
 from hil.exposure import Dose, Nearest
 from hil.fault_rehearsal import lines as fault_lines
 from hil.fault_rehearsal import rehearse_faults
@@ -175,7 +176,12 @@ def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -
     backend.observers.append(watch)
     begun = assembled.clock.now()
     watch.dose = Dose(backend.capabilities.controls, begun)
-    nearest = Nearest(backend.envelope)
+    compliances = {
+        name: control.compliance
+        for name, control in prepared.bench.controls.items()
+        if control.quantity is Quantity.VOLTAGE and control.compliance is not None
+    }
+    nearest = Nearest(backend.envelope, begun, lambda: _flows(prepared.bench, assembled.virtual.side_door), compliances)
     backend.observers.append(nearest)
     try:
         with backend:
@@ -198,6 +204,18 @@ def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -
         facts["near_limits"] = nearest.sentences()
         facts["loading"] = watch.loading
         facts["warnings"] = [*events.warnings, *_loading_warnings(watch.loading), *assembled.virtual.side_door.troubles()]
+
+
+def _flows(bench: BenchFile, door: Any) -> Iterator[tuple[str, float, float]]:
+    """Control, V, A of every terminal that drives a voltage now, in the plant."""
+    now = door.sources()
+    for name, control in bench.controls.items():
+        if control.quantity is Quantity.VOLTAGE:
+            for parameter in [paths[name] for paths in bench.replicas.values()] or [control.parameter]:
+                instrument, *port, _ = parameter.split(".")
+                facts = now[instrument][".".join(port)]
+                if facts["source"] == "VoltageSource":
+                    yield name, float(facts["voltage"]), float(facts["current"])
 
 
 def _loading_warnings(loads: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -1,11 +1,11 @@
 """What a protocol does to the devices: how long how much of everything stood at them, and how near it comes to the limits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 
 import numpy as np
 
-from hil.core.safety import SafetyEnvelope
+from hil.core.safety import SafetyEnvelope, is_away
 from hil.core.types import Channel, FloatArray, Layout, Quantity, Readings, SafeAction, Stimulus
 
 NEAR = 0.1
@@ -42,15 +42,29 @@ class Dose:
 
 
 class Nearest:
-    """The smallest distance that was left to every limit of value and of difference; an observer of readings."""
+    """The smallest distance that was left to every limit; an observer of readings.
 
-    def __init__(self, envelope: SafetyEnvelope) -> None:
+    Values, differences and time away from the safe state come with the readings (``begun``: s of the backend's clock).
+    ``flows``: asked after every block of them, for what really flows at voltage sources, (control, V, A) each, which is held
+    against their power limit and their ``compliances`` (A, by control).
+    """
+
+    def __init__(
+        self,
+        envelope: SafetyEnvelope,
+        begun: float = 0.0,
+        flows: Callable[[], Iterable[tuple[str, float, float]]] | None = None,
+        compliances: Mapping[str, float] | None = None,
+    ) -> None:
         self._envelope = envelope
+        self._flows, self._compliances = flows, dict(compliances or {})
+        self._then, self._away_since = begun, dict[str, float]()
         self._left: dict[str, tuple[float, str]] = {}
 
     def __call__(self, stimuli: Sequence[Stimulus], readings: Readings) -> None:
         """Look at a block of stimuli."""
-        for stimulus in stimuli:
+        for stimulus, time in zip(stimuli, readings.time, strict=True):
+            self._dwell(stimulus, float(time))
             values = dict(zip(self._envelope.layout.names, stimulus.values.tolist(), strict=True))
             used = dict(zip(self._envelope.layout.names, stimulus.connected.tolist(), strict=True))
             for position, channel in enumerate(self._envelope.layout):
@@ -62,6 +76,26 @@ class Nearest:
                     unit = self._envelope.layout[limit.plus].quantity.value
                     text = f"edge {limit.edge}: {difference:.6g} {unit} across it, {limit.maximum:.6g} {unit} allowed"
                     self._note(f"edge {limit.edge} {unit}", 1.0 - difference / limit.maximum, text)
+        for name, volts, amperes in self._flows() if self._flows is not None else ():
+            self._flow(self._envelope.layout[name], volts, amperes)
+
+    def _dwell(self, stimulus: Stimulus, time: float) -> None:
+        """A channel is away at the latest since the reading before the first one away."""
+        for channel, value, connected in zip(self._envelope.layout, stimulus.values, stimulus.connected, strict=True):
+            if not channel.max_dwell < inf or not is_away(channel, float(value), bool(connected)):
+                self._away_since.pop(channel.name, None)
+                continue
+            spent = time - self._away_since.setdefault(channel.name, self._then)
+            text = f"{channel.name}: {spent:.6g} s away from its safe state, {channel.max_dwell:.6g} s allowed"
+            self._note(f"dwell {channel.name}", 1.0 - spent / channel.max_dwell, text)
+        self._then = time
+
+    def _flow(self, channel: Channel, volts: float, amperes: float) -> None:
+        compliance = self._compliances.get(channel.name, inf)
+        text = f"{channel.name}: {abs(amperes):.3g} A flow, compliance {compliance:.3g} A"
+        self._note(f"compliance {channel.name}", 1.0 - abs(amperes) / compliance, text)
+        text = f"{channel.name}: {abs(volts * amperes):.3g} W flow, {channel.max_power:.3g} W allowed"
+        self._note(f"power {channel.name}", 1.0 - abs(volts * amperes) / channel.max_power, text)
 
     def sentences(self) -> list[str]:
         """What came within ``NEAR`` of a limit, the nearest first."""

@@ -246,7 +246,7 @@ class DwellWatch:
     def note(self, stimulus: Stimulus, at: float | None = None, replica: str = "") -> None:
         """``stimulus`` stands at the terminals (of ``replica``) now, or since ``at``."""
         for position, channel, _ in self._limits:
-            if _away(channel, float(stimulus.values[position]), bool(stimulus.connected[position])):
+            if is_away(channel, float(stimulus.values[position]), bool(stimulus.connected[position])):
                 self._since.setdefault((replica, channel.name), self._now() if at is None else at)
             else:
                 self._since.pop((replica, channel.name), None)
@@ -269,7 +269,7 @@ class DwellWatch:
         for position, channel, limit in self._limits:
             spent = 0.0
             for values, connected, length in zip(waveform.values, waveform.connected, lengths, strict=True):
-                away = _away(channel, float(values[position]), bool(connected[position]))
+                away = is_away(channel, float(values[position]), bool(connected[position]))
                 spent = spent + float(length) if away else 0.0
                 self._judge(channel, spent, limit)
 
@@ -282,7 +282,8 @@ class DwellWatch:
             )
 
 
-def _away(channel: Channel, value: float, connected: bool) -> bool:
+def is_away(channel: Channel, value: float, connected: bool) -> bool:
+    """Whether ``channel`` at ``value`` (SI) counts as away from its safe state; see ``DwellWatch``."""
     if channel.safe.action in (SafeAction.LEVEL, SafeAction.VENT):
         return connected and abs(value - channel.safe.value) > channel.resolution
     return connected

@@ -43,3 +43,23 @@ def test_only_what_comes_within_a_tenth_of_a_limit_is_told() -> None:
     ]
     nearest([Stimulus.of([-5.0, 1e5, 0.93e5], [False, True, True])], readings(4.0))
     assert nearest.sentences() == found
+
+
+def test_time_away_counts_from_the_reading_before() -> None:
+    layout = Layout((Channel("V", Quantity.VOLTAGE, Kind.DRIVE, -5.0, 5.0, max_dwell=10.0),))
+    nearest = Nearest(SafetyEnvelope.of(layout), begun=1.0)
+    nearest([Stimulus.of([1.0]), Stimulus.of([2.0])], readings(3.0, 9.5))
+    assert nearest.sentences() == []
+    nearest([Stimulus.of([0.0]), Stimulus.of([2.0])], readings(10.0, 19.0))
+    assert nearest.sentences() == ["V: 9 s away from its safe state, 10 s allowed (10 % left)"]
+
+
+def test_what_flows_is_held_against_compliance_and_power() -> None:
+    layout = Layout(tuple(Channel(name, Quantity.VOLTAGE, Kind.DRIVE, -9.0, 9.0, max_power=2.0) for name in ("V", "W")))
+    flowing = [("V", -2.0, 0.5), ("W", 2.0, -0.5)]
+    nearest = Nearest(SafetyEnvelope.of(layout), 0.0, lambda: flowing, {"V": 0.52, "W": 2.0})
+    nearest([Stimulus.of([0.0, 0.0])], readings(1.0))
+    assert nearest.sentences() == ["V: 0.5 A flow, compliance 0.52 A (3.85 % left)"]
+    flowing[1] = ("W", 2.0, -0.96)
+    nearest([Stimulus.of([0.0, 0.0])], readings(2.0))
+    assert "W: 1.92 W flow, 2 W allowed (4 % left)" in nearest.sentences()
