@@ -17,28 +17,35 @@ _UNITS = {Quantity.PRESSURE: (1.0 / BAR, "bar s"), Quantity.VOLTAGE: (1.0, "V s"
 class Dose:
     """Integral of |value - rest| over time for every control; an observer of readings. ``begun``: s of the backend's clock.
 
-    A stimulus is taken to stand from the reading before it to its own, so that settling counts in full.
+    A stimulus is taken to stand from the reading before it to its own, so that settling counts in full. Of several replicas the
+    one that got most counts.
     """
 
     def __init__(self, controls: Layout, begun: float) -> None:
-        self._controls, self._then = controls, begun
+        self._controls, self._then, self._spent = controls, begun, 0.0
         rest = [channel.safe.value if _rests(channel) else 0.0 for channel in controls]
         self._rest: FloatArray = np.array(rest, dtype=np.float64)
-        self._total: FloatArray = np.zeros(len(controls))
+        self._total: dict[str, FloatArray] = {}
 
     def __call__(self, stimuli: Sequence[Stimulus], readings: Readings) -> None:
         """Count a block of readings."""
-        for stimulus, time in zip(stimuli, readings.time, strict=True):
+        names = readings.replica or ("",) * len(readings)
+        for stimulus, time, replica in zip(stimuli, readings.time, names, strict=True):
             away = np.where(stimulus.connected, np.abs(stimulus.values - self._rest), 0.0)
-            self._total += away * max(float(time) - self._then, 0.0)
-            self._then = max(float(time), self._then)
+            if not replica or float(time) > self._then:
+                self._spent = max(float(time) - self._then, 0.0)
+                self._then = max(float(time), self._then)
+            # Replicas that were read at the same moment have all stood as long.
+            self._total[replica] = self._total.get(replica, 0.0) + away * self._spent
 
     def of(self, name: str) -> dict[str, float | str]:
         """``dose`` and ``dose_unit`` of a control: V s, bar s, otherwise its SI unit times s."""
         position = self._controls.index(name)
         quantity = self._controls.channels[position].quantity
         factor, unit = _UNITS.get(quantity, (1.0, f"{quantity.value} s"))
-        return {"dose": factor * float(self._total[position]), "dose_unit": unit}
+        alone = float(self._total[""][position]) if "" in self._total else 0.0
+        most = max((float(total[position]) for replica, total in self._total.items() if replica), default=0.0)
+        return {"dose": factor * (alone + most), "dose_unit": unit}
 
 
 class Nearest:

@@ -1,5 +1,7 @@
 """Dose and distance to the limits, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,12 @@ def test_what_flows_is_held_against_compliance_and_power() -> None:
     flowing[1] = ("W", 2.0, -0.96)
     nearest([Stimulus.of([0.0, 0.0])], readings(2.0))
     assert "W: 1.92 W flow, 2 W allowed (4 % left)" in nearest.sentences()
+
+
+def test_replicas_read_at_one_moment_have_all_stood_as_long() -> None:
+    dose = Dose(CONTROLS, 0.0)
+    one, two = Stimulus.of([1.0, 1e5, 1e5]), Stimulus.of([3.0, 1e5, 1e5])
+    dose([one, two] * 2, replace(readings(2.0, 2.0, 5.0, 5.0), replica=("A", "B") * 2))
+    assert dose.of("V")["dose"] == pytest.approx(15.0)  # the second: 3 V for 5 s
+    dose([one], readings(6.0))
+    assert dose.of("V")["dose"] == pytest.approx(16.0)
