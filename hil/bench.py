@@ -28,11 +28,13 @@ from hil.bench_world import mounting, mounting_on, simulated_world
 from hil.calibration import corrections
 from hil.core.backend import Backend
 from hil.core.clock import Clock, SteppedClock, WallClock
+from hil.core.errors import ConfigError
 from hil.core.events import EventStream
 from hil.core.safety import SafetyEnvelope
 from hil.core.twin import Twin
 from hil.core.types import Layout
 from hil.experiment.bench_file import BenchFile
+from hil.experiment.loader import Document, find, read
 from hil.experiment.protocol import Protocol
 from hil.housekeeping import Housekeeper, PausingClock
 
@@ -243,6 +245,17 @@ def _instruments(
     exchange = None if virtual is None else mounting_on(virtual, bench, backend, seed)
     twin = SimulatedTwin(network, allowed.layout, outputs)
     return Assembled(backend, twin, clock, network, relay, virtual, stack, exchange, pausing, tuple(bench.housekeeping.items()))
+
+
+def bench_document(name: str, sets: Sequence[str] = ()) -> Document:
+    """The bench file called ``name``, a path or a shipped one, with the fields of ``sets`` (path=value) changed; ConfigError."""
+    document = read(find(name, None, shipped_protocols() / "benches", "bench file"))
+    for setting in sets:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting}: write --set path=value")
+        document.override(path.strip().removeprefix("bench."), text, f"--set {setting}")
+    return document
 
 
 def shipped_protocols() -> Path:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hil.bench import Assembled, Target, assemble, shipped_protocols
+from hil.bench import Assembled, Target, assemble, bench_document
 from hil.bench_check import control_layout, with_currents, with_readbacks
 from hil.bench_layout import envelope
 from hil.calibrate import Plan, measure, plan
@@ -18,7 +18,7 @@ from hil.core.events import EventStream, Finished, Measured, TableRow
 from hil.core.outcome import Outcome
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.fields import unknown
-from hil.experiment.loader import Document, find, read
+from hil.experiment.loader import Document
 from hil.keeping import fingerprint
 from hil.locks import locked_bench
 from hil.record.recorder import RunRecorder, plain
@@ -52,10 +52,7 @@ def calibrate(request: CalibrateRequest) -> dict[str, Any]:
         raise ConfigError("a simulated network has no instruments to calibrate; choose --on virtual or --on bench")
     if request.voltage is not None and not request.voltage > 0.0:
         raise ConfigError(f"a calibration at {request.voltage:g} V shows nothing; give a small voltage above 0")
-    document = read(find(request.bench, None, shipped_protocols() / "benches", "bench file"))
-    for item in request.sets:
-        dotted, _, text = item.partition("=")
-        document.override(dotted.removeprefix("bench."), text, f"--set {item}")
+    document = bench_document(request.bench, request.sets)
     given = document.model(BenchFile)
     # What is to be calibrated is not corrected by what was found before.
     chosen = given.calibration.model_copy(update={"use": None, "reference": request.reference or given.calibration.reference})

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hil.bench import Target, assemble, shipped_protocols
+from hil.bench import Target, assemble, bench_document
 from hil.bench_check import control_layout, with_currents
 from hil.check import check_out, plan
 from hil.check_record import save
 from hil.control import stoppable_from_outside
 from hil.core.errors import ConfigError
 from hil.experiment.bench_file import BenchFile
-from hil.experiment.loader import find, read
 from hil.first_check import kept_after
 from hil.locks import locked_bench
 from hil.record.recorder import plain
@@ -39,10 +38,7 @@ def check(request: CheckRequest) -> dict[str, Any]:
         raise ConfigError(f"a tolerance of {request.tolerance:g} means nothing; give a share above 0, such as 0.25")
     if request.voltage is not None and not request.voltage > 0.0:
         raise ConfigError(f"a check at {request.voltage:g} V shows nothing; give a small voltage above 0")
-    document = read(find(request.bench, None, shipped_protocols() / "benches", "bench file"))
-    for item in request.sets:
-        dotted, _, text = item.partition("=")
-        document.override(dotted.removeprefix("bench."), text, f"--set {item}")
+    document = bench_document(request.bench, request.sets)
     plain_bench = document.model(BenchFile)
     try:
         wanted = plan(control_layout(plain_bench), request.voltage)

@@ -110,14 +110,10 @@ def netlist(
 
 
 def _bench(name: str, sets: list[str] | None) -> "tuple[BenchFile, str]":
-    from hil.bench import shipped_protocols
+    from hil.bench import bench_document
     from hil.experiment.bench_file import BenchFile
-    from hil.experiment.loader import find, read
 
-    document = read(find(name, None, shipped_protocols() / "benches", "bench file"))
-    for item in sets or ():
-        dotted, _, text = item.partition("=")
-        document.override(dotted.removeprefix("bench."), text, f"--set {item}")
+    document = bench_document(name, sets or ())
     return document.model(BenchFile), document.path.stem
 
 

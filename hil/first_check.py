@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hil.bench import shipped_protocols
+from hil.bench import bench_document
 from hil.bench_station import check_packages, instrument_specs
 from hil.core.errors import ConfigError, HilError
 from hil.experiment.bench_file import BenchFile
-from hil.experiment.loader import find, read
 from hil.locks import locked_bench
 from hil.record.logbook import author
 from hil.record.provenance import versions
@@ -34,7 +33,7 @@ class FirstCheckRequest:
 def first_check(request: FirstCheckRequest) -> dict[str, Any]:
     """Make a record by hand, or show what this lab could contribute; JSON-able. Raises HilError."""
     check_packages()
-    bench = read(find(request.bench, None, shipped_protocols() / "benches", "bench file")).model(BenchFile)
+    bench = bench_document(request.bench).model(BenchFile)
     if bool(request.instrument) != bool(request.did):
         raise ConfigError("a record needs both: the name of the instrument, and --did with what was driven and read")
     lines: list[str] = []

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hil.bench import shipped_protocols
+from hil.bench import bench_document
 from hil.bench_station import check_packages, start_virtual
 from hil.core.errors import ConfigError
 from hil.experiment.bench_file import BenchFile
-from hil.experiment.loader import Document, apply_overrides, find, read
+from hil.experiment.loader import Document
 from hil.stopping import stoppable
 
 
@@ -19,9 +19,7 @@ def serve(bench: str, sets: tuple[str, ...], seed: int | None, write: Path | Non
     ``write``: where to put a copy of the bench file with the emulators' addresses, for ``--on bench``.
     """
     check_packages()
-    document = read(find(bench, None, shipped_protocols() / "benches", "bench file"))
-    for setting in sets:
-        apply_overrides([f"bench.{setting.removeprefix('bench.')}"], document, document)
+    document = bench_document(bench, sets)
     model = document.model(BenchFile)
     try:
         with stoppable():
