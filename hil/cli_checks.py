@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,6 +61,22 @@ def _print_table(report: "Diagnosis") -> None:
     Console().print(table)
 
 
+@contextmanager
+def _told(stopped: str) -> Iterator[None]:
+    """Errors as one line and the exit code that belongs to them; ``stopped``: what there is to say after Ctrl-C."""
+    from hil.core.errors import HilError
+    from hil.prepared import STOPPED, exit_code_of
+
+    try:
+        yield
+    except HilError as error:
+        typer.echo(f"hil: {error}", err=True)
+        raise typer.Exit(exit_code_of(error)) from None
+    except KeyboardInterrupt:
+        typer.echo(f"hil: {stopped}", err=True)
+        raise typer.Exit(STOPPED) from None
+
+
 def check(
     bench: Annotated[str, typer.Argument(help="Bench file, or name of a shipped one.")],
     on: Annotated[Target, typer.Option("--on", help="Emulated instruments, or the hardware.")] = Target.VIRTUAL,
@@ -73,20 +91,12 @@ def check(
     from hil.check import lines
     from hil.check_run import CheckRequest
     from hil.check_run import check as check_bench
-    from hil.core.errors import HilError
     from hil.experiment.units import parse
-    from hil.prepared import STOPPED, exit_code_of
 
-    try:
+    with _told("the check was stopped; everything is in its safe state, and nothing was put on record"):
         applied = None if voltage is None else parse(voltage, "V")
         request = CheckRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), tolerance, applied)
         facts = check_bench(request)
-    except HilError as error:
-        typer.echo(f"hil: {error}", err=True)
-        raise typer.Exit(exit_code_of(error)) from None
-    except KeyboardInterrupt:
-        typer.echo("hil: the check was stopped; everything is in its safe state, and nothing was put on record", err=True)
-        raise typer.Exit(STOPPED) from None
     typer.echo(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines(facts)))
     if not facts["passed"]:
         typer.echo(f"hil: the check failed: {facts['reason']}", err=True)
@@ -102,16 +112,11 @@ def first_check(
     as_json: JsonOption = False,
 ) -> None:
     """Report a driver as tried on hardware, and print what can be contributed. Sends nothing but the identity query."""
-    from hil.core.errors import HilError
     from hil.first_check import FirstCheckRequest
     from hil.first_check import first_check as report
-    from hil.prepared import exit_code_of
 
-    try:
+    with _told("the report was stopped"):
         facts = report(FirstCheckRequest(bench, instrument, did, by, data))
-    except HilError as error:
-        typer.echo(f"hil: {error}", err=True)
-        raise typer.Exit(exit_code_of(error)) from None
     if as_json:
         typer.echo(json.dumps(facts))
         return
@@ -137,20 +142,12 @@ def calibrate(
     from hil.calibrate_results import lines
     from hil.calibrate_run import CalibrateRequest
     from hil.calibrate_run import calibrate as calibrate_bench
-    from hil.core.errors import HilError
     from hil.experiment.units import parse
-    from hil.prepared import STOPPED, exit_code_of
 
-    try:
+    with _told("the calibration was stopped; everything is in its safe state, and the one before is kept"):
         largest = None if voltage is None else parse(voltage, "V")
         request = CalibrateRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), largest, reference)
         facts = calibrate_bench(request)
-    except HilError as error:
-        typer.echo(f"hil: {error}", err=True)
-        raise typer.Exit(exit_code_of(error)) from None
-    except KeyboardInterrupt:
-        typer.echo("hil: the calibration was stopped; everything is in its safe state, and the one before is kept", err=True)
-        raise typer.Exit(STOPPED) from None
     typer.echo(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines(facts)))
 
 
