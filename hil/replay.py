@@ -51,8 +51,8 @@ class Replay:
         self._unbroken = 0
         self._barred = ""
 
-    def __call__(self, run: Callable[[Any, Lab], Summary], settings: Any) -> Summary:
-        """Run the procedure; raises what it raises."""
+    def __call__(self, run: Callable[[Any, Lab], Summary], settings: Any, *, hold: bool = False) -> Summary:
+        """Run the procedure; raises what it raises. ``hold``: its set-points are to stand when it is over."""
         lab = replace(
             self._inner,
             clock=self._clock,
@@ -70,6 +70,9 @@ class Replay:
             backend.recollection = None
             backend.observers.remove(self._saw)
             backend.trace_observers.remove(self._saw)
+        if hold and not (self._present or self._captures) and self._last is not None:
+            # There was nothing left to measure, so that nothing stands yet.
+            backend.apply(self._last[0][0])
         revisits = {"revisits": self._revisits} if self._revisits else {}
         return replace(summary, results={**summary.results, **revisits})
 

@@ -198,7 +198,7 @@ def _procedure(prepared: Prepared, lab: Lab, keeper: Keeper, saved: Mapping[str,
         return prepared.procedure.run(prepared.settings, lab)
     if not keeps_state(prepared.procedure):
         kept = None if saved is None else kept_readings(prepared.request.data, saved["run_id"], saved["rows"])
-        return Replay(lab, keeper, kept)(prepared.procedure.run, prepared.settings)
+        return Replay(lab, keeper, kept)(prepared.procedure.run, prepared.settings, hold=prepared.hold > 0.0)
     going_on: Any = prepared.procedure.run
     summary: Summary = going_on(prepared.settings, lab, resume=keeper.state, checkpoint=keeper.save)
     return summary

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hil.bench import Target
+from hil.core.errors import InstrumentError
 from hil.core.events import Event, Measured
 from hil.core.types import Stimulus
 from hil.keeping import Keeper
@@ -269,6 +270,22 @@ def test_pulses_are_not_continued_on_instruments_and_why_is_said(tmp_path: Path)
     assert refused.exit_code == 2
     assert "run 1 cannot be resumed: a device may remember the pulses it has had" in refused.error
     assert "`hil run`" in refused.error
+
+
+def test_a_hold_that_failed_is_held_after_nothing_was_left_to_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*rest: object) -> None:
+        raise InstrumentError("the cable fell out")
+
+    request = Request("iv_curve", target=Target.VIRTUAL, sets=("sweep.points=3", "rates=[]"), data=tmp_path, hold=35.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("hil.run.keep_set_points", failing)
+        failed = run(request)
+    assert (failed.exit_code, failed.summary["results"]["resumable"]) == (3, True)
+    seen: list[Measured] = []
+    again = resume(1, tmp_path, [lambda event: seen.append(event) if isinstance(event, Measured) else None])
+    assert (again.exit_code, again.error) == (0, "")
+    assert len(seen) == 4  # every ten seconds
+    assert all(event.stimuli[0].values[0] == 0.0 for event in seen)
 
 
 def test_a_changed_device_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
