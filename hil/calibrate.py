@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from hil.bench import Assembled
-from hil.bench_check import pressures_now
 from hil.calibrate_fit import Ratio, ratio
 from hil.check import REST_TOLERANCE, rest_of_pressures
 from hil.core.errors import ConfigError, InstrumentError, LimitExceededError
+from hil.core.hydrostatics import head
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import BoolArray, FloatArray, Layout, Quantity, SafeAction, SettlePolicy, Stimulus
 from hil.experiment.bench_file import BenchFile
@@ -26,7 +26,7 @@ PAIR_SHARE = 0.25
 STEPS = (0.5, 1.0)
 ONE_SIDED = (0.25, 0.5, 0.75, 1.0)
 """Levels over the largest one, where both signs are allowed and where one is."""
-SETTLE = SettlePolicy(tolerance=1e-4, window=0.5, timeout=120.0)
+SETTLE = SettlePolicy(tolerance=3e-4, window=0.5, timeout=120.0)
 PAIR_SETTLE = SettlePolicy(tolerance=1e-4, window=0.1, timeout=120.0)
 SAMPLES, PAIR_SAMPLES, LOOKS = 10, 20, 12
 PRESSURE_READINGS, PRESSURE_PAUSE = 10, 0.5
@@ -151,11 +151,11 @@ def vented_pressures(bench: BenchFile) -> list[str]:
 def measure(assembled: Assembled, bench: BenchFile, wanted: Plan) -> tuple[list[Measured], dict[str, Ratio], Pressures]:
     """Everything, on an open backend; it is made safe in between and at the end. Raises what the backend raises."""
     measured = list(_electrical(assembled, bench, wanted)) if wanted.largest > 0.0 else []
-    driven = pressures_now(bench) if vented_pressures(bench) else {}
+    driven = _shown(bench, vented_pressures(bench))
     pairs = dict(_pairs(assembled, bench, wanted)) if len(wanted.pair) else {}
     assembled.backend.make_safe()
     controls = assembled.backend.capabilities.controls
-    set_point = {name: controls[name].safe.value for name in driven}
+    set_point = {name: controls[name].safe.value - head(bench.controls[name].height) for name in driven}
     return measured, pairs, Pressures(_vented(assembled, bench), driven, set_point)
 
 
@@ -215,21 +215,23 @@ def _driven(controls: Layout, level: float) -> Stimulus:
 
 
 def _vented(assembled: Assembled, bench: BenchFile) -> dict[str, FloatArray]:
-    from instruments.housekeeping import Watched
-
     names = vented_pressures(bench)
     if len(names) < 2:
         return {}
     rest_of_pressures(assembled, bench, 0.1 * REST_TOLERANCE)
-    # What the controllers themselves show: open to the air they all have the same, however high their nodes are.
-    shown = Watched([(name, bench.controls[name].parameter) for name in names])
     rows = []
     for _ in range(PRESSURE_READINGS):
         assembled.clock.sleep(PRESSURE_PAUSE)
-        values, problems = shown.read()
-        if problems:
-            name, why = next(iter(problems.items()))
-            raise InstrumentError(f"the pressure of {name!r} cannot be read: {why}")
-        rows.append([values[name] for name in names])
-    table = np.array(rows)
-    return {name: table[:, k] for k, name in enumerate(names)}
+        rows.append(list(_shown(bench, names).values()))
+    return dict(zip(names, np.array(rows).T, strict=True))
+
+
+def _shown(bench: BenchFile, names: Sequence[str]) -> dict[str, float]:
+    """What the controllers themselves show (Pa): open to the air they all have the same, however high their nodes are."""
+    from instruments.housekeeping import Watched
+
+    values, problems = Watched([(name, bench.controls[name].parameter) for name in names]).read()
+    if problems:
+        name, why = next(iter(problems.items()))
+        raise InstrumentError(f"the pressure of {name!r} cannot be read: {why}")
+    return values

@@ -22,6 +22,7 @@ from hil.calibrate_run import CalibrateRequest, calibrate
 from hil.cli import app
 from hil.core.events import EventStream
 from hil.core.lab import Lab
+from hil.core.types import Stimulus
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import read
 from hil.prepared import Prepared, Request, prepare
@@ -186,6 +187,31 @@ def test_a_calibrated_training_ends_nearer_to_the_truth(found: dict[str, Any], b
     assert abs(better - 4.0) < 0.5 * abs(plain - 4.0)
     # 5 V is the limit of V1: its correction had no room, and that is said.
     assert [text for text in said if "'V1': for 5 V its calibration asks for" in text]
+
+
+def applied(bench_file: Path, folder: Path, *sets: str) -> tuple[float, float]:
+    """True error (V) of V1 at 2 V, and how far true pressures (Pa) lie apart at one set-point, mean over 20 s."""
+    prepared = prepare(Request("voltage_divider", str(bench_file), Target.VIRTUAL, sets=sets, data=folder))
+    with prepared.assembled() as assembled, assembled.backend as backend:
+        controls = backend.capabilities.controls
+        values = {"V1": 2.0, "V3": 2.0, "P1": 1.01e5, "P2": 1.01e5, "P3": 1.01e5}
+        backend.apply(Stimulus.of([values[name] for name in controls.names]))
+        assert backend.settle(prepared.settings.settle.policy("V")).settled
+        voltages, pressures = [], []
+        for _ in range(40):
+            assembled.clock.sleep(0.5)
+            voltages.append(assembled.virtual.side_door.voltages()["1"])
+            pressures.append(list(assembled.virtual.side_door.pressures().values()))
+    return abs(float(np.mean(voltages)) - 2.0), float(np.ptp(np.mean(pressures, axis=0)))
+
+
+def test_set_points_come_nearer_to_the_truth(found: dict[str, Any], bench_file: Path, folder: Path) -> None:
+    volt, pascal = applied(bench_file, folder)
+    corrected_volt, corrected_pascal = applied(bench_file, folder, f"bench.calibration.use={found['file']}")
+    assert volt > 0.5e-3
+    assert corrected_volt < 0.15e-3  # what the reference itself and the noise of the source leave
+    assert pascal > 10.0
+    assert corrected_pascal < 0.2 * pascal
 
 
 def test_the_mismatch_of_a_pair_is_the_plants(tmp_path: Path) -> None:
