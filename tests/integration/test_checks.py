@@ -16,11 +16,7 @@ from hil.cli import app
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import read
 from hil.locks import locked_bench
-
-
-def hil(*arguments: str) -> tuple[int, dict[str, Any], str]:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    return done.exit_code, json.loads(done.stdout.splitlines()[-1]), done.stderr
+from tests.command_line import hil
 
 
 @pytest.fixture(autouse=True)

@@ -1,28 +1,22 @@
 """The main job through the real drivers, its rehearsal, and emulators that serve a second program."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from hil.cli import app
+from tests.command_line import hil
 
 ROOT = Path(__file__).parents[2]
 DAQ = (
     "--set", "bench.station.instruments.meter.type=instruments.keithley_daq6510.KeithleyDAQ6510",
     "--set", "bench.outputs.V2.setup.range=10 V",
 )  # fmt: skip
-
-
-def hil(*arguments: str) -> tuple[int, dict[str, Any], str]:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    return done.exit_code, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
 @pytest.fixture(autouse=True)

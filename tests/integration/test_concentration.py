@@ -1,26 +1,19 @@
 """Concentration applied through pumps and a valve: trained, rehearsed, and refused where the stock is not there."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from hil.bench import Target, assemble
-from hil.cli import app
 from hil.core.errors import ConfigError, LimitExceededError
 from hil.core.types import SettlePolicy, Stimulus
 from hil.liquid_plan import planned_use, refilled, require_enough
 from hil.prepared import Request, prepare
+from tests.command_line import hil
 
 PROTOCOL = "voltage_divider_concentration"
-
-
-def hil(*arguments: str) -> tuple[int, dict[str, Any], str]:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    return done.exit_code, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
 @pytest.fixture(autouse=True)

@@ -1,21 +1,19 @@
 """Inert electrodes: refused where nobody could keep track, planned, followed while they are used, judged in the plant."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from hil.bench import Target, assemble
 from hil.charge_plan import require_bearable
-from hil.cli import app
 from hil.core.errors import ConfigError, LimitExceededError
 from hil.core.types import SettlePolicy, Stimulus
 from hil.electrodes import check_electrodes
 from hil.experiment.bench_file import BenchFile
 from hil.liquid_plan import planned_use
 from hil.prepared import Prepared, Request, prepare
+from tests.command_line import hil
 
 PROTOCOL = "voltage_divider"
 V1 = "bench.controls.V1.electrode"
@@ -51,11 +49,6 @@ def test_without_a_capacitance_all_that_may_be_applied_counts() -> None:
         check_electrodes(bench)
     check_electrodes(prepared(f"{V1}={{kind: inert, limit: 5 V}}").bench)
     check_electrodes(prepared(f"{V1}={{kind: silver_chloride}}").bench)
-
-
-def hil(*arguments: str) -> tuple[int, dict[str, Any], str]:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    return done.exit_code, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
 def test_a_plan_that_charges_it_too_far_is_refused_before_anything_is_applied(
