@@ -1,4 +1,4 @@
-"""Unmodified clients of others on the data logger and the switch matrix: daqmon, and what of QCoDeS' 3706A driver fits a 707B."""
+"""Unmodified clients of others on data loggers and the switch matrix: daqmon, pymeasure, what of QCoDeS' 3706A fits a 707B."""
 
 from collections.abc import Iterator
 
@@ -24,8 +24,9 @@ def bench() -> Iterator[VirtualBench]:
             InstrumentPlan("logger", "Keysight34970A", {"transport": "serial"}),
             InstrumentPlan("matrix", "Keithley707B", {"slots": 2}),
             InstrumentPlan("source", "Keithley2450"),
+            InstrumentPlan("meter", "KeithleyDAQ6510"),
         ),
-        (Wire("source", "", "1"), Wire("logger", "ch101", "1"), Wire("logger", "ch102", "2")),
+        (Wire("source", "", "1"), Wire("logger", "ch101", "1"), Wire("logger", "ch102", "2"), Wire("meter", "", "1")),
         describe(network),
         seed=6,
     )
@@ -103,3 +104,20 @@ def test_what_fits_of_the_qcodes_driver_of_a_sister_runs_on_the_707b(
         assert float(matrix.ask("errorqueue.count")) == 0.0
     finally:
         matrix.close()
+
+
+@pytest.mark.usefixtures("driven")
+def test_pymeasure_takes_the_daq6510_for_its_sister_dmm6500(bench: VirtualBench) -> None:
+    from pymeasure.instruments.keithley import KeithleyDMM6500  # type: ignore[import-untyped] # pymeasure ships no types
+
+    meter = KeithleyDMM6500(bench.addresses["meter"], visa_library="@py", read_termination="\n", write_termination="\n")
+    try:
+        meter.clear()
+        meter.mode = "voltage"
+        meter.range = 10
+        meter.nplc = 2
+        assert (meter.mode, meter.range, meter.nplc) == ("voltage", 10.0, 2.0)
+        assert meter.voltage == pytest.approx(4.0, abs=4e-3)
+        assert meter.check_errors() == []
+    finally:
+        meter.adapter.close()

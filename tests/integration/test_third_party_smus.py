@@ -149,3 +149,26 @@ def test_pymeasure_drives_the_2400(k2400: VirtualBench) -> None:
         assert unit.check_errors() == []
     finally:
         unit.adapter.close()
+
+
+def test_the_older_driver_of_pymeasure_drives_the_2400_too(k2400: VirtualBench) -> None:
+    from pymeasure.instruments.keithley import Keithley2400Legacy
+
+    with pytest.warns(FutureWarning, match="legacy version"):
+        unit = Keithley2400Legacy(k2400.addresses["it"], read_termination="\n", write_termination="\n")
+    try:
+        unit.write("*RST")
+        unit.apply_voltage(voltage_range=20, compliance_current=1e-4)
+        unit.measure_current(nplc=1, current=1e-4, auto_range=True)
+        unit.enable_source()
+        unit.ramp_to_voltage(1.0, steps=3, pause=0)
+        assert unit.source_voltage == 1.0
+        assert unit.compliance_current == pytest.approx(1e-4)
+        assert unit.current == pytest.approx(CONDUCTANCE, rel=2e-2)
+        unit.config_buffer(points=5, delay=0)
+        unit.start_buffer()
+        assert unit.buffer_data == pytest.approx([CONDUCTANCE] * 5, rel=2e-2)
+        unit.shutdown()
+        assert unit.check_errors() == []
+    finally:
+        unit.adapter.close()
