@@ -1,4 +1,7 @@
-"""The error queue of a TSP instrument: codes, texts and severities of the 2600B reference manual, "Error summary list"."""
+"""The error queue of a TSP instrument: codes, texts and severities of the 2600B reference manual, "Error summary list".
+
+Numbers from 802 on and their texts are from memory: that list could not be looked up.
+"""
 
 from collections import deque
 from typing import NamedTuple

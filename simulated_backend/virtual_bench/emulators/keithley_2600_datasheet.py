@@ -4,25 +4,21 @@ Sources: "Models 2601B, 2602B and 2604B instrument specifications" (SPEC-2602B),
 "2634B, 2635B and 2636B" (SPEC-2636B): one year, 23 °C ± 5 °C, 1 NPLC. Every line reads: full scale, programming
 resolution, source ±(fraction of value + offset), typical noise 0.1 Hz to 10 Hz peak to peak, display resolution,
 measure ±(fraction of reading + offset), settling time. SI units.
+The lines of the 2602B and the amperes of the 2612B were compared with the sheets; the volts of the 2612B and the ranges of
+the 2636B below 1 uA are from memory (docs/instruments/keithley_2600.md).
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
+from simulated_backend.virtual_bench.smu import SmuRange
+
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """One range of one quantity (volts or amperes). ``programming`` 0: the range measures only."""
+class Range(SmuRange):
+    """One range of one quantity (volts or amperes), and how long it takes to settle, s. ``programming`` 0: it measures only."""
 
-    full_scale: float
-    programming: float
-    source_gain: float
-    source_offset: float
-    noise: float
-    display: float
-    measure_gain: float
-    measure_offset: float
     settling: float
 
 
