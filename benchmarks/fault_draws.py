@@ -1,7 +1,7 @@
 """Which faults are put on a training run, and when: drawn from a seed, timed by the messages of the instruments."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -47,7 +47,7 @@ def draw(places: Places, rng: np.random.Generator, passing: int) -> list[Fault]:
         amount = {"delay": LATE, "drop": float(rng.integers(2)), "half_open": float(rng.integers(1, 3))}.get(kind, 1.0)
         faults.append(Fault(kind, _one(rng, places.instruments), amount, after=int(rng.integers(1, horizon + 1))))
     faults.append(_lasting(places, rng, int(rng.integers(1, horizon + 1))))
-    return faults
+    return [replace(one, after=1 + (one.after - 1) % places.seldom.get(one.instrument, horizon)) for one in faults]
 
 
 def _lasting(places: Places, rng: np.random.Generator, horizon: int) -> Fault:

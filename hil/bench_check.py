@@ -103,8 +103,15 @@ def pressures_now(bench: BenchFile) -> dict[str, float]:
     return values
 
 
-def fault_kinds() -> tuple[str, ...]:
-    """Every fault that the virtual bench knows."""
+def fault_kinds(liquids: bool = False) -> tuple[str, ...]:
+    """Every fault that the virtual bench knows; those of pumps and valves only with ``liquids``."""
     from simulated_backend.virtual_bench import faults
 
-    return faults.FAULTS
+    return (*faults.FAULTS, *faults.LIQUID_FAULTS) if liquids else faults.FAULTS
+
+
+def with_error_queue(bench: BenchFile) -> list[str]:
+    """Instruments that keep a queue of errors, or have an alarm."""
+    from simulated_backend.virtual_bench.emulator import has_error_queue
+
+    return [name for name, spec in sorted(bench.station.instruments.items()) if has_error_queue(spec.type.rsplit(".", 1)[-1])]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hil.bench import Assembled, Target
-from hil.bench_check import fault_kinds
+from hil.bench_check import fault_kinds, with_error_queue
 from hil.core.errors import HilError, NotSafeError
 from hil.core.events import EventStream
 from hil.core.lab import Lab
@@ -71,7 +71,10 @@ def cases(bench: BenchFile, rng: np.random.Generator, readings: int, kinds: Sequ
     driven = [control for control in bench.controls.values() if control.quantity in BEYOND and not bench.replicas]
     meters = sorted({output.instrument for output in bench.outputs.values()})
     found = []
-    for fault in fault_kinds() if kinds is None else kinds:
+    pumps = [pump for mixer in bench.mixers.values() for pump in mixer.pumps]
+    valves = {mixer.valve: mixer.closed for mixer in bench.mixers.values()}
+    queues = with_error_queue(bench)
+    for fault in fault_kinds(bool(bench.mixers)) if kinds is None else kinds:
         for moment in MOMENTS:
             instrument, where, amount = str(rng.choice(sorted(bench.station.instruments))), "", 1.0
             if fault in ("stuck", "drift"):
@@ -82,6 +85,16 @@ def cases(bench: BenchFile, rng: np.random.Generator, readings: int, kinds: Sequ
                 amount = 0.02 * (control.limits[1] - control.limits[0]) if fault == "drift" else 1.0
             elif fault in ("overflow", "nan"):
                 instrument = str(rng.choice(meters))
+            elif fault == "error":
+                if not queues:
+                    continue
+                instrument = str(rng.choice(queues))
+            elif fault in ("clog", "empty"):
+                # An exchange is a matter of millilitres: the syringe is empty in the middle of one.
+                instrument, amount = str(rng.choice(pumps)), float(rng.uniform(0.0, 1e-6))
+            elif fault == "turned":
+                instrument = str(rng.choice(sorted(valves)))
+                amount = float(1 + valves[instrument] % 2)
             elif fault in ("open", "short"):
                 where, amount = str(rng.choice(list(bench.twin.edges))), 1e3
             elif fault == "leak":
@@ -174,6 +187,9 @@ def left_on(door: Any) -> list[str]:
         for port, facts in ports.items():
             if facts["state"] != "vent" and abs(facts["pressure"] - ATMOSPHERE) > OFF["Pa"]:
                 found.append(f"{instrument}.{port} at {facts['pressure']:.6g} Pa")
+    for instrument, ports in door.flows().items():
+        if any(facts.get("flow", 0.0) != 0.0 for facts in ports.values()):
+            found.append(f"{instrument} delivers")
     return found
 
 

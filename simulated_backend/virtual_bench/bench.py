@@ -65,6 +65,8 @@ class Bench:
             raise ValueError(f"there is no instrument {instrument!r} on the virtual bench; instruments: {', '.join(self.lines)}")
         if order.fault not in (*FAULTS, *LIQUID_FAULTS):
             raise ValueError(f"there is no fault {order.fault!r}; faults: {', '.join((*FAULTS, *LIQUID_FAULTS))}")
+        if order.fault == "error" and type(self.lines[instrument].emulator).complain is Emulator.complain:
+            raise ValueError(f"{instrument!r} has no error queue")
         with self.plant.lock:
             if order.fault in PLANT_FAULTS:
                 self.plant.place(order.fault, order.where)

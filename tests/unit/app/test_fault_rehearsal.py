@@ -9,7 +9,7 @@ from hil.bench import Target, assemble, shipped_protocols
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import read
 from hil.fault_rehearsal import MOMENTS, beyond, cases, left_on, lines
-from simulated_backend.virtual_bench.faults import FAULTS
+from simulated_backend.virtual_bench.faults import FAULTS, LIQUID_FAULTS
 
 BENCHES = sorted((shipped_protocols() / "benches").glob("*.yaml"))
 
@@ -17,14 +17,19 @@ BENCHES = sorted((shipped_protocols() / "benches").glob("*.yaml"))
 class Door:
     """A plant that was left as the test says."""
 
-    def __init__(self, voltage: float = 0.0, state: str = "vent", highest: float = 5.0, source: str = "VoltageSource") -> None:
-        self._voltage, self._state, self._highest, self._source = voltage, state, highest, source
+    def __init__(
+        self, voltage: float = 0.0, state: str = "vent", highest: float = 5.0, source: str = "VoltageSource", flow: float = 0.0
+    ) -> None:
+        self._voltage, self._state, self._highest, self._source, self._flow = voltage, state, highest, source, flow
 
     def sources(self) -> Any:
         return {"smu": {"smua": {"source": self._source, "voltage": self._voltage}}}
 
     def outlets(self) -> Any:
         return {"pace1": {"a": {"state": self._state, "pressure": 1.05e5}}}
+
+    def flows(self) -> Any:
+        return {"pump": {"": {"flow": self._flow}}, "valve": {"": {"position": 4}}}
 
     def extremes(self) -> Any:
         nodes = {node: [101_325.0, 101_325.0] for node in "123"}
@@ -35,7 +40,7 @@ class Door:
 def test_every_fault_is_put_on_every_bench_where_there_is_something_for_it(path: Any) -> None:
     bench = read(path).model(BenchFile)
     found = cases(bench, np.random.default_rng(1), 50)
-    kinds = set(FAULTS) - ({"stuck", "drift"} if bench.replicas else set())
+    kinds = set(FAULTS) - ({"stuck", "drift"} if bench.replicas else set()) | (set(LIQUID_FAULTS) if bench.mixers else set())
     assert {(case.fault, case.moment) for case in found} == {(kind, moment) for kind in kinds for moment in MOMENTS}
     for case in found:
         assert case.instrument in bench.station.instruments
@@ -58,6 +63,7 @@ def test_an_output_that_is_on_or_a_pressure_that_is_held_is_found() -> None:
     assert left_on(Door(voltage=0.5, source="Open")) == []
     assert left_on(Door(voltage=0.5)) == ["smu.smua at 0.5 V"]
     assert left_on(Door(state="control")) == ["pace1.a at 105000 Pa"]
+    assert left_on(Door(flow=1e-9)) == ["pump delivers"]
 
 
 def test_a_node_outside_its_limits_is_found_whatever_the_program_believes() -> None:
