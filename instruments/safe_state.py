@@ -220,7 +220,8 @@ class WayHome:
 
     def _would_break(self, drive: Drive, silent: Drive) -> bool:
         pair = {drive.channel.name, silent.channel.name}
-        goal = drive.channel.safe.value if drive.channel.safe.action is SafeAction.LEVEL else ATMOSPHERE
+        head = getattr(drive.port, "head", 0.0)
+        goal = drive.channel.safe.value if drive.channel.safe.action is SafeAction.LEVEL else ATMOSPHERE + head
         return any(
             {limit.plus, limit.minus} == pair and abs(silent.level - goal) > limit.maximum for limit in self._envelope.edges
         )

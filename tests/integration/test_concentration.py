@@ -43,6 +43,19 @@ def test_it_trains_within_lab_tolerances_and_uses_what_the_rehearsal_said() -> N
     assert total == pytest.approx(used["exchanges"] * 1.059e-6, rel=5e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+def test_other_draws_of_pumps_and_meters_cost_what_was_planned(seed: int) -> None:
+    """The plan of one file against benches whose imperfections nobody knew when it was made."""
+    code, summary, _ = hil("run", PROTOCOL, "--on", "virtual", "--set", f"bench.virtual.seed={seed}")
+    assert code == 0
+    assert abs(summary["outputs"]["V2"] - 4.0) <= 50e-3
+    used, planned = summary["results"]["liquids"]["mix"], summary["results"]["planned"]["liquids"]["mix"]
+    assert planned["exchanges"] == pytest.approx(used["exchanges"], rel=0.02)
+    assert planned["hours"] == pytest.approx(used["hours"], rel=0.02)
+    assert planned["stock_used"] == pytest.approx(used["stock_used"], rel=0.02)
+
+
 WEAK = "bench.mixers.mix.pumps.pump_weak"
 
 
