@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from hil.core.errors import ConfigError, InstrumentError
-from hil.core.types import Quantity, SafeAction, Stimulus
+from hil.core.types import Quantity, Stimulus
 from instruments.alicat_pressure import AlicatPressure
-from instruments.roles import PressurePort
 from simulated_backend.virtual_bench.emulators.alicat_pressure import AlicatPressure as Emulated
 from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
 from simulated_backend.virtual_bench.plant import Plant
@@ -157,21 +156,6 @@ def test_a_controller_switched_off_and_on_is_an_error_not_a_reading(bench: Virtu
         with pytest.raises(InstrumentError):
             backend.read(1)
     assert bench.side_door.outlets()["unit"][""]["state"] == "vent"
-
-
-@pytest.mark.parametrize("fault", ["silence", "garbage"])
-def test_lost_replies_are_overcome(bench: VirtualBench, fault: str) -> None:
-    bench.side_door.renew()
-    unit: Any = AlicatPressure("alicat_lossy", bench.addresses["unit"], visalib="@py", timeout=0.1)
-    try:
-        assert isinstance(unit, PressurePort)
-        unit.prepare_unit()
-        for after in range(1, 8):
-            bench.side_door.inject("unit", fault, after=after)
-            unit.enable(110e3)
-            unit.disable(SafeAction.NONE)
-    finally:
-        unit.close()
 
 
 def test_a_limit_above_full_scale_is_refused(bench: VirtualBench) -> None:

@@ -10,7 +10,6 @@ from hil.core.errors import InstrumentError
 from hil.core.types import Quantity, SafeAction, SafeState, Stimulus
 from instruments.mensor_cpc import MensorCPC
 from instruments.pressure_unit import Valves
-from instruments.roles import PressurePort
 from simulated_backend.virtual_bench.emulators.mensor_cpc import MensorCPC as Emulated
 from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
 from simulated_backend.virtual_bench.plant import Plant
@@ -90,21 +89,6 @@ def test_it_stands_in_a_bench_in_place_of_any_pressure_controller(bench: Virtual
         with pytest.raises(InstrumentError):
             backend.read(1)
     assert bench.side_door.outlets()["unit"][""]["state"] == "vent"
-
-
-@pytest.mark.parametrize("fault", ["silence", "garbage"])
-def test_lost_replies_are_overcome(bench: VirtualBench, fault: str) -> None:
-    bench.side_door.renew()
-    unit: Any = MensorCPC("cpc_lossy", bench.addresses["unit"], visalib="@py", timeout=0.1)
-    try:
-        assert isinstance(unit, PressurePort)
-        assert unit.prepare_unit() == (300e3, False, ())
-        for after in range(1, 6):
-            bench.side_door.inject("unit", fault, after=after)
-            assert unit.look().actual == pytest.approx(101_325.0, abs=100.0)
-            assert unit.pressure_now() == pytest.approx(101_325.0, abs=100.0)
-    finally:
-        unit.close()
 
 
 def test_plain_pyvisa_can_use_it(bench: VirtualBench) -> None:

@@ -8,21 +8,23 @@ import pytest
 from hil.core.types import Quantity, SafeAction, SafeState, Stimulus
 from instruments.alicat_pressure import AlicatPressure
 from instruments.mensor_cpc import MensorCPC
+from instruments.roles import PressurePort
 from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
 from simulated_backend.virtual_bench.process import VirtualBench
 from tests.fluid_bench import POLICY, fluid_plan, linked_backend, outcome_under, pressure_backend, rescue
 
 
 class Controller(NamedTuple):
-    """A driver, and how its instrument is told by hand to count in kilopascals."""
+    """A driver, how its instrument is told by hand to count in kilopascals, and how far it may read off, Pa."""
 
     driver: type[Any]
     choose_kilopascals: Callable[[Any], object]
+    error: float
 
 
 CONTROLLERS = (
-    Controller(AlicatPressure, lambda unit: unit.say("ADCU 2 1 4", "choosing kilopascals", len)),
-    Controller(MensorCPC, lambda unit: unit.session.write("Units 22")),
+    Controller(AlicatPressure, lambda unit: unit.say("ADCU 2 1 4", "choosing kilopascals", len), 750.0),
+    Controller(MensorCPC, lambda unit: unit.session.write("Units 22"), 100.0),
 )
 
 
@@ -58,6 +60,32 @@ def test_one_left_on_in_its_own_unit_is_brought_home_first(controller: Controlle
         assert backend.settle(POLICY).settled
         assert bench.side_door.pressures()["1"] == pytest.approx(110e3, abs=1500.0)
     assert "was found switched on at 130000 Pa" in "".join(warnings)
+
+
+@pytest.fixture
+def lossy(controller: Controller, bench: VirtualBench) -> Iterator[Any]:
+    bench.side_door.renew()
+    unit = controller.driver("lossy", bench.addresses["unit"], visalib="@py", timeout=0.1)
+    assert isinstance(unit, PressurePort)
+    assert unit.prepare_unit() == (300e3, False, ())
+    yield unit
+    unit.close()
+
+
+@pytest.mark.parametrize("fault", ["silence", "garbage"])
+def test_replies_lost_while_reading_are_overcome(controller: Controller, bench: VirtualBench, lossy: Any, fault: str) -> None:
+    for after in range(1, 6):
+        bench.side_door.inject("unit", fault, after=after)
+        assert lossy.look().actual == pytest.approx(101_325.0, abs=controller.error)
+        assert lossy.pressure_now() == pytest.approx(101_325.0, abs=controller.error)
+
+
+@pytest.mark.parametrize("fault", ["silence", "garbage"])
+def test_replies_lost_while_switching_are_overcome(bench: VirtualBench, lossy: Any, fault: str) -> None:
+    for after in range(1, 8):
+        bench.side_door.inject("unit", fault, after=after)
+        lossy.enable(110e3)
+        lossy.disable(SafeAction.NONE)
 
 
 @pytest.mark.parametrize(
