@@ -1,5 +1,6 @@
 """What the guard does without the program, against instruments that are sockets and nothing else."""
 
+import os
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 from instruments import guard_rescue
 from instruments.guard_links import LinkError, SocketLink, connect, is_socket, release
 from instruments.guard_rescue import Rescue
+from tests.marks import needs_posix
 
 
 class Device:
@@ -314,8 +316,11 @@ def test_an_instrument_with_a_release_port_is_asked_there() -> None:
         release({"address": f"TCPIP0::127.0.0.1::{door.port}::SOCKET", "release_port": door.port})
 
 
+@needs_posix
 def test_a_serial_line_is_cleaned_of_what_the_dead_program_left() -> None:
-    pty, tty, os = pytest.importorskip("pty"), pytest.importorskip("tty"), pytest.importorskip("os")
+    import pty
+    import tty
+
     host, device = pty.openpty()
     tty.setraw(device)
     os.write(host, b"late reply\n")
