@@ -16,6 +16,7 @@ import instruments
 from hil.core.errors import ConfigError, InstrumentError
 from hil.experiment.addresses import canonical
 from instruments.roles import SwitchMatrix
+from instruments.visa import require_known_library
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire, ParameterPath
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ def _check_options(spec: InstrumentSpec, driver: type[Any]) -> None:
             raise ConfigError(f"instrument {spec.name!r}: option {key!r} is refused: it {_REFUSED[key]}")
         if key not in known:
             raise ConfigError(f"instrument {spec.name!r}: unknown option {key!r}; options: {', '.join(known) or 'none'}")
+    require_known_library(spec.name, spec.options.get("visalib", ""))
 
 
 def _options(driver: type[Any]) -> list[str]:

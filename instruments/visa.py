@@ -19,7 +19,7 @@ from pyvisa.constants import BufferOperation
 from pyvisa.ctwrapper.highlevel import IVIVisaLibrary
 from pyvisa.errors import Error as PyvisaError
 
-from hil.core.errors import InstrumentError
+from hil.core.errors import ConfigError, InstrumentError
 from instruments.prologix import AdaptedResource, is_adapted
 
 T = TypeVar("T")
@@ -310,13 +310,23 @@ def _open_resource(address: str, visalib: str) -> Resource:
     return resource
 
 
+def require_known_library(name: str, visalib: object) -> None:
+    """ConfigError for a ``visalib`` of instrument ``name`` that is a path, or names a package: PyVISA would run its code."""
+    if visalib not in ("", "@py", "@ivi"):
+        raise ConfigError(
+            f"instrument {name!r}: option 'visalib' is {visalib!r}, and a file must not name code to load; leave it out, or write "
+            "@py or @ivi (where a maker's VISA library lies stands in PyVISA's own settings, ~/.pyvisarc)"
+        )
+
+
 def open_session(
     name: str, address: str, link: Link, *, visalib: str = "", opener: Callable[[str, str], Resource] = _open_resource
 ) -> Session:
     """Open ``address``, verify who answers, and return the session. Nothing but the identity query is sent.
 
-    ``visalib`` as pyvisa takes it ("" = the installed VISA, "@py" = the pure Python one). Raises InstrumentError.
+    ``visalib``: "" for the installed VISA, "@py" for the pure Python one. Raises InstrumentError.
     """
+    require_known_library(name, visalib)
     try:
         resource = opener(address, visalib)
     except Exception as error:  # pyvisa-py raises bare Exception when it cannot connect

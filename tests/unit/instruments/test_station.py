@@ -73,6 +73,13 @@ def test_options_are_checked(options: dict[str, object], sentence: str) -> None:
         check_station([spec(options=options)], [], [])
 
 
+@pytest.mark.parametrize("library", ["/tmp/visa.so", "visa32.dll@ivi", "@mine", True])
+def test_a_file_names_no_library_to_load(library: object) -> None:
+    with pytest.raises(ConfigError, match="must not name code to load"):
+        check_station([spec(options={"visalib": library})], [], [])
+    check_station([spec(options={"visalib": "@py"})], [], [])
+
+
 def test_known_options_pass() -> None:
     check_station([spec(options={"timeout": 2.0, "visalib": "@py"})], [], [])
 
