@@ -44,4 +44,4 @@ def test_the_recipe_tells_what_it_takes(cells: list[str]) -> None:
     )
     for told, file in zip((driver, emulator, test), files, strict=True):
         lines = len((ROOT / file).read_text(encoding="utf-8").splitlines())
-        assert int(told) == pytest.approx(lines, rel=0.1), f"{file} has {lines} lines, recipe.md says {told}"
+        assert int(told) == pytest.approx(lines, rel=0.2), f"{file} has {lines} lines, recipe.md says {told}"
