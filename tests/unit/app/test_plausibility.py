@@ -73,3 +73,11 @@ def test_ground_is_a_rail_too() -> None:
 def test_a_span_of_nothing_says_nothing() -> None:
     assert judge(0.0, v1=0.05).asked == 0
     assert judge(5.0, connected=False).asked == 0
+
+
+def test_a_broken_replica_is_told_from_the_others() -> None:
+    values = np.array([[2.5, 0.0], [5.0, 0.0]])
+    pair = Readings(values, np.full((2, 2), np.nan), np.zeros((2, 2), dtype=np.bool_), np.zeros(2), ("A", "B"))
+    stimuli = [Stimulus.of([5.0, 1e5, 0.0])] * 2
+    with pytest.raises(ImplausibleError, match="output 'V2' of 'B' reads 5 V, the highest voltage applied"):
+        PlausibilityWatch(Believes(2.5), CONTROLS, OUTPUTS)(stimuli, pair)

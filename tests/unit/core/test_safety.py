@@ -212,6 +212,22 @@ def test_what_rests_or_floats_or_has_no_safe_state_is_not_counted() -> None:
         dwell.check()
 
 
+def test_every_replica_is_counted_by_itself() -> None:
+    dwell, clock = watch()
+    dwell.note(standing(v=1.0), None, "A")
+    clock.sleep(6.0)
+    dwell.note(standing(v=1.0), None, "B")
+    dwell.note(standing(), None, "A")
+    clock.sleep(9.0)
+    dwell.note(standing(v=1.0), None, "A")  # that the other one still stands does not make this one older, nor the reverse
+    dwell.check()
+    clock.sleep(2.0)
+    with pytest.raises(LimitExceededError, match="'V': 11 s"):
+        dwell.check()
+    dwell.note(standing(), None, "B")
+    dwell.check()
+
+
 def test_resting_in_between_starts_the_count_anew() -> None:
     dwell, _clock = watch()
     dwell.note(standing(v=1.0), at=0.0)

@@ -167,6 +167,25 @@ def test_devices_far_apart_in_time_stay_apart_side_by_side():
         assert found[row, 1, 0] == pytest.approx(0.5 / (2e4 + 1e6 * risen(0.0, 0.5, seconds)), rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["flux_nonvolatile", "ohmic"])
+def test_all_replicas_go_on_from_a_captured_state(kind):
+    def pair():
+        nodes = [Node("1"), Node("0", ground=True)]
+        options = [FLUX, {**FLUX, "R0": 2e4}] if kind == "flux_nonvolatile" else [{"conductance": 1e-4}, {"conductance": 2e-4}]
+        made = [Network.build(nodes, [Edge("d", "1", "0", law(kind), each)]) for each in options]
+        outputs, controls = [Channel("I", Quantity.CURRENT, Kind.SENSE, node="1")], [channel("V", "1")]
+        flaws = Imperfections(read_noise=1e-6, drift=0.1, aperture=1e-3)
+        return backend_of(made[0], controls, outputs, replicas={"A": made[0], "B": made[1]}, imperfections=flaws)
+
+    rows = [[Stimulus.of([1.0]), Stimulus.of([0.5])], [Stimulus.of([0.3]), Stimulus.of([0.9])]] * 2
+    whole, first, second = pair(), pair(), pair()
+    expected = whole.measure_replicas(rows, DWELL, 2)
+    first.measure_replicas(rows[:2], DWELL, 2)
+    second.restore_state(json.loads(json.dumps(first.capture_state())))
+    np.testing.assert_array_equal(second.measure_replicas(rows[2:], DWELL, 2), expected[2:])
+    assert second.clock.now() == whole.clock.now()
+
+
 @pytest.mark.parametrize(
     ("waveform", "samples", "error", "said"),
     [
