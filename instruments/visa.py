@@ -314,8 +314,8 @@ def require_known_library(name: str, visalib: object) -> None:
     """ConfigError for a ``visalib`` of instrument ``name`` that is a path, or names a package: PyVISA would run its code."""
     if visalib not in ("", "@py", "@ivi"):
         raise ConfigError(
-            f"instrument {name!r}: option 'visalib' is {visalib!r}, and a file must not name code to load; leave it out, or write "
-            "@py or @ivi (where a maker's VISA library lies stands in PyVISA's own settings, ~/.pyvisarc)"
+            f"instrument {name!r}: option 'visalib' is {visalib!r}, and a file must not name code to load; leave it out, or "
+            "write @py or @ivi (where a maker's VISA library lies stands in PyVISA's own settings, ~/.pyvisarc)"
         )
 
 
