@@ -30,8 +30,8 @@ def bench() -> Iterator[VirtualBench]:
 
 
 def test_gepace_drives_the_pace(bench: VirtualBench) -> None:
-    connio = pytest.importorskip("connio")
-    from gepace.pace import Pace, RateMode  # type: ignore[import-untyped] # gepace ships no types
+    import connio
+    from gepace.pace import Pace, RateMode
 
     port = bench.addresses["pace"].split("::")[2]
     link = connio.connection_for_url(f"tcp://127.0.0.1:{port}", concurrency="syncio", timeout=2.0)
@@ -69,7 +69,8 @@ def test_gepace_drives_the_pace(bench: VirtualBench) -> None:
 
 def test_pymensor_drives_the_cpc_over_gpib(bench: VirtualBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written in 2020 for ``import visa``, as PyVISA's module was called then; nothing else of it is touched."""
-    gpib = pytest.importorskip("pymensor.gpib")
+    from pymensor import gpib
+
     monkeypatch.setattr(gpib, "visa", pyvisa, raising=False)
     manager = pyvisa.ResourceManager("@py")
     port = bench.addresses["cpc"].split("::")[2]
@@ -95,8 +96,8 @@ def test_pymensor_drives_the_cpc_over_gpib(bench: VirtualBench, monkeypatch: pyt
 
 def test_vicivalve_turns_the_valve(bench: VirtualBench) -> None:
     import serial
+    import vicivalve
 
-    vicivalve = pytest.importorskip("vicivalve")
     port = serial.Serial(device(bench.addresses["valve"]), 9600)
     try:
         valve = vicivalve.VICI(port, positions=10)
@@ -115,8 +116,8 @@ def test_vicivalve_turns_the_valve(bench: VirtualBench) -> None:
 
 def test_syringe_pump_drives_the_phd_ultra(bench: VirtualBench) -> None:
     """A client of the Legato 100, which obeys the same pump-chain commands; it works in polling mode."""
-    aioserial = pytest.importorskip("aioserial")
-    import syringe_pump  # type: ignore[import-untyped] # it ships no types
+    import aioserial
+    import syringe_pump
     from quantiphy import Quantity
 
     async def session() -> None:

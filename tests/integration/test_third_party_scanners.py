@@ -46,7 +46,8 @@ def driven(bench: VirtualBench) -> Iterator[None]:
 
 @pytest.mark.usefixtures("driven")
 def test_daqmon_scans_with_the_34970a(bench: VirtualBench) -> None:
-    instrument = pytest.importorskip("daqmon.instrument")
+    from daqmon import instrument
+
     port = bench.addresses["logger"].removeprefix("ASRL").removesuffix("::INSTR")
     logger = instrument.HP34970A(port, timeout=5.0)
     logger.open()
@@ -108,7 +109,7 @@ def test_what_fits_of_the_qcodes_driver_of_a_sister_runs_on_the_707b(
 
 @pytest.mark.usefixtures("driven")
 def test_pymeasure_takes_the_daq6510_for_its_sister_dmm6500(bench: VirtualBench) -> None:
-    from pymeasure.instruments.keithley import KeithleyDMM6500  # type: ignore[import-untyped] # pymeasure ships no types
+    from pymeasure.instruments.keithley import KeithleyDMM6500
 
     meter = KeithleyDMM6500(bench.addresses["meter"], visa_library="@py", read_termination="\n", write_termination="\n")
     try:

@@ -131,13 +131,12 @@ def spoken_for() -> set[str]:
             if not isinstance(function, ast.FunctionDef):
                 continue
             nodes = list(ast.walk(function))
-            calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-            if any(node.func.id in TALKING and len(node.args) > 1 for node in calls):  # type: ignore[attr-defined] # a Name
+            calls = [(node.func, node.args) for node in nodes if isinstance(node, ast.Call)]
+            if any(isinstance(called, ast.Name) and called.id in TALKING and len(given) > 1 for called, given in calls):
                 found |= {node.id for node in nodes if isinstance(node, ast.Name)}
     return found
 
 
 def test_its_words_are_tested_one_by_one(driver: Any) -> None:
-    if isinstance(driver, VendorPressure):
-        pytest.skip("it says no words: a library of its maker does")
-    assert type(driver).__name__ in spoken_for()
+    without_words = isinstance(driver, VendorPressure)  # a library of its maker has them
+    assert without_words or type(driver).__name__ in spoken_for()

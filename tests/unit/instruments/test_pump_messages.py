@@ -31,7 +31,7 @@ class ByteResource(ScriptedResource):
 def pump_on(driver: type[Any], *exchanges: Exchange) -> tuple[Any, ByteResource]:
     resource = ByteResource(exchanges)
     session = Session("pump", resource.resource_name, resource, driver.link)
-    session.identity = IDENTITIES[driver.__name__][0]  # type: ignore[assignment] # the pumps' are texts
+    session.identity = IDENTITIES[driver.__name__][0]
     return driver("pump", session=session), resource
 
 
