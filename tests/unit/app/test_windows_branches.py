@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -90,8 +91,8 @@ def test_a_guard_is_started_apart_from_the_terminal(monkeypatch: pytest.MonkeyPa
         asked.update(options)
         raise StartedError
 
-    monkeypatch.setattr(guard_process.subprocess, "Popen", start)
-    monkeypatch.setattr(guard_process.subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
     monkeypatch.setattr(guard_process, "os", SimpleNamespace(name="nt", environ={}, pathsep=";", getpid=os.getpid))
     with pytest.raises(StartedError):
         guard_process.Guard(tmp_path, keeps=(7,)).start(dict)
