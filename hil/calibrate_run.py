@@ -94,7 +94,7 @@ def _calibrated(
             recorder = _recorder(request, document, bench, assembled)
             events = EventStream(recorder)
             assembled.warnings.listen(events.warn)
-        summary: dict[str, Any] = {"outcome": Outcome.FAILED.value, "run_id": recorder.run_id, "steps": 0, "loss": None}
+        outcome, reason = Outcome.FAILED, ""
         try:
             backend.observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
             measured, pairs, read_pressures = measure(assembled, bench, wanted)
@@ -128,22 +128,43 @@ def _calibrated(
             )
             with stopper.held():
                 path = save(request.data, name, request.target.value, facts)
-            summary |= {"outcome": Outcome.DONE.value, "results": {"file": str(path), "found": found}}
-            events.emit(Finished(Outcome.DONE.value, f"calibration kept in {path}"))
+            outcome, reason = Outcome.DONE, f"calibration kept in {path}"
         except KeyboardInterrupt:
-            summary["outcome"] = Outcome.STOPPED.value
+            outcome, reason = Outcome.STOPPED, "stopped by the user; the calibration before is kept"
             raise
         except HilError as error:
-            summary["results"] = {"reason": str(error)}
+            reason = str(error)
             raise
         finally:
             with stopper.held():
                 if not recorder.broken:
-                    recorder.finish(plain(summary))
+                    events.emit(Finished(outcome.value, reason))
+                    recorder.finish(
+                        _summary(request, recorder, backend.relaxations, outcome, reason) | {"warnings": events.warnings}
+                    )
                     recorder.close()
                 else:
                     recorder.release()
     return {"bench": name, "target": request.target.value, "file": str(path), **facts}
+
+
+def _summary(request: CalibrateRequest, recorder: RunRecorder, relaxations: int, outcome: Outcome, reason: str) -> dict[str, Any]:
+    """As of every run; a calibration has neither steps nor a loss."""
+    return {
+        "run_id": recorder.run_id,
+        "protocol": f"calibrate_{Path(request.bench).stem}",
+        "target": request.target.value,
+        "outcome": outcome.value,
+        "steps": 0,
+        "relaxations": relaxations,
+        "loss": None,
+        "loss_floor": None,
+        "loss_history": [],
+        "outputs": {},
+        "weights": {},
+        "warnings": [],
+        "results": {"reason": reason},
+    }
 
 
 def _instruments(bench: BenchFile) -> dict[str, dict[str, Any]]:

@@ -20,14 +20,18 @@ from hil.bench_station import start_virtual, virtual_plan
 from hil.calibrate import SETTLE
 from hil.calibrate_run import CalibrateRequest, calibrate
 from hil.cli import app
+from hil.core.errors import InstrumentError
 from hil.core.events import EventStream
 from hil.core.lab import Lab
 from hil.core.types import Stimulus
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import read
 from hil.prepared import Prepared, Request, prepare
-from hil.record.reader import load
+from hil.record.reader import list_runs, load
+from hil.resume import resume
+from hil.run import run
 from simulated_backend.virtual_bench.bench import Bench
+from tests.resumed import Interrupt
 
 SEED = 18
 """The electrometer of this seed errs by 0.8 mV at 4 V, inside its data sheet (0.025 % + 0.3 mV)."""
@@ -146,16 +150,16 @@ def test_raw_readings_identities_and_the_file_are_on_record(found: dict[str, Any
     assert facts["instruments"]["smu"]["serial"].startswith("2602B 4")
     assert facts["seed"] == SEED
     assert facts["spans"]["V1"] == 5.0
-    run = load(found["run_id"], folder / "data")
-    assert run.outcome == "done"
+    recorded = load(found["run_id"], folder / "data")
+    assert recorded.outcome == "done"
     # Fitting the recorded readings anew gives what was kept.
-    levels, shown = run.readings["V1"].to_numpy(), run.readings["V1_measured"].to_numpy()
+    levels, shown = recorded.readings["V1"].to_numpy(), recorded.readings["V1_measured"].to_numpy()
     gain, offset = np.polyfit(levels, shown, 1)
     one = entry(found, "V1")
     assert (offset, gain) == pytest.approx((one["offset"], one["gain"]), abs=1e-9)
     assert levels.max() == 2.0
-    assert len(run.rows["vented_pressures"]) == 10
-    assert run.metadata["bench_text"] == bench_file.read_text(encoding="utf-8")
+    assert len(recorded.rows["vented_pressures"]) == 10
+    assert recorded.metadata["bench_text"] == bench_file.read_text(encoding="utf-8")
 
 
 def trained(bench_file: Path, folder: Path, *sets: str) -> tuple[float, Prepared, list[str]]:
@@ -284,12 +288,12 @@ def test_a_run_says_what_was_corrected_and_keeps_what_the_meters_showed(
     arguments = ("run", "voltage_divider", "--bench", str(bench_file), "--on", "virtual", "--data", str(data))
     code, summary, said = hil(*arguments, "--set", f"bench.calibration.use={found['file']}", "--set", "stop.max_steps=1")
     assert code == 1, said
-    run = load(summary["run_id"], data)
-    record = run.snapshot["calibration"]
+    recorded = load(summary["run_id"], data)
+    record = recorded.snapshot["calibration"]
     assert (record["file"], record["run_id"]) == (found["file"], found["run_id"])
     assert record["outputs"]["V2"]["meter.volt"]["offset"] == entry(found, "V2")["offset"]
     assert set(record["controls"]) == {"V1", "V3", "P1", "P2", "P3"}
-    raw, read_back = run.rows["raw"], run.readings
+    raw, read_back = recorded.rows["raw"], recorded.readings
     one = entry(found, "V2")
     assert len(raw) == len(read_back)
     assert raw["V2"].to_numpy() == pytest.approx(one["offset"] + one["gain"] * read_back["V2"].to_numpy(), abs=1e-12)
@@ -377,3 +381,42 @@ def test_on_the_bench_it_ends_safe_and_the_doctor_knows_whose_it_is(tmp_path: Pa
         row = finding(hil("doctor", "--bench", "mine.yaml")[1], "calibration on bench")
         assert row["verdict"] == "note"
         assert "stale: calibrate anew" in row["found"]
+
+
+def test_a_calibration_that_fails_is_on_record_and_leaves_the_one_before(
+    found: dict[str, Any], bench_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folder / "data"
+    before = Path(found["file"]).read_bytes()
+
+    def broken(*_: object) -> None:
+        raise InstrumentError("the pressure of 'P1' cannot be read: nobody answers")
+
+    monkeypatch.setattr("hil.calibrate._vented", broken)
+    done = CliRunner().invoke(app, ["calibrate", str(bench_file), "--data", str(data), "--set", "outputs.V2.node=1"])
+    assert done.exit_code == 3
+    assert "nobody answers" in done.stderr
+    assert Path(found["file"]).read_bytes() == before
+    last = list_runs(data)[-1]
+    assert (last["protocol"], last["outcome"]) == ("calibrate_electrometer", "failed")
+    # What was measured until then is there, and can be shown like every run.
+    assert len(load(last["run_id"], data).readings) == 13
+    shown = CliRunner().invoke(app, ["show", str(last["run_id"]), "--data", str(data)])
+    assert shown.exit_code == 0
+    assert "nobody answers" in shown.stdout
+
+
+def test_a_run_goes_on_with_the_calibration_it_began_with_only(found: dict[str, Any], bench_file: Path, folder: Path) -> None:
+    path = folder / "changing.json"
+    path.write_bytes(Path(found["file"]).read_bytes())
+    sets = (f"bench.calibration.use={path}", "stop.max_steps=3")
+    request = Request("voltage_divider", str(bench_file), Target.VIRTUAL, sets=sets, data=folder / "resumed")
+    stopped = run(request, [Interrupt(8)])
+    assert stopped.exit_code == 5
+    path.write_text(json.dumps(use(found, when="2026-01-01T00:00:00+00:00")), encoding="utf-8")
+    refusal = resume(stopped.summary["run_id"], request.data)
+    assert refusal.exit_code == 2
+    assert f"the calibration {path} has changed since run" in refusal.error
+    path.write_bytes(Path(found["file"]).read_bytes())
+    again = resume(stopped.summary["run_id"], request.data, [Interrupt(4)])
+    assert again.exit_code == 5, again.error
