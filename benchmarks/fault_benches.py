@@ -77,8 +77,7 @@ class FaultBench:
 
     ``reading_error``: output -> by how much (V, A) a reading may differ from the plant: by the data sheet of its meter, rounded
     up. ``tolerance``: control -> the same for what a source delivers, where it is not what ``fault_judge.TOLERANCE`` says.
-    ``changes``: sections of the bench file that are other in the campaign. ``seldom``: instrument -> how many messages it may get
-    in a piece of a run, where these are so few that faults would come too late.
+    ``changes``: sections of the bench file that are other in the campaign.
     """
 
     name: str
@@ -88,7 +87,6 @@ class FaultBench:
     protocol: str = PRESSURES
     tolerance: Mapping[str, float] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
-    seldom: Mapping[str, int] = field(default_factory=dict)
 
     def path(self) -> Path:
         """The bench file."""
@@ -135,7 +133,7 @@ class Places:
     """
 
     def __init__(self, bench: FaultBench, file: BenchFile) -> None:
-        self.name, self.file, self.seldom = bench.name, file, bench.seldom
+        self.name, self.file = bench.name, file
         self.models = {name: spec.type.rsplit(".", 1)[-1] for name, spec in file.station.instruments.items()}
         self.instruments = tuple(self.models)
         wired = {one.instrument for one in (*file.controls.values(), *file.outputs.values())}
@@ -206,7 +204,6 @@ BENCHES = (
         {"V2": 12e-3},
         CONCENTRATIONS,
         changes={"virtual": IDEAL_ELECTRODES},
-        seldom={"valve": 40},
     ),
     FaultBench(
         "divider_harvard_pumps",
@@ -214,7 +211,6 @@ BENCHES = (
         {"V2": "4 V"},
         {"V2": 12e-3},
         CONCENTRATIONS,
-        seldom={"perfusion": 12, "valve": 40},
     ),
 )
 

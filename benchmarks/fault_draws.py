@@ -1,7 +1,8 @@
 """Which faults are put on a training run, and when: drawn from a seed, timed by the messages of the instruments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import TypeVar
 
 import numpy as np
@@ -38,8 +39,12 @@ class Fault:
         return self.kind in ("disk full", "database locked")
 
 
-def draw(places: Places, rng: np.random.Generator, passing: int) -> list[Fault]:
-    """Faults for one piece of a run: ``passing`` troubles of links, then one that lasts."""
+def draw(places: Places, rng: np.random.Generator, passing: int, pace: Mapping[str, float]) -> list[Fault]:
+    """Faults for one piece of a run: ``passing`` troubles of links, then one that lasts.
+
+    ``pace``: instrument -> its messages for one of the busiest instrument. With it, faults on an instrument that is seldom
+    spoken to come as soon as those on the others; not at its very first message, by which only opening is tried.
+    """
     horizon = int(rng.integers(40, 160))
     faults = []
     for _ in range(passing):
@@ -47,7 +52,10 @@ def draw(places: Places, rng: np.random.Generator, passing: int) -> list[Fault]:
         amount = {"delay": LATE, "drop": float(rng.integers(2)), "half_open": float(rng.integers(1, 3))}.get(kind, 1.0)
         faults.append(Fault(kind, _one(rng, places.instruments), amount, after=int(rng.integers(1, horizon + 1))))
     faults.append(_lasting(places, rng, int(rng.integers(1, horizon + 1))))
-    return [replace(one, after=1 + (one.after - 1) % places.seldom.get(one.instrument, horizon)) for one in faults]
+    return [
+        one if one.of_record or pace[one.instrument] == 1.0 else replace(one, after=1 + ceil(one.after * pace[one.instrument]))
+        for one in faults
+    ]
 
 
 def _lasting(places: Places, rng: np.random.Generator, horizon: int) -> Fault:

@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ class Campaign:
         self._limits = self.places.limits()
         # A new day begins with every piece, and with it syringes are full.
         self._refills = tuple(f"{pump}={1e6 * stock.volume:.6g} mL" for pump, stock in self.places.stocks.items())
+        self._messages = Counter(dict.fromkeys(self.places.instruments, 1))
         self._rng = np.random.default_rng(seed)
         self._seed = seed
         self._stack = contextlib.ExitStack()
@@ -122,7 +124,7 @@ class Campaign:
         refused = 0
         for piece in range(MOST_PIECES + MOST_REFUSALS):
             quiet = piece >= MOST_PIECES or self.tally.injections >= wanted
-            result, seen, acted = self._piece(run_id, [] if quiet else draw(self.places, self._rng, passing))
+            result, seen, acted = self._piece(run_id, [] if quiet else draw(self.places, self._rng, passing, self._pace()))
             new_id = result.summary["run_id"]
             if new_id is not None:
                 if run_id is not None:
@@ -153,6 +155,11 @@ class Campaign:
                 self.tally.measurements_lost += seen - stored
                 self.tally.note(f"{self.bench.name}: run {number} holds {stored} of {seen} readings")
 
+    def _pace(self) -> dict[str, float]:
+        """Instrument -> its messages so far for one of the busiest instrument."""
+        most = max(self._messages.values())
+        return {name: count / most for name, count in self._messages.items()}
+
     def _piece(self, run_id: int | None, faults: list[Fault]) -> tuple[Result, int, list[tuple[str, str]]]:
         """One piece of a run; the result, the readings accepted, and the faults that acted, in order."""
         self.door.renew()
@@ -170,6 +177,7 @@ class Campaign:
         finally:
             blockade.lift()
         acted = self.door.happened()
+        self._messages.update(self.door.messages())
         if blockade.acted:
             kind = next(fault.kind for fault in faults if fault.of_record)
             acted.append(("record", kind))

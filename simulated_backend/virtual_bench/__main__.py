@@ -25,8 +25,8 @@ def answer(bench: Bench, question: Mapping[str, Any]) -> object:
     if verb == "renew":
         bench.renew()
         return None
-    if verb in ("happened", "before"):
-        return list(bench.happened) if verb == "happened" else dict(bench.before)
+    if verb in ("happened", "before", "messages"):
+        return {"happened": bench.happened, "before": bench.before, "messages": bench.messages}[verb]
     plain: dict[object, Callable[[], object]] = {
         "now": plant.clock.now,
         "voltages": plant.node_voltages,

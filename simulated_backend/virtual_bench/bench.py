@@ -74,6 +74,11 @@ class Bench:
                 self.plant.output(instrument, order.where)
         self.lines[instrument].inject(order)
 
+    @property
+    def messages(self) -> dict[str, int]:
+        """How many messages every instrument got since the last ``renew``."""
+        return {name: line.faults.messages for name, line in self.lines.items()}
+
     def _note(self, instrument: str, fault: str) -> None:
         self.happened.append((instrument, fault))
 

@@ -46,11 +46,13 @@ class LineFaults:
 
     act: Callable[[Order], None]
     happened: Callable[[str], None]
+    messages: int = 0
     waiting: list[Order] = field(default_factory=list)
     lasting: dict[str, float] = field(default_factory=dict)
 
     def due(self) -> Iterator[Order]:
         """Count one message; the orders that act with it."""
+        self.messages += 1
         for order in tuple(self.waiting):
             order.after -= 1
             if order.after <= 0:
@@ -74,7 +76,8 @@ class LineFaults:
         return True
 
     def heal(self) -> None:
-        """Forget everything."""
+        """Forget everything, and count from 0 again."""
+        self.messages = 0
         self.waiting.clear()
         self.lasting.clear()
 

@@ -96,6 +96,10 @@ class SideDoor:
         """(instrument, fault) in the order in which they acted, since the last ``renew``."""
         return [(instrument, fault) for instrument, fault in self._bench.ask("happened")]
 
+    def messages(self) -> dict[str, int]:
+        """How many messages every instrument got since the last ``renew``."""
+        return dict(self._bench.ask("messages"))
+
     def before(self) -> dict[str, float]:
         """True node voltages right before a device was last damaged, V; empty where none has been."""
         return dict(self._bench.ask("before"))

@@ -34,7 +34,8 @@ def test_every_fault_of_the_virtual_bench_is_drawn() -> None:
 def test_faults_are_drawn_on_what_there_is_and_in_the_end_on_everything(bench: FaultBench) -> None:
     places = bench.places()
     rng = np.random.default_rng(1)
-    drawn = [fault for _ in range(300) for fault in draw(places, rng, 3)]
+    pace = dict.fromkeys(places.instruments, 1.0)
+    drawn = [fault for _ in range(300) for fault in draw(places, rng, 3, pace)]
     ports = {(one.instrument, one.port) for one in places.sources}
     for fault in drawn:
         assert fault.instrument in places.instruments or fault.of_record
@@ -48,6 +49,14 @@ def test_faults_are_drawn_on_what_there_is_and_in_the_end_on_everything(bench: F
     kinds = {fault.kind for fault in drawn}
     assert kinds >= {*PASSING, *LASTING} - {"error" if not places.queues else ""}
     assert kinds >= (set(OF_LIQUIDS) - {"jam"} if places.stocks else set())
+
+
+def test_faults_on_an_instrument_that_is_seldom_spoken_to_come_as_soon() -> None:
+    places = DIVIDER.places()
+    pace = {name: 0.01 if name == "meter" else 1.0 for name in places.instruments}
+    drawn = [fault for _ in range(200) for fault in draw(places, np.random.default_rng(_), 3, pace)]
+    assert max(fault.after for fault in drawn if fault.instrument == "meter") == 3
+    assert max(fault.after for fault in drawn if fault.instrument == "smu") > 100
 
 
 @on_every_bench
