@@ -346,20 +346,20 @@ class InstrumentBackend(Backend):
         require_settled("stimulus", self._settle(policy), policy, len(stimuli) - 1, len(stimuli))
         return Readings.joined(parts)
 
-    def _list_sweep(self, replicas: tuple[int, ...], rows: Sequence[Sequence[Stimulus]], dwell: float) -> ListSweep | None:
-        values, connected = swept_values(rows)
+    def _list_sweep(
+        self, replicas: tuple[int, ...], rows: Sequence[Sequence[Stimulus]], dwell: float, *, home: bool = False
+    ) -> ListSweep | None:
         if (self.envelope.edges and len(self.capabilities.controls) > 1) or self.envelope.limits_power.any():
             return None  # a difference across an edge is checked on the way, power is measured there: a list would jump both
         longest = np.tile(self.envelope.max_slew * self._ramp_period, len(replicas))
         drives = [drive for replica in replicas for drive in self._drives[replica]]
         senses = [sense for replica in replicas for sense in self._senses[replica]]
-        return list_sweep(drives, senses, values, connected, dwell, longest, self._aim)
+        return list_sweep(drives, senses, *swept_values(rows), dwell, longest, self._aim, home=home)
 
     def _measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int) -> FloatArray:
         dwell = policy.dwell if len(stimuli) >= 3 else None
-        swept = None if dwell is None else self._list_sweep(tuple(range(len(stimuli[0]))), stimuli, dwell)
-        bench = RowBench(self._go_to, self._note, self._settle_replicas, self._reader, self._clock)
-        how = stimuli, policy, samples, bench
+        swept = None if dwell is None else self._list_sweep(tuple(range(len(stimuli[0]))), stimuli, dwell, home=True)
+        how = stimuli, policy, samples, RowBench(self._go_to, self._note, self._settle_replicas, self._reader, self._clock)
         blocks = measure_rows(*how) if swept is None else measure_list(swept, *how)
         drives = list(chain.from_iterable(self._drives))
         means = [np.empty((0, len(self._drives), len(self._output_wires)))]

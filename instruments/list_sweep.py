@@ -67,11 +67,14 @@ def list_sweep(
     dwell: float,
     longest_step: FloatArray,
     aim: Aim,
+    *,
+    home: bool = False,
 ) -> ListSweep | None:
     """The sweep of ``values`` (n, n_drives) as one instrument's list, or None where it has to go point by point.
 
     That is so where something else than voltages of one instrument changes, where it cannot run lists, where an output
     floats, or where a step is longer than ``longest_step`` (n_drives,), so that the channel's slew asks for a ramp.
+    ``home``: every chunk will end at level 0, wherever in the sweep that is.
     """
     columns = np.flatnonzero(np.any(values != values[0], axis=0))
     if not len(columns):
@@ -87,6 +90,10 @@ def list_sweep(
     if any(sense.instrument is not instrument or sense.port is None or sense.matrix is not None for sense in senses):
         return None
     if np.any(np.abs(np.diff(values, axis=0)) > longest_step):
+        return None
+    if home and np.any(np.abs(values[:, columns]) > longest_step[columns]):
+        return None
+    if home and not all(drive.channel.minimum <= 0.0 <= drive.channel.maximum for drive in swept):
         return None
     acquire, seconds = instrument.list_acquisition(
         [drive.port_name for drive in swept], [(sense.port_name, sense.parameter) for sense in senses], dwell

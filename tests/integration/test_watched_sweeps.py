@@ -12,6 +12,8 @@ from hil.core.errors import CapabilityError, InterlockError, LimitExceededError
 from hil.core.types import SettlePolicy, Stimulus, Waveform
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import find, read
+from instruments.list_sweep import ListSweep
+from instruments.roles import Acquired
 
 STEPPED = SettlePolicy(tolerance=1.0, window=0.02, timeout=10.0, dwell=0.005)
 
@@ -70,3 +72,22 @@ def test_a_waveform_plays_only_where_the_compliance_keeps_its_power() -> None:
         backend.play(moving, samples)
     with opened("single_device", power="251 uW") as backend:
         assert np.all(np.isfinite(backend.play(moving, samples).values))
+
+
+@pytest.mark.parametrize(("changes", "by_list"), [({}, True), ({"slew": "1 V/s"}, False), ({"slew": "20 V/s"}, True)])
+def test_a_list_of_replicas_jumps_home_only_where_the_slew_allows(
+    changes: dict[str, str], by_list: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every list of a pair ends at 0 V: 1 V/s is 20 mV from one point of a ramp to the next, and 20 V/s is 0.4 V."""
+    lists, original = [], ListSweep._chunk
+
+    def noted(sweep: ListSweep, *chunk: Any) -> Acquired:
+        lists.append(chunk)
+        return original(sweep, *chunk)
+
+    monkeypatch.setattr(ListSweep, "_chunk", noted)
+    levels = [0.0, *np.linspace(0.0, 0.3, 31)]
+    with opened("matched_pair", **changes) as backend:
+        rows = [[Stimulus(np.array([level]), np.array([True]))] * 2 for level in levels]
+        assert np.all(np.isfinite(backend.measure_replicas(rows, STEPPED)))
+    assert bool(lists) is by_list
