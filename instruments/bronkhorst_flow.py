@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from qcodes.parameters import Parameter
 from qcodes.validators import Numbers
 
-from hil.core.errors import ConfigError
+from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import SafeAction
 from instruments.base import BenchInstrument
 from instruments.safe_commands import SafeCommands
@@ -31,6 +31,10 @@ UNITS = {
     "l/min": 1e-3 / 60.0,
     "l/h": 1e-3 / 3600.0,
 }
+HELD = 0.02
+"""Of the set-point, and a tenth of it of the capacity: a controller that works is nearer (data sheets: 0.2 % of reading)."""
+ATTEMPTS = 3
+"""How often a flow is told to stop before that counts as impossible."""
 STATUS = {3: "no such process", 4: "no such parameter", 5: "wrong type", 6: "value out of range", 13: "read only"}
 
 # Requests: node, request, process and index for the reply (the index tells replies apart), process and parameter wanted.
@@ -136,6 +140,26 @@ class BronkhorstFlow(BenchInstrument):
         """Measured flow, m^3/s."""
         count = self.request(_MEASURE, _count, "reading the flow")
         return (count - 65536 if count > HIGHEST else count) / FULL * self.full_scale()
+
+    def held(self) -> float:
+        """Measured flow, m^3/s, which has to be what was set; InstrumentError for a valve that is stuck, clogged, or drifts."""
+        if self._wanted is not None and self._set_point("asking for the set-point") != self._wanted:
+            raise self.restarted()
+        # Last, because what happened before shows in it.
+        flow, wanted = self.flow_now(), (self._wanted or 0) / FULL * self.full_scale()
+        if not abs(flow - wanted) <= HELD * (wanted + 0.1 * self.full_scale()):
+            raise self.fault(f"delivers {flow:g} m^3/s although {wanted:g} m^3/s was set: it is stuck or clogged, or drifts")
+        return flow
+
+    def stop(self) -> None:
+        """Set-point 0, read back; tried several times, because that may be said twice."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self.set_flow(0.0)
+                return
+            except InstrumentError:
+                if attempt == ATTEMPTS:
+                    raise
 
     def require_settings_kept(self) -> None:
         """A controller that was sent a set-point has not forgotten it."""

@@ -93,6 +93,14 @@ class FlowController(Protocol):
         """Measured flow, m^3/s."""
         ...
 
+    def held(self) -> float:
+        """Measured flow, m^3/s; InstrumentError where it is not what was set."""
+        ...
+
+    def stop(self) -> None:
+        """Set-point 0; read back."""
+        ...
+
 
 def turn(valve: SelectorValve, position: int, clock: Clock, timeout: float = 10.0) -> None:
     """Turn ``valve`` and wait until it is there; InstrumentError after ``timeout`` s."""

@@ -8,6 +8,7 @@ flow, totalisers, alarms, control modes beyond serial, fluids, the other paramet
 
 import struct
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import ClassVar
 
 import numpy as np
@@ -192,7 +193,8 @@ class BronkhorstFlow(Emulator):
 
     def _measured(self) -> float:
         """As a fraction of the capacity; the sensor shares the controller's error, so that control looks perfect."""
-        return self.broken.shown(self._port.flow() / (1.0 + self._error) / self.number("full_scale"))
+        shown = self.broken.shown(self._port.flow() / (1.0 + self._error) / self.number("full_scale"))
+        return shown if isfinite(shown) else HIGHEST / FULL  # a count cannot be anything else
 
 
 def _written(data: bytes) -> Iterator[tuple[int, int, bytes, int]]:

@@ -139,3 +139,41 @@ def test_bronkhorst_s_own_client_drives_it(bench: VirtualBench) -> None:
             assert [round(found["data"]) for found in controller.read_parameters(many)] == [4000, 4000, 100]
     finally:
         controller.master.stop()
+
+
+@pytest.mark.parametrize(
+    ("fault", "amount"),
+    [
+        ("silence", 1.0),
+        ("garbage", 2.0),
+        ("delay", 0.25),
+        ("drop", 0.0),
+        ("drop", 1.0),
+        ("half_open", 2.0),
+        ("restart", 1.0),
+        ("stuck", 1.0),
+        ("drift", 3.0 * ML_PER_H),
+        ("clog", 1.0),
+        ("nan", 2.0),
+    ],
+)
+def test_whatever_happens_what_is_read_flows_and_in_the_end_nothing_does(
+    flow: Any, bench: VirtualBench, fault: str, amount: float
+) -> None:
+    door, refusals = bench.side_door, 0
+    for after in range(1, 8):
+        door.renew()
+        flow.stop()
+        flow.set_flow(20.0 * ML_PER_H)
+        door.inject("flow", fault, amount, after=after)
+        try:
+            for wanted in (25.0 * ML_PER_H, 30.0 * ML_PER_H):
+                flow.set_flow(wanted)
+                assert flow.held() == pytest.approx(door.flows()["flow"][""]["flow"], rel=5e-3)
+                assert door.flows()["flow"][""]["flow"] == pytest.approx(wanted, rel=0.03)
+        except InstrumentError:
+            refusals += 1
+        flow.stop()
+        assert door.flows()["flow"][""]["flow"] == 0.0
+    # A restart before the first word of a set-point is made good by saying it again.
+    assert (refusals >= 4) == (fault in ("restart", "stuck", "drift", "clog"))
