@@ -10,18 +10,17 @@ imitated: methods, ramps, target time, addresses, remote polling, prompts that a
 
 import re
 from collections.abc import Callable, Mapping
-from math import inf, pi
+from math import inf
 from typing import ClassVar
 
 import numpy as np
 
 from simulated_backend.virtual_bench.emulator import Emulator
+from simulated_backend.virtual_bench.plunger import Plunger
 from simulated_backend.virtual_bench.ports import PlantView
 
 VOLUMES: Mapping[str, float] = {"nl": 1e-12, "ul": 1e-9, "ml": 1e-6}
 TIMES: Mapping[str, float] = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "hr": 3600.0}
-ROUNDING = 1e-16
-"""m^3 (a tenth of a picolitre): sums of volumes are no more exact, and what is missing by that much has been delivered."""
 _RATE = re.compile(r"(\d*\.?\d+)\s*([a-z]+)/([a-z]+)")
 _VOLUME = re.compile(r"(\d*\.?\d+)\s*([a-z]+)")
 XON = b"\x11"
@@ -59,12 +58,11 @@ class HarvardPump(Emulator):
 
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
         super().__init__(name, plant, options, rng)
-        self._port = plant.flow(name, "")
         limit = self.number("error")
-        self._error = 0.0 if plant.ideal else float(rng.uniform(-limit, limit))
-        self.fill(None)
-        # Kept without power.
-        self._diameter = 14.57
+        error = 0.0 if plant.ideal else float(rng.uniform(-limit, limit))
+        holds = (self.number("capacity"), self.number("content"))
+        self._plunger = Plunger(plant.flow(name, ""), 1e3 * self.number("diameter"), 14.57, *holds, error)
+        # Kept without power, like the plunger's diameter.
         self._syringe = (10.0, "ml")
         self._rates = {"i": (1.0, "ml", "min"), "w": (1.0, "ml", "min")}
         self._target: tuple[float, str] | None = None
@@ -72,16 +70,14 @@ class HarvardPump(Emulator):
 
     def power_on(self) -> None:
         """Idle, counters at 0."""
-        self._port.set_flow(0.0)
+        self._plunger.stop()
         self._state = "idle"
         self._polled = False
         self._count = {"i": 0.0, "w": 0.0}
-        self._begun = self._port.delivered()
-        self._ends: dict[str, float] = {}
 
     def fill(self, volume: float | None) -> None:
         """See ``Emulator.fill``; the plunger does not move for it, and ends where the liquid does."""
-        self._full = self._port.delivered() + (self.number("content") if volume is None else volume)
+        self._plunger.fill(volume)
 
     def complain(self) -> None:
         """It stalls."""
@@ -163,9 +159,9 @@ class HarvardPump(Emulator):
             value = _number(rest)
             if not 0.1 <= value <= 60.0:
                 raise _ArgumentError("Out of range")
-            self._diameter = value
+            self._plunger.diameter = value
             return []
-        return [f"{self._diameter:.4f} mm"]
+        return [f"{self._plunger.diameter:.4f} mm"]
 
     def _svol(self, rest: str) -> list[str]:
         if rest:
@@ -179,11 +175,13 @@ class HarvardPump(Emulator):
             value, volume, time = self._rates[side]
             return [f"{value:g} {volume}/{time}"]
         if rest == "lim":
-            return [" to ".join(f"{_shown(60.0 * self.number(name) * self._area)}/min" for name in ("slowest", "fastest"))]
+            return [
+                " to ".join(f"{_shown(60.0 * self.number(name) * self._plunger.area)}/min" for name in ("slowest", "fastest"))
+            ]
         found = _RATE.fullmatch(rest)
         if found is None or found.group(2) not in VOLUMES or found.group(3) not in TIMES:
             raise _ArgumentError("Unknown units")
-        speed = float(found.group(1)) * VOLUMES[found.group(2)] / TIMES[found.group(3)] / self._area
+        speed = float(found.group(1)) * VOLUMES[found.group(2)] / TIMES[found.group(3)] / self._plunger.area
         if not self.number("slowest") <= speed <= self.number("fastest"):
             raise _ArgumentError("Out of range")
         self._rates[side] = (float(found.group(1)), found.group(2), found.group(3))
@@ -232,15 +230,6 @@ class HarvardPump(Emulator):
 
     # The pump ------------------------------------------------------------------------------------------------------
 
-    @property
-    def _area(self) -> float:
-        return 0.25 * pi * (1e-3 * self._diameter) ** 2
-
-    @property
-    def _truth(self) -> float:
-        """True volume per volume that the pump counts."""
-        return (1e3 * self.number("diameter") / self._diameter) ** 2 * (1.0 + self._error)
-
     def _nominal(self, side: str) -> float:
         value, volume, time = self._rates[side]
         return value * VOLUMES[volume] / TIMES[time]
@@ -251,28 +240,18 @@ class HarvardPump(Emulator):
 
     def _drive(self) -> None:
         if self._state not in ("infuse", "withdraw"):
-            self._port.set_flow(0.0)
+            self._plunger.rest()
             return
         side = self._state[0]
-        inside = self._full - self._port.delivered()
-        self._ends = {
-            "stalled": max(inside if side == "i" else self.number("capacity") - inside, 0.0),
-            "target": max(self._left(side), 0.0) * self._truth,
-        }
-        self._begun = self._port.delivered()
-        rate = self._nominal(side) * self._truth
-        self._port.set_flow(rate if side == "i" else -rate, min(self._ends.values()))
+        self._plunger.push(side == "i", self._nominal(side), {"target": max(self._left(side), 0.0) * self._plunger.truth})
 
     def _look(self) -> None:
         """What has happened since the last message."""
         if self._state not in ("infuse", "withdraw"):
             return
-        passed = abs(self._port.delivered() - self._begun)
-        self._count[self._state[0]] += passed / self._truth
-        self._begun = self._port.delivered()
-        if self._port.flow() == 0.0:
-            end = min(self._ends, key=lambda name: self._ends[name])
-            self._state = end if passed >= self._ends[end] * (1.0 - 1e-9) - ROUNDING else "stalled"
+        counted, end = self._plunger.moved()
+        self._count[self._state[0]] += counted
+        self._state = end or self._state
 
 
 def _shown(volume: float) -> str:

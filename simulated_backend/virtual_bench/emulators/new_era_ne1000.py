@@ -10,12 +10,13 @@ Not imitated: programs of several phases, alarms sent unasked, the TTL lines, ne
 import binascii
 import re
 from collections.abc import Mapping
-from math import inf, pi
+from math import inf
 from typing import ClassVar
 
 import numpy as np
 
 from simulated_backend.virtual_bench.emulator import Emulator
+from simulated_backend.virtual_bench.plunger import STALLED, Plunger
 from simulated_backend.virtual_bench.ports import PlantView
 
 STX, ETX = b"\x02", b"\x03"
@@ -27,8 +28,6 @@ RATES: Mapping[str, float] = {"UM": 1e-9 / 60.0, "MM": 1e-6 / 60.0, "UH": 1e-9 /
 VOLUMES: Mapping[str, float] = {"UL": 1e-9, "ML": 1e-6}
 SMALL_SYRINGE = 14.0
 """mm: up to this diameter volumes are in microlitres by default, above in millilitres."""
-ROUNDING = 1e-16
-"""m^3 (a tenth of a picolitre): sums of volumes are no more exact, and what is missing by that much has been delivered."""
 _NUMBER = re.compile(r"(\d{0,4}(?:\.\d{0,3})?)([A-Z]*)")
 _MOVING = ("I", "W", "X")
 
@@ -47,12 +46,11 @@ class NewEraNE1000(Emulator):
 
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
         super().__init__(name, plant, options, rng)
-        self._port = plant.flow(name, "")
-        self._error = 0.0 if plant.ideal else float(rng.uniform(-ERROR, ERROR))
+        error = 0.0 if plant.ideal else float(rng.uniform(-ERROR, ERROR))
+        holds = (self.number("capacity"), self.number("content"))
+        self._plunger = Plunger(plant.flow(name, ""), 1e3 * self.number("diameter"), 26.59, *holds, error)
         self._version = str(options["identity"] or "NE1000V3.928")
-        self.fill(None)
-        # Kept without power, as they come from the factory.
-        self._diameter = 26.59
+        # Kept without power, as they come from the factory, like the plunger's diameter.
         self._rate, self._rate_unit = 0.0, "MH"
         self._volume, self._volume_unit = 0.0, "ML"
         self._direction = "INF"
@@ -61,18 +59,16 @@ class NewEraNE1000(Emulator):
 
     def power_on(self) -> None:
         """Stopped, counters at 0, reset alarm; the watchdog waits for the first packet."""
-        self._port.set_flow(0.0)
+        self._plunger.stop()
         self._status = "S"
         self._alarm = "R"
         self._count = {"INF": 0.0, "WDR": 0.0}
         self._left = inf
-        self._begun = self._port.delivered()
-        self._ends: dict[str, float] = {}
         self._heard: float | None = None
 
     def fill(self, volume: float | None) -> None:
         """See ``Emulator.fill``; the plunger does not move for it, and ends where the liquid does."""
-        self._full = self._port.delivered() + (self.number("content") if volume is None else volume)
+        self._plunger.fill(volume)
 
     def complain(self) -> None:
         """It stalls."""
@@ -168,12 +164,12 @@ class NewEraNE1000(Emulator):
 
     def _dia(self, rest: str) -> str:
         if not rest:
-            return _shown(self._diameter)
+            return _shown(self._plunger.diameter)
         self._only_at_rest()
         value, unit = _number(rest)
         if unit or not 0.1 <= value <= 50.0:
             raise _RefusedError("OOR")
-        self._diameter = value
+        self._plunger.diameter = value
         self._volume_unit = "UL" if value <= SMALL_SYRINGE else "ML"
         return ""
 
@@ -186,7 +182,7 @@ class NewEraNE1000(Emulator):
             raise _RefusedError
         if unit != self._rate_unit:
             self._only_at_rest()
-        speed = value * RATES[unit] / self._area
+        speed = value * RATES[unit] / self._plunger.area
         if value != 0.0 and not SLOWEST <= speed <= FASTEST * (1.0 + 1e-3):
             raise _RefusedError("OOR")
         self._rate, self._rate_unit = value, unit
@@ -274,49 +270,26 @@ class NewEraNE1000(Emulator):
 
     # The pump ------------------------------------------------------------------------------------------------------
 
-    @property
-    def _area(self) -> float:
-        """Of the syringe it believes to hold, m^2."""
-        return 0.25 * pi * (1e-3 * self._diameter) ** 2
-
-    @property
-    def _truth(self) -> float:
-        """True volume per volume that the pump counts."""
-        return (1e3 * self.number("diameter") / self._diameter) ** 2 * (1.0 + self._error)
-
     def _drive(self) -> None:
         """Let the plunger do what the status says, up to the first thing that will end it."""
         if self._status not in _MOVING:
-            self._port.set_flow(0.0)
-            self._ends = {}
+            self._plunger.rest()
             return
-        nominal = FASTEST * self._area if self._status == "X" else self._rate * RATES[self._rate_unit]
-        rate = nominal * self._truth
-        inside = self._full - self._port.delivered()
-        infusing = self._direction == "INF"
-        self._ends = {
-            "S": max(inside if infusing else self.number("capacity") - inside, 0.0),
-            "target": self._left * self._truth,
-        }
+        rate = FASTEST * self._plunger.area if self._status == "X" else self._rate * RATES[self._rate_unit]
+        ends = {"target": self._left * self._plunger.truth}
         if self._patience and self._heard is not None:
-            self._ends["T"] = self._patience * rate
-        self._begun = self._port.delivered()
-        self._port.set_flow(rate if infusing else -rate, min(self._ends.values()))
+            ends["T"] = self._patience * (rate * self._plunger.truth)
+        self._plunger.push(self._direction == "INF", rate, ends)
 
     def _look(self) -> None:
         """What has happened since the last message."""
         if self._status in _MOVING:
-            now = self._port.delivered()
-            passed = abs(now - self._begun)
-            counted = passed / self._truth
+            counted, end = self._plunger.moved()
             self._count[self._direction] += counted
             self._left = max(self._left - counted, 0.0)
-            self._begun = now
-            if self._port.flow() == 0.0:
-                end = min(self._ends, key=lambda name: self._ends[name])
-                reached = passed >= self._ends[end] * (1.0 - 1e-9) - ROUNDING
+            if end is not None:
                 self._status = "S"
-                self._alarm = "" if reached and end == "target" else end if reached else "S"
+                self._alarm = {"target": "", STALLED: "S"}.get(end, end)
         silent = self._patience and self._heard is not None and self.plant.clock.now() - self._heard > self._patience
         if silent and not self._alarm:
             self._alarm, self._status = "T", "S"
