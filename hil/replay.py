@@ -8,7 +8,7 @@ point, which says how far it has moved.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -162,7 +162,7 @@ class Replay:
     # -- what the procedure is given ------------------------------------------------------------------------------
 
     @contextmanager
-    def unbroken(self, final: str = "") -> Iterator[None]:
+    def unbroken(self, final: str = "") -> Generator[None]:
         """See ``hil.core.lab.Continuity``."""
         if self._captures or self.active:
             yield

@@ -1,6 +1,6 @@
 """What a procedure is given: a backend, what we believe it is, and time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class Once:
     """Nobody comes back to this run."""
 
     @contextmanager
-    def unbroken(self, final: str = "") -> Iterator[None]:
+    def unbroken(self, final: str = "") -> Generator[None]:
         """Nothing to do."""
         del final
         yield
