@@ -163,7 +163,7 @@ def test_raw_readings_identities_and_the_file_are_on_record(found: dict[str, Any
 
 
 def trained(bench_file: Path, folder: Path, *sets: str) -> tuple[float, Prepared, list[str]]:
-    """True voltage of node 2 (V), by the side door, at the weights that a short training ends with; mean over 100 s."""
+    """True voltage of node 2 (V), by the side door, at the weights that a short training ends with; mean over 30 s."""
     everything = ("stop.loss_below=1e-9 V^2", "stop.max_steps=13", *sets)
     prepared = prepare(Request("voltage_divider", str(bench_file), Target.VIRTUAL, sets=everything, data=folder))
     said: list[str] = []
@@ -171,7 +171,7 @@ def trained(bench_file: Path, folder: Path, *sets: str) -> tuple[float, Prepared
         assembled.warnings.listen(said.append)
         _train(prepared, assembled)
         true = []
-        for _ in range(200):
+        for _ in range(60):
             assembled.clock.sleep(0.5)
             true.append(assembled.virtual.side_door.voltages()["2"])
         assembled.backend.close()
