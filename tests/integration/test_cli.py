@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,7 +47,8 @@ def test_run_prints_one_json_object_last_and_records_in_data(tmp_path: Path) -> 
     assert "voltage_divider" in listed.stdout
     assert json.loads(hil("runs", "--json").stdout)[0]["run_id"] == summary["run_id"]
     shown = hil("show", str(summary["run_id"]))
-    assert "concentration.1" in shown.stdout
+    assert re.search(r"^  concentration\.1 = \S+ mol/m\^3$", shown.stdout, re.MULTILINE)
+    assert re.search(r"^  loss \S+ V\^2 \(floor \S+ V\^2\); ", shown.stdout, re.MULTILINE)
     assert json.loads(hil("show", "1", "--json").stdout.splitlines()[-1])["outcome"] == "converged"
     for form, name in (("csv", "run_1_readings.csv"), ("netcdf", "run_1.nc"), ("parquet", "run_1_readings.parquet")):
         assert hil("export", "1", "--to", form, "--out", "out").exit_code == 0

@@ -10,6 +10,7 @@ from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import SafeAction
 from instruments.keithley_2400 import Keithley2400
 from instruments.keithley_2450 import Keithley2450
+from instruments.scpi_smu_front import FrontSmu
 from simulated_backend.virtual_bench.process import VirtualBench
 from tests.smu_rig import plan, resistors
 from tests.unit.instruments.conftest import Build
@@ -53,6 +54,14 @@ def test_what_it_cannot_do_is_refused_before_anything_is_sent(
     smu, _ = build(model.driver)
     with pytest.raises(ConfigError, match=sentence):
         smu.configure_source(plan(**changes))
+
+
+def test_an_unfinished_driver_is_refused_when_it_is_made() -> None:
+    class Unfinished(FrontSmu):
+        limited = 1
+
+    with pytest.raises(TypeError, match=r"abstract.*prepare_meter.*readings"):
+        Unfinished("smu", session=None)
 
 
 def test_levels_are_one_message_and_an_output_that_went_off_is_an_error(build: Build, model: Model) -> None:
