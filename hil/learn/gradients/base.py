@@ -56,6 +56,18 @@ class GradientEstimator(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class FiniteSteps:
+    """A step for every coordinate, (n,) or one for all, between the limits ``lower`` and ``upper`` (n,); see ``checked_step``."""
+
+    step: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step", checked_step(self.step, self.lower, self.upper))
+
+
 def checked_step(step: FloatArray | float, lower: FloatArray, upper: FloatArray) -> FloatArray:
     """``step`` as (n,); ConfigError unless it is above 0 and twice of it fits between the limits of every coordinate."""
     array = np.broadcast_to(np.asarray(step, dtype=np.float64), np.shape(lower)).copy()

@@ -6,12 +6,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from hil.core.types import FloatArray
-from hil.learn.gradients.base import GradientEstimate, Plan, Probes, checked_step
+from hil.learn.gradients.base import FiniteSteps, GradientEstimate, Plan, Probes
 
 
 @final
 @dataclass(frozen=True)
-class CentralDifference:
+class CentralDifference(FiniteSteps):
     """∂C/∂w_i ≈ (C(w + Δw e_i) - C(w - Δw e_i)) / 2Δw; exact on quadratics, error Δw²/6 ∂³C/∂w_i³ otherwise.
 
     Closer than Δw to a limit the outer probe stands on the limit; the difference is then no longer centred, and its
@@ -19,12 +19,6 @@ class CentralDifference:
     """
 
     name: ClassVar[str] = "central_difference"
-    step: FloatArray
-    lower: FloatArray
-    upper: FloatArray
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "step", checked_step(self.step, self.lower, self.upper))
 
     def estimate(self, theta: FloatArray, rng: np.random.Generator) -> Plan:
         """One round: for every coordinate the point above and the point below it."""

@@ -6,12 +6,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from hil.core.types import FloatArray
-from hil.learn.gradients.base import GradientEstimate, Plan, Probes, checked_step
+from hil.learn.gradients.base import FiniteSteps, GradientEstimate, Plan, Probes
 
 
 @final
 @dataclass(frozen=True)
-class ForwardDifference:
+class ForwardDifference(FiniteSteps):
     """∂C/∂w_i ≈ (C(w + Δw e_i) - C(w)) / Δw, as in Conte et al.; error ½ Δw ∂²C/∂w_i².
 
     Departure from the paper: where w_i + Δw would leave the allowed range the step is taken the other way. Near the
@@ -19,12 +19,6 @@ class ForwardDifference:
     """
 
     name: ClassVar[str] = "forward_difference"
-    step: FloatArray
-    lower: FloatArray
-    upper: FloatArray
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "step", checked_step(self.step, self.lower, self.upper))
 
     def estimate(self, theta: FloatArray, rng: np.random.Generator) -> Plan:
         """One round: the base point first, then every coordinate moved in turn."""
