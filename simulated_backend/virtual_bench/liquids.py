@@ -28,7 +28,7 @@ UNHURRIED = 10.0
 """Time constants of the network after which it is taken to be steady."""
 VISIBLE = 1e-4
 """Relative change of a concentration that the network is told of."""
-SHARES = 8
+SHARES = 3
 """How often the network is told while a reservoir's volume flows through it."""
 DRY = 1e15
 """Ohm of a line that no liquid joins to anything."""

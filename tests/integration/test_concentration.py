@@ -44,7 +44,7 @@ def test_it_trains_within_lab_tolerances_and_uses_what_the_rehearsal_said() -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize("seed", [3])  # with the run and the rehearsal above: three draws
 def test_other_draws_of_pumps_and_meters_cost_what_was_planned(seed: int) -> None:
     """The plan of one file against benches whose imperfections nobody knew when it was made."""
     code, summary, _ = hil("run", PROTOCOL, "--on", "virtual", "--set", f"bench.virtual.seed={seed}")
