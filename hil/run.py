@@ -153,6 +153,7 @@ def _run(
                     summary = history.summary(keeper.ended(problem) if keeper else Outcome.FAILED, f"{problem}{second}")
                 if keeper is None:
                     raise error or KeyboardInterrupt
+                stopper.done()
                 with stopper.held():
                     if not recorder.broken:
                         recorder.snapshot_end(backend.snapshot())

@@ -24,6 +24,10 @@ class Stopper:
             if not self._held:
                 raise KeyboardInterrupt
 
+    def done(self) -> None:
+        """Nothing is left to stop: whoever asks from now on gets what is under way, the way to the safe state and the record."""
+        self.asked = True
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """What happens inside is finished first, and only then interrupted."""

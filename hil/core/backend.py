@@ -14,7 +14,7 @@ import numpy as np
 from hil.core.clock import Clock
 from hil.core.errors import BackendClosedError, BackendError, CapabilityError, ConfigError, NotSafeError, NotSettledError
 from hil.core.recollection import Recollection, Row
-from hil.core.safety import DwellWatch, SafetyEnvelope
+from hil.core.safety import DwellWatch, SafetyEnvelope, uninterrupted
 from hil.core.types import (
     BoolArray,
     Capabilities,
@@ -362,7 +362,7 @@ class Backend(ABC):
         except BaseException as error:
             self._applied = None
             try:
-                self._make_safe()
+                uninterrupted(self._make_safe)
                 self._dwell.rest()
             except Exception as second:  # noqa: BLE001 - whatever it is, the first error is the cause and must not be hidden
                 raise NotSafeError(f"{error}; and then the safe state was not reached: {second}") from error

@@ -282,6 +282,14 @@ class DwellWatch:
             )
 
 
+def uninterrupted(action: Callable[[], None]) -> None:
+    """Do ``action``, which may be begun twice: a stop that comes meanwhile gets what is under way, and nobody asks twice."""
+    try:
+        action()
+    except KeyboardInterrupt:
+        action()
+
+
 def is_away(channel: Channel, value: float, connected: bool) -> bool:
     """Whether ``channel`` at ``value`` (SI) counts as away from its safe state; see ``DwellWatch``."""
     if channel.safe.action in (SafeAction.LEVEL, SafeAction.VENT):

@@ -2,10 +2,13 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from hil.run import Request, run
 from hil.stopping import SIGNALS, stoppable
+from simulated_backend.backend import SimulatedBackend
 
 HERE = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
 
@@ -55,3 +58,20 @@ def test_a_signal_is_held_until_what_must_be_finished_is_done() -> None:
     with pytest.raises(KeyboardInterrupt):
         on_record()
     assert done == ["record"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_a_complete_run_is_left_changes_nothing(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave, asked = SimulatedBackend._make_safe, []
+
+    def slow(backend: SimulatedBackend) -> None:
+        asked.append(number)
+        signal.raise_signal(number)
+        leave(backend)
+
+    monkeypatch.setattr(SimulatedBackend, "_make_safe", slow)
+    result = run(Request("voltage_divider", sets=("stop.max_steps=1",), data=tmp_path))
+    assert asked
+    assert (result.exit_code, result.summary["outcome"], result.error) == (1, "not_converged", "")

@@ -21,6 +21,26 @@ def test_an_output_that_went_off_by_itself_is_an_error_and_everything_goes_home(
         assert not bench.instruments["other"].ports["a"].on
 
 
+def test_a_stop_on_the_way_home_neither_ends_it_nor_hides_why(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    disable = bench.instruments["other"].ports["a"].disable
+
+    def interrupted(action: SafeAction) -> None:
+        asked.append(action)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        disable(action)
+
+    with two_volts(bench) as backend:
+        backend.apply(Stimulus.of([1.0, 1.0]))
+        bench.instruments["smu"].ports["a"].on = False  # it restarted
+        monkeypatch.setattr(bench.instruments["other"].ports["a"], "disable", interrupted)
+        with pytest.raises(InstrumentError, match=r"'V1'.*went off by itself"):
+            backend.settle(POLICY)
+        assert asked
+        assert not bench.instruments["other"].ports["a"].on
+
+
 def test_a_failed_write_leads_everybody_home_and_both_errors_are_told(bench: Bench) -> None:
     with two_volts(bench) as backend:
         backend.apply(Stimulus.of([1.0, 1.0]))
