@@ -49,11 +49,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measured:
-    """One replica: values (n, n_outputs) and overload of ``Plan.stimuli``; ``doubt``: V by control, what is not known of its
-    zero by its own instrument's data sheet (one standard deviation)."""
+    """One replica: values, std and overload (n, n_outputs) of ``Plan.stimuli``; std is nan where nothing tells it.
+
+    ``doubt``: V by control, what is not known of its zero by its own instrument's data sheet (one standard deviation).
+    """
 
     name: str
     values: FloatArray
+    std: FloatArray
     overload: BoolArray
     doubt: Mapping[str, float]
 
@@ -163,12 +166,12 @@ def _electrical(assembled: Assembled, bench: BenchFile, wanted: Plan) -> Iterato
     backend = assembled.backend
     if not backend.capabilities.replicas:
         readings = backend.measure(wanted.stimuli, SETTLE, SAMPLES)
-        yield Measured("", readings.values, readings.overload, _doubts(bench, ""))
+        yield Measured("", readings.values, readings.std, readings.overload, _doubts(bench, ""))
         return
     names = backend.capabilities.replicas
     found = backend.measure_replicas([[stimulus] * len(names) for stimulus in wanted.stimuli], SETTLE, SAMPLES)
     for k, name in enumerate(names):
-        yield Measured(name, found[:, k], np.isnan(found[:, k]), _doubts(bench, name))
+        yield Measured(name, found[:, k], np.full(found[:, k].shape, np.nan), np.isnan(found[:, k]), _doubts(bench, name))
 
 
 def _doubts(bench: BenchFile, replica: str) -> dict[str, float]:

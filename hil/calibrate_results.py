@@ -81,32 +81,34 @@ def _currents(
 ) -> Iterator[dict[str, Any]]:
     """Zero currents: what ammeters show when the voltages of all sources are 0 by their references.
 
-    A current is i0 + sum(G_j v_j). The G_j come from the rows; v_j at a programmed 0 V is what the voltages were found to be,
-    as far as that is known: G_j times that doubt goes into the standard error.
+    At a programmed 0 V a current is i0 + sum(G_j v_j): v_j is what the source was found to deliver there, as far as that is
+    known, and G_j what the other rows tell. Only the rows at 0 V give i0: a device that bends or remembers has no one G_j.
     """
     sources = {entry["channel"]: entry for entry in voltages if entry["part"] == "sources"}
-    rows = np.array([[stimulus.values[k] for k in _voltage_columns(bench)] for stimulus in wanted.stimuli])
     names = [name for name, control in bench.controls.items() if control.quantity is Quantity.VOLTAGE]
+    columns = [k for k, control in enumerate(bench.controls.values()) if control.quantity is Quantity.VOLTAGE]
+    levels = np.array([stimulus.values[columns] for stimulus in wanted.stimuli])
+    at_rest = np.flatnonzero(np.all(levels == 0.0, axis=1))
     for channel in outputs.of(Quantity.CURRENT):
         column = outputs.index(channel.name)
         if one.overload[:, column].any() or not sources:
             continue
-        coefficients, covariance, residual = linear(rows, one.values[:, column])
-        zero, variance = float(coefficients[0]), float(covariance[0, 0])
-        for name, conductance in zip(names, coefficients[1:], strict=True):
+        conductances, covariance, _ = linear(levels, one.values[:, column])
+        shown = one.values[at_rest, column]
+        scatter = float(shown.std(ddof=1))
+        noise = float(np.sqrt(np.mean(np.nan_to_num(one.std[at_rest, column]) ** 2)))
+        zero, variance = float(shown.mean()), max(scatter, noise) ** 2 / len(at_rest)
+        for place, name in enumerate(names, start=1):
             entry = sources.get(name)
-            zero -= float(conductance) * (entry["offset"] if entry else 0.0)
-            own = entry is None or entry["against"].endswith(READBACK)
-            doubt = one.doubt.get(name, 0.0) if own else entry["offset_std"]  # type: ignore[index] # own covers the missing one
-            variance += (float(conductance) * doubt) ** 2
-        found = Line(zero, 1.0, float(np.sqrt(variance)), 0.0, residual)
+            delivered = float(entry["offset"]) if entry else 0.0
+            doubt = one.doubt.get(name, abs(delivered))
+            if entry is not None and not entry["against"].endswith(READBACK):
+                doubt = float(entry["offset_std"])
+            zero -= float(conductances[place]) * delivered
+            variance += (float(conductances[place]) * doubt) ** 2 + float(covariance[place, place]) * (delivered**2 + doubt**2)
+        found = Line(zero, 1.0, float(np.sqrt(variance)), 0.0, scatter)
         path = _path(bench, "outputs", channel.name, one.name)
-        entry_found = _entry("meters", "outputs", channel, path, None, found, len(rows))
-        yield {**entry_found, "against": "no current"}
-
-
-def _voltage_columns(bench: BenchFile) -> list[int]:
-    return [k for k, control in enumerate(bench.controls.values()) if control.quantity is Quantity.VOLTAGE]
+        yield {**_entry("meters", "outputs", channel, path, None, found, len(at_rest)), "against": "no current"}
 
 
 def pressures(bench: BenchFile, controls: Layout, read: Pressures) -> list[dict[str, Any]]:

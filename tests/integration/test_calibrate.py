@@ -134,13 +134,35 @@ def test_pressure_zeros_are_those_of_the_emulated_controllers(found: dict[str, A
         assert one["offset_std"] < 0.2
 
 
-def test_zero_currents_are_not_claimed_where_voltages_are_not_known_well_enough(found: dict[str, Any], bench_file: Path) -> None:
-    with inside(bench_file, SEED) as emulators:
-        for name, port in (("V1.current", "smua"), ("V3.current", "smub")):
-            one = entry(found, name)
-            offsets = {scale: terms[1] for scale, terms in emulators["smu"].channels[port].meter._error_terms[0].items()}
-            assert any(abs(one["offset"] - offset) < STRICT * one["offset_std"] for offset in offsets.values())
-            assert not one["applies"]
+@pytest.mark.parametrize(
+    ("name", "channel", "port", "full_scale"),
+    [
+        ("regression", "Vin.current", "smua", 1e-6),
+        ("regression", "Vbias.current", "smub", 1e-6),
+        # A device that remembers: what flows through it at a level says nothing of what flows at 0 V.
+        ("single_device", "I", "smua", 1e-4),
+    ],
+)
+def test_zero_currents_are_those_of_the_emulated_ammeters(
+    name: str, channel: str, port: str, full_scale: float, zeros: dict[str, dict[str, Any]]
+) -> None:
+    with inside(shipped_protocols() / "benches" / f"{name}.yaml", 1) as emulators:
+        _, offset = emulators["smu"].channels[port].meter._error_terms[0][full_scale]
+    one = entry(zeros[name], channel)
+    assert one["offset"] == pytest.approx(offset, abs=3.0 * one["offset_std"])
+    assert one["offset_std"] < 3e-4 * full_scale
+    assert one["applies"] == (abs(one["offset"]) > 2.0 * one["offset_std"])
+
+
+@pytest.fixture(scope="module")
+def zeros(folder: Path) -> dict[str, dict[str, Any]]:
+    return {name: calibrate(CalibrateRequest(name, data=folder / "zeros")) for name in ("regression", "single_device")}
+
+
+def test_zero_currents_are_not_claimed_where_voltages_are_not_known_well_enough(found: dict[str, Any]) -> None:
+    for name in ("V1.current", "V3.current"):
+        one = entry(found, name)
+        assert (one["applies"], one["why_not"]) == (False, "not larger than its error")
 
 
 def test_raw_readings_identities_and_the_file_are_on_record(found: dict[str, Any], folder: Path, bench_file: Path) -> None:
