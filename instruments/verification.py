@@ -5,12 +5,12 @@ between two looks. What was read meanwhile belongs to another stimulus than the 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 from hil.core.errors import InstrumentError
 from hil.core.types import Quantity
-from instruments.roles import Delivery, Recoverable, VerifiableSource
+from instruments.roles import OVERFLOW, Delivery, Recoverable, VerifiableSource
 from instruments.terminals import Drive, Output, by_instrument
 
 Check = Callable[[], list[Delivery]]
@@ -61,7 +61,7 @@ class Verification:
             return  # it is still on its way: nobody has waited for it yet
         if delivery.limited:
             return  # it cannot reach its value; what was read is marked
-        if not isfinite(delivery.actual):
+        if not abs(delivery.actual) < OVERFLOW:
             raise InstrumentError(f"control {name!r}: {drive.path} reads no value at its own output; look at the instrument")
         difference = delivery.actual - drive.commanded
         if not abs(difference) <= delivery.allowed:

@@ -58,6 +58,7 @@ def test_a_source_inside_its_accuracy_counts() -> None:
             r"'V1'.*delivers 4\.006 V although 4 V was asked for.*0\.005 V is allowed",
         ),
         (Delivery(float("nan"), 0.005, on=True, limited=False), r"'V1'.*reads no value at its own output"),
+        (Delivery(9.91e37, 0.005, on=True, limited=False), r"'V1'.*reads no value at its own output"),
         (Delivery(0.0, 0.005, on=False, limited=False), r"'V1'.*went off by itself"),
     ],
 )
