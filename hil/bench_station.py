@@ -14,7 +14,7 @@ from hil.core.errors import ConfigError, InstrumentError
 from hil.core.hydrostatics import head
 from hil.core.types import Layout, Quantity, Stimulus
 from hil.electrodes import check_electrodes, inert
-from hil.experiment.bench_file import BenchFile, Control, Terminal
+from hil.experiment.bench_file import BenchFile, Terminal
 from hil.experiment.fields import FieldError, unknown
 from hil.experiment.units import parse
 from hil.heights import check_pressures
@@ -71,21 +71,31 @@ def control_wires(bench: BenchFile, controls: Layout) -> "tuple[ControlWire, ...
     from instruments.wiring import ControlWire
 
     found = []
+    charged = electrodes_that_charge(bench)
     for name, wire in bench.controls.items():
         settings = setup(wire, f"controls.{name}.setup")
         if wire.quantity is Quantity.PRESSURE:
             settings["reference"] = bench.pressure_reference
-        found.append(ControlWire(controls[name], wire.parameter, wire.compliance, settings, wire.height, _interface(wire)))
+        found.append(ControlWire(controls[name], wire.parameter, wire.compliance, settings, wire.height, charged.get(name)))
     return tuple(found)
 
 
-def _interface(wire: Control) -> "Interface | None":
+def electrodes_that_charge(bench: BenchFile) -> "dict[str, Interface]":
+    """Control -> what its electrode bears, where the bench file tells."""
+    from instruments.charge import FARADAY, SHARE
     from instruments.wiring import Interface
 
-    one = wire.electrode
-    if one is None or one.limit is None or one.capacitance is None:
-        return None
-    return Interface(one.capacitance, one.limit, one.charge)
+    found: dict[str, Interface] = {}
+    for name, control in bench.controls.items():
+        one = control.electrode
+        if one is None:
+            continue
+        if one.capacitance is not None and one.limit is not None:
+            found[name] = Interface(one.capacitance * one.limit, one.charge, one.capacitance)
+        elif one.reservoir is not None:
+            salt = node_rest(twin_network(bench))[control.node][Quantity.CONCENTRATION]
+            found[name] = Interface(SHARE * salt * one.reservoir * FARADAY, one.charge)
+    return found
 
 
 def output_wires(bench: BenchFile, outputs: Layout) -> "tuple[OutputWire, ...]":

@@ -2,28 +2,45 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hil.bench import Assembled
+from hil.bench_station import electrodes_that_charge
 from hil.core.errors import LimitExceededError
 from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState, Stimulus
-from hil.electrodes import inert
 from hil.experiment.bench_file import BenchFile
+
+if TYPE_CHECKING:
+    from instruments.wiring import Interface
 
 
 @dataclass
 class _Electrode:
-    """One source. ``position`` of its current; of the concentration at its node (None without a mixer); C passed and worst."""
+    """One source. ``position`` of its current; of the concentration at its node and m^3 of its reservoir (None without a mixer);
+    what it bears (None where its electrode is not followed by itself)."""
 
     position: int
-    node: int | None
-    reservoir: float
-    capacitance: float | None
-    limit: float
-    passed: float = 0.0
+    mixed: tuple[int, float] | None
+    interface: "Interface | None"
     charge: float = 0.0
+    passed: float = 0.0
     level: float | None = None
-    share: float = 0.0
-    interface: float = 0.0
+    salt: float = 0.0
+    most: float = 0.0
+
+    def take(self, amount: float, stimulus: Stimulus) -> None:
+        """Let ``amount`` C pass."""
+        from instruments.charge import FARADAY
+
+        self.charge += amount
+        self.most = max(self.most, abs(self.charge))
+        if self.mixed is not None:
+            position, reservoir = self.mixed
+            level = float(stimulus.values[position])
+            # A new concentration is a new filling.
+            self.passed = abs(amount) if level != self.level else self.passed + abs(amount)
+            self.level = level
+            self.salt = max(self.salt, self.passed / (level * reservoir * FARADAY))
 
 
 class Charges:
@@ -38,50 +55,38 @@ class Charges:
             for name, one in bench.controls.items()
             if one.instrument in bench.mixers
         }
-        kinds = inert(bench)
-        found: dict[str, _Electrode] = {}
+        interfaces = electrodes_that_charge(bench)
+        self._electrodes: dict[str, _Electrode] = {}
         channels: list[Channel] = []
         for name, control in bench.controls.items():
-            if control.quantity is not Quantity.VOLTAGE or not (control.node in mixed or name in kinds):
-                continue
-            node, reservoir = mixed.get(control.node, (None, 0.0))
-            electrode = kinds[name].electrode if name in kinds else None
-            capacitance, limit = (None, 0.0) if electrode is None else (electrode.capacitance, electrode.limit or 0.0)
-            charge = 0.0 if electrode is None else electrode.charge
-            found[name] = _Electrode(len(channels), node, reservoir, capacitance, limit, charge=charge)
-            channels.append(
-                Channel(f"{name}.current", Quantity.CURRENT, Kind.SENSE, node=control.node, safe=SafeState(SafeAction.NONE))
-            )
-        self._electrodes = found
+            if control.quantity is Quantity.VOLTAGE and (control.node in mixed or name in interfaces):
+                interface = interfaces.get(name)
+                charge = 0.0 if interface is None else interface.charge
+                self._electrodes[name] = _Electrode(len(channels), mixed.get(control.node), interface, charge)
+                channels.append(
+                    Channel(f"{name}.current", Quantity.CURRENT, Kind.SENSE, node=control.node, safe=SafeState(SafeAction.NONE))
+                )
         self._twin = SimulatedTwin(assembled.network, controls, Layout(tuple(channels))) if channels else None
 
     def take(self, stimulus: Stimulus, seconds: float) -> None:
         """Let ``stimulus`` stand for ``seconds``."""
-        from instruments.charge import FARADAY
-
-        if self._twin is None:
-            return
-        currents = self._twin.predict([stimulus])[0]
-        for one in self._electrodes.values():
-            amount = float(currents[one.position]) * seconds
-            one.charge += amount
-            if one.capacitance is not None:
-                one.interface = max(one.interface, abs(one.charge / one.capacitance))
-            if one.node is not None:
-                level = float(stimulus.values[one.node])
-                # A new concentration is a new filling.
-                one.passed = abs(amount) if level != one.level else one.passed + abs(amount)
-                one.level = level
-                one.share = max(one.share, one.passed / (level * one.reservoir * FARADAY))
+        if self._twin is not None:
+            currents = self._twin.predict([stimulus])[0]
+            for one in self._electrodes.values():
+                one.take(float(currents[one.position]) * seconds, stimulus)
 
     def facts(self) -> dict[str, dict[str, float]]:
         """Control -> largest share of a reservoir's salt that passes between two exchanges, and V at an inert interface."""
+        from instruments.charge import SHARE
+
         found: dict[str, dict[str, float]] = {}
         for name, one in self._electrodes.items():
-            if one.node is not None:
-                found.setdefault(name, {})["salt_share"] = one.share
-            if one.capacitance is not None:
-                found.setdefault(name, {})["interface_V"] = one.interface
+            if one.mixed is not None:
+                found.setdefault(name, {})["salt_share"] = one.salt
+            if one.interface is not None and one.interface.capacitance is not None:
+                found.setdefault(name, {})["interface_V"] = one.most / one.interface.capacitance
+            elif one.interface is not None:
+                found.setdefault(name, {})["salt_share"] = SHARE * one.most / one.interface.most
         return found
 
 
@@ -94,9 +99,9 @@ def require_bearable(bench: BenchFile, planned: Mapping[str, Mapping[str, float]
         share, voltage = facts.get("salt_share", 0.0), facts.get("interface_V", 0.0)
         if share > SHARE:
             raise LimitExceededError(
-                f"control {name!r}: by the plan {100 * share:.3g} % of the salt in its reservoir passes its electrode between "
-                f"two exchanges, more than {100 * SHARE:g} %; take fewer channels in parallel, larger reservoirs, or shorter "
-                "settling"
+                f"control {name!r}: by the plan {100 * share:.3g} % of the salt in its reservoir passes its electrode before "
+                f"its liquid is exchanged, more than {100 * SHARE:g} %; take fewer channels in parallel, larger reservoirs, or "
+                "shorter settling"
             )
         if electrode is not None and electrode.limit is not None and voltage > electrode.limit:
             raise LimitExceededError(
@@ -109,6 +114,6 @@ def lines(planned: Mapping[str, Mapping[str, float]]) -> Iterable[str]:
     """For reading."""
     for name, facts in planned.items():
         if "salt_share" in facts:
-            yield f"planned for {name}: {100 * facts['salt_share']:.2g} % of the salt passes between two exchanges"
+            yield f"planned for {name}: {100 * facts['salt_share']:.2g} % of the salt passes before its liquid is exchanged"
         if "interface_V" in facts:
             yield f"planned for {name}: its inert electrode comes to {facts['interface_V']:.3g} V"

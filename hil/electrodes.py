@@ -10,6 +10,11 @@ def inert(bench: BenchFile) -> dict[str, Control]:
     return {name: one for name, one in bench.controls.items() if one.electrode is not None and one.electrode.kind == "inert"}
 
 
+def followed(bench: BenchFile) -> bool:
+    """Whether the charge of any electrode is."""
+    return bool(inert(bench)) or any(one.electrode is not None and one.electrode.reservoir for one in bench.controls.values())
+
+
 def check_electrodes(bench: BenchFile) -> None:
     """FieldError for an inert electrode whose interfacial voltage nobody can keep track of, and that could exceed its limit.
 
@@ -19,6 +24,16 @@ def check_electrodes(bench: BenchFile) -> None:
     sources = {control.node: control.limits for control in bench.controls.values() if control.quantity is Quantity.VOLTAGE} | {
         node: (0.0, 0.0) for node, one in bench.twin.nodes.items() if one.ground
     }
+    mixed = {one.node for one in bench.controls.values() if one.instrument in bench.mixers}
+    for name, control in bench.controls.items():
+        reservoir = None if control.electrode is None else control.electrode.reservoir
+        if reservoir is not None and (control.node in mixed or bench.replicas):
+            raise FieldError(
+                "the mixer says how large it is; remove it here"
+                if control.node in mixed
+                else "replicas are not followed one by one",
+                f"controls.{name}.electrode.reservoir",
+            )
     for name, control in inert(bench).items():
         electrode = control.electrode
         if electrode is None or electrode.limit is None:

@@ -17,7 +17,7 @@ from hil.core.errors import BackendError, NotConvergedError
 from hil.core.events import EventStream
 from hil.core.lab import Lab
 from hil.core.types import Quantity, Readings, Stimulus
-from hil.electrodes import inert
+from hil.electrodes import followed
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.fields import FieldError
 from hil.prepared import Prepared
@@ -55,10 +55,10 @@ def planned_use(prepared: Prepared) -> dict[str, Any]:
     """``liquids``: mixer -> exchanges, hours (of the exchanges), m^3 of each stock, and how often its syringe has to be refilled.
     ``charges``: see ``hil.charge_plan``.
 
-    Empty without mixers and inert electrodes. The protocol is expected to take the course that it takes on the twin; where it
-    takes none (no operating point) nothing is foretold. Raises what the plan of the procedure raises.
+    Empty without mixers and electrodes whose charge is followed. The protocol is expected to take the course that it takes on
+    the twin; where it takes none (no operating point) nothing is foretold. Raises what the plan of the procedure raises.
     """
-    if not prepared.bench.mixers and not inert(prepared.bench):
+    if not prepared.bench.mixers and not followed(prepared.bench):
         return {}
     calm = replace(prepared, request=replace(prepared.request, real_time=False, stop_by=None))
     with calm.assembled(Target.SIMULATED) as assembled:

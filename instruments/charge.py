@@ -2,7 +2,8 @@
 percent of the reservoir's inventory c V F is a percent of its concentration. An inert electrode keeps it in its double layer.
 
 Measured with every reading, as I times the time since the last look: at the sources whose node has a mixer the amount, counted
-from the last exchange of that node's liquid; at inert electrodes with the sign, for as long as the electrode is used.
+from the last exchange of that node's liquid; at inert electrodes, and where nobody exchanges the liquid, with the sign, for as
+long as the electrode is used.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,12 +55,12 @@ class _Node:
             )
 
 
-class _InertElectrode:
-    """One voltage source that ends in an inert electrode."""
+class _Electrode:
+    """One voltage source whose electrode bears so much and no more: an inert one, or one whose reservoir nobody exchanges."""
 
     def __init__(self, drive: Drive, interface: Interface) -> None:
         if not isinstance(drive.instrument, MeterInstrument):
-            raise ConfigError(f"control {drive.channel.name!r}: {drive.path} does not measure the current of its inert electrode")
+            raise ConfigError(f"control {drive.channel.name!r}: {drive.path} does not measure the current of its electrode")
         self.drive, self._interface, self.passed = drive, interface, interface.charge
         self._acquire = drive.instrument.acquisition([(drive.port_name, "curr")])
         self.looked: float | None = None
@@ -73,13 +74,20 @@ class _InertElectrode:
         if self.looked is not None:
             self.passed += current * (now - self.looked)
         self.looked = now
-        voltage = self.passed / self._interface.capacitance
-        if abs(voltage) > self._interface.limit:
+        most, capacitance = self._interface.most, self._interface.capacitance
+        if abs(self.passed) <= most:
+            return
+        if capacitance is None:
             raise LimitExceededError(
-                f"control {self.drive.channel.name!r}: {self.passed:.3g} C have charged its inert electrode to {voltage:.3g} V, "
-                f"beyond its limit of {self._interface.limit:g} V; discharge it, and take larger or silver chloride electrodes, "
-                "fewer channels in parallel, or less time"
+                f"control {self.drive.channel.name!r}: {self.passed:.3g} C have passed its electrode, more than {100 * SHARE:g} "
+                f"% of the {most / SHARE:.3g} C of salt in its reservoir; exchange its liquid, and take fewer channels in "
+                "parallel, larger reservoirs, or less time"
             )
+        raise LimitExceededError(
+            f"control {self.drive.channel.name!r}: {self.passed:.3g} C have charged its inert electrode to "
+            f"{self.passed / capacitance:.3g} V, beyond its limit of {most / capacitance:g} V; discharge it, and take larger or "
+            "silver chloride electrodes, fewer channels in parallel, or less time"
+        )
 
 
 class FlowMeters:
@@ -100,9 +108,9 @@ class FlowMeters:
                 self._nodes.append(_Node(drive, outlet, drive.instrument.acquisition([(drive.port_name, "curr")])))
         interfaces = {wire.channel.name: wire.interface for wire in wires}
         self._inert = [
-            _InertElectrode(drive, interface) for drive in drives if (interface := interfaces.get(drive.channel.name)) is not None
+            _Electrode(drive, interface) for drive in drives if (interface := interfaces.get(drive.channel.name)) is not None
         ]
-        self._metered: list[_Node | _InertElectrode] = [*self._nodes, *self._inert]
+        self._metered: list[_Node | _Electrode] = [*self._nodes, *self._inert]
 
     def check(self) -> None:
         """LimitExceededError naming the source where too much flows, or has flown."""
@@ -118,5 +126,5 @@ class FlowMeters:
                 one.looked = self._clock.now()
 
     def usage(self) -> dict[str, object]:
-        """``electrodes``: C on every inert electrode; empty without any."""
+        """``electrodes``: C that have passed every electrode that is followed; empty without any."""
         return {"electrodes": {one.drive.channel.name: one.passed for one in self._inert}} if self._inert else {}

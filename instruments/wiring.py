@@ -42,11 +42,12 @@ class InstrumentSpec:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """Double layer of an inert electrode: F, greatest voltage across it, C that are on it in the beginning."""
+    """An electrode whose charge is followed: net C that may pass it, C that have in the beginning; F of an inert one's double
+    layer, None for one that takes its charge from the salt."""
 
-    capacitance: float
-    limit: float
+    most: float
     charge: float = 0.0
+    capacitance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class ControlWire:
     """A control and the instrument parameter that drives it, e.g. ``smu.smua.volt`` or ``pace1.a.pressure``.
 
     ``compliance`` is the current limit in A (voltage sources need one). ``parameter`` is empty where replicas say it.
-    ``height``: of the surface that a pressure controller acts on above the node, m. ``interface``: of an inert electrode.
+    ``height``: of the surface that a pressure controller acts on above the node, m. ``interface``: of an
+    electrode whose charge is followed.
     """
 
     channel: Channel

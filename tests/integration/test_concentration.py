@@ -146,7 +146,9 @@ MANY = ("bench.twin.law.parallel=20000", "settle.tolerance=50 mV")
 def test_a_plan_that_uses_up_the_salt_is_refused_before_anything_is_applied() -> None:
     code, facts, _ = hil("dry-run", PROTOCOL, *(word for one in MANY for word in ("--set", one)))
     assert code == 4
-    assert "by the plan 1.86 % of the salt in its reservoir passes its electrode between two exchanges" in facts["refusal"]
+    assert (
+        "by the plan 1.86 % of the salt in its reservoir passes its electrode before its liquid is exchanged" in facts["refusal"]
+    )
     assert "fewer channels" in facts["refusal"]
     assert facts["relaxations"] == 0
 

@@ -33,6 +33,7 @@ def inert(capacitance: str = "1 uF", limit: str = "0.5 V", more: str = "") -> st
     [
         (f"{V1}={{kind: inert}}", r"controls\.V1\.electrode\.limit: an inert electrode needs a `limit`"),
         (f"{V1}={{kind: silver_chloride, limit: 1 V}}", "only an inert electrode has a limit"),
+        (f"{V1}={{kind: inert, limit: 1 V, reservoir: 1 mL}}", "takes no salt from its reservoir"),
         (f"{V1}={{kind: gold}}", "no choice 'gold'"),
         (f"{V1}={{kind: inert, limit: 1 V, charge: 1 uC}}", "without the `capacitance`"),
         ("bench.controls.P1.electrode={kind: silver_chloride}", r"controls\.P1\.electrode: an electrode belongs to a source"),
@@ -111,3 +112,29 @@ def test_a_resumed_run_begins_with_the_charge_that_is_there() -> None:
         with pytest.raises(LimitExceededError, match=r"to 0\.\d+ V, beyond its limit"):
             backend.read(1)
         assert lab.virtual.side_door.extremes()["interface"]["smu.smua"][1] == pytest.approx(0.6, abs=1e-3)
+
+
+SMALL_CELL = f"{V1}={{kind: silver_chloride, reservoir: 20 uL}}"
+
+
+def test_salt_that_nobody_exchanges_is_planned_followed_and_limited() -> None:
+    """1 % of the salt in 20 uL of 0.2 mM are 3.9 uC; the membrane passes 0.2 uA at 5 V."""
+    large, small = (
+        planned_use(prepared(f"{V1}={{kind: silver_chloride, reservoir: {size}}}"))["charges"]["V1"]["salt_share"]
+        for size in ("1 mL", "100 uL")
+    )
+    assert small == pytest.approx(10.0 * large)
+    with assembled_lab(prepared(SMALL_CELL).bench) as lab, lab.backend as backend:
+        backend.measure([Stimulus.of([5.0, 0.0, *REST])], SettlePolicy(tolerance=2e-3, window=0.2, timeout=30.0))
+        assert 0.0 < backend.usage()["electrodes"]["V1"] < 3.9e-6
+        lab.clock.sleep(30.0)
+        with pytest.raises(LimitExceededError, match=r"'V1': .* more than 1 % of the 0\.00038\d C of salt in its reservoir"):
+            backend.read(1)
+
+
+def test_a_reservoir_is_said_once() -> None:
+    twice = prepare(
+        Request(protocol="voltage_divider_concentration", sets=(f"{V1}={{kind: silver_chloride, reservoir: 1 mL}}",))
+    ).bench
+    with pytest.raises(ConfigError, match="the mixer says how large it is"):
+        check_electrodes(twice)
