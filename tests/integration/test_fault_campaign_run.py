@@ -1,14 +1,11 @@
 """A very small fault campaign on one bench: runs are stopped, resumed and judged, and nothing is left on or wrong."""
 
-import sys
-
-import pytest
-
 from benchmarks.fault_benches import BENCHES
 from benchmarks.faults import on_one_bench
+from tests.marks import needs_file_limits
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="file sizes cannot be limited there")
+@needs_file_limits
 def test_a_small_campaign_finds_nothing_left_on_exceeded_lost_or_wrong() -> None:
     tally = on_one_bench(BENCHES[0], 3, 8)
     assert tally.injections >= 8

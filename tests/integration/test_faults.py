@@ -1,6 +1,5 @@
 """Every fault that the virtual bench knows, once, while a bench of instruments measures; judged by the plant."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from hil.plausibility import PlausibilityWatch
 from hil.prepared import Request, prepare
 from hil.resume import resume
 from hil.run import run
+from tests.marks import needs_file_limits
 
 BENCHES = [bench for bench in ALL if bench.name in ("divider", "divider_single_channel")]
 FIRST = Stimulus.of([5.0, 0.0, 1.00e5, 0.99e5, 1.01e5])
@@ -190,7 +190,7 @@ def test_dead_for_good_is_an_error_and_everything_else_is_safe(stage: Stage) -> 
     assert stage.off()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="file sizes cannot be limited there")
+@needs_file_limits
 def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_space(
     kept: tuple[FaultBench, Any, Request], tmp_path: Path
 ) -> None:
