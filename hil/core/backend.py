@@ -312,7 +312,7 @@ class Backend(ABC):
 
     @final
     def _settled(self, policy: SettlePolicy) -> SettleReport:
-        report = self._settle(policy)
+        report = self._settle(self._dwell.within(policy))
         self._dwell.check()
         return report
 

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.core.errors import ConfigError, LimitExceededError
-from hil.core.types import BoolArray, Channel, FloatArray, Layout, SafeAction, Stimulus, Waveform
+from hil.core.types import BoolArray, Channel, FloatArray, Layout, SafeAction, SettlePolicy, Stimulus, Waveform
 
+OVERDUE = 1e-3
+"""s: a wait that a dwell limit cuts short ends so much later, beyond doubt."""
 LEAST_MARGIN = 0.05
 """Of an edge limit: ramps near it are not cut into smaller steps than this."""
 
@@ -262,6 +264,14 @@ class DwellWatch:
             for _, channel, limit in self._limits:
                 begun = min((since for (_, name), since in self._since.items() if name == channel.name), default=time)
                 self._judge(channel, time - begun, limit)
+
+    def within(self, policy: SettlePolicy) -> SettlePolicy:
+        """``policy`` with a wait that ends when the first channel will have been away for too long, so that ``check`` tells."""
+        if not self._since:
+            return policy
+        limits = {channel.name: limit for _, channel, limit in self._limits}
+        left = min(since + limits[name] for (_, name), since in self._since.items()) - self._now()
+        return replace(policy, timeout=min(policy.timeout, max(left, 0.0) + OVERDUE))
 
     def check_plan(self, waveform: Waveform) -> None:
         """LimitExceededError, before anything is applied, for a waveform that keeps a channel away for too long."""

@@ -1,6 +1,7 @@
 """The envelope: every branch, because every write passes it."""
 
 import itertools
+from dataclasses import replace
 from math import inf, nan
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hil.core.clock import SteppedClock
 from hil.core.errors import ConfigError, LimitExceededError
 from hil.core.safety import DwellWatch, EdgeLimit, SafetyEnvelope
-from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState, Stimulus, Waveform
+from hil.core.types import Channel, Kind, Layout, Quantity, SafeAction, SafeState, SettlePolicy, Stimulus, Waveform
 
 LAYOUT = Layout(
     (
@@ -291,3 +292,21 @@ def test_an_edge_limit_is_not_widened_and_both_files_are_named() -> None:
     tighter = envelope(LIMIT).narrowed(SafetyEnvelope.of(LAYOUT, [EdgeLimit("a", "P1", "P2", 1.0)], source="the protocol"))
     with pytest.raises(LimitExceededError, match=r"exceeds its limit of 1 Pa \(set in bench\.yaml and the protocol\)"):
         tighter.check(np.array([1.0, 2.5]))
+
+
+def test_nobody_waits_longer_than_a_channel_may_be_away() -> None:
+    layout = Layout((Channel("V", Quantity.VOLTAGE, Kind.DRIVE, 0.0, 5.0, max_dwell=10.0),))
+    clock = SteppedClock()
+    watch = DwellWatch(SafetyEnvelope.of(layout), clock.now)
+    policy = SettlePolicy(tolerance=1e-3, window=0.02, timeout=60.0)
+    assert watch.within(policy) is policy
+    watch.note(Stimulus.of([1.0]))
+    clock.sleep(4.0)
+    waited = watch.within(policy).timeout
+    assert waited == pytest.approx(6.0, abs=0.01)
+    watch.check()
+    clock.sleep(waited)
+    with pytest.raises(LimitExceededError, match="dwell limit of 10 s"):
+        watch.check()
+    assert watch.within(policy).timeout < 0.01
+    assert watch.within(replace(policy, timeout=1e-4)).timeout == 1e-4
