@@ -23,7 +23,7 @@ FIRST_PAUSE, QUICK_PAUSE, LONGEST_PAUSE = 0.001, 0.004, 0.25
 QUICK = 0.25
 """s for which an instrument that does not let us in yet is tried again at once: it has only to notice that its client is gone."""
 RELEASE_AFTER = 1.0
-LEAD_PERIOD = 0.05
+LEAD_PERIOD = 0.03
 """s between two steps of a pressure whose controller holds no slew."""
 ARRIVAL_TIME = 10.0
 """s beyond the computed duration of a course until arriving is given up."""
@@ -268,12 +268,16 @@ class Rescue:
         begun = time.monotonic()
         while led and (passed := time.monotonic() - begun) < duration:
             threading.Event().wait(min(LEAD_PERIOD, duration - passed))
-            share = min((time.monotonic() - begun) / duration, 1.0)
+            # Ahead of the straight line by as much as it will be behind it before the next step.
+            share = min((time.monotonic() - begun + 0.5 * LEAD_PERIOD) / duration, 1.0)
             self._each(led, partial(Instrument.move, courses=courses, share=share))
         if not led:
             threading.Event().wait(duration)
 
     def _each(self, members: dict[str, Instrument], action: Callable[[Instrument], None]) -> None:
+        if len(members) == 1:  # a thread costs more than many a word
+            action(next(iter(members.values())))
+            return
         with ThreadPoolExecutor(len(members)) as pool:
             for future in [pool.submit(action, instrument) for instrument in members.values()]:
                 future.result()
