@@ -154,7 +154,7 @@ def virtual_plan(bench: BenchFile, seed: int, *, real_time: bool = False) -> "Be
         imperfections=imperfections(bench),
         liquids=liquids(bench),
         heads=_heads(bench),
-        interfaces=[
+        interfaces=tuple(
             {
                 "instrument": one.instrument,
                 "port": one.port,
@@ -163,7 +163,7 @@ def virtual_plan(bench: BenchFile, seed: int, *, real_time: bool = False) -> "Be
             }
             for one in inert(bench).values()
             if one.electrode is not None and one.electrode.capacitance is not None
-        ],
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """What a virtual bench consists of: instruments, wires, the network behind them. JSON, so that a child process can build it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -64,7 +64,7 @@ class BenchPlan:
     imperfections: Mapping[str, Any] = field(default_factory=dict)
     liquids: Mapping[str, Any] = field(default_factory=dict)
     heads: Mapping[str, float] = field(default_factory=dict)
-    interfaces: Sequence[Mapping[str, Any]] = ()
+    interfaces: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         names = [instrument.name for instrument in self.instruments]
@@ -93,6 +93,7 @@ class BenchPlan:
             fields = json.loads(text)
             instruments = tuple(InstrumentPlan(**instrument) for instrument in fields.pop("instruments"))
             wires = tuple(Wire(**wire) for wire in fields.pop("wires"))
-            return cls(instruments, wires, **fields)
+            interfaces = tuple(fields.pop("interfaces"))
+            return cls(instruments, wires, **fields, interfaces=interfaces)
         except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ConfigError(f"this is no plan of a virtual bench: {error}") from error
