@@ -233,11 +233,14 @@ def applied(bench_file: Path, folder: Path, *sets: str) -> tuple[float, float]:
 
 def test_set_points_come_nearer_to_the_truth(found: dict[str, Any], bench_file: Path, folder: Path) -> None:
     volt, pascal = applied(bench_file, folder)
-    corrected_volt, corrected_pascal = applied(bench_file, folder, f"bench.calibration.use={found['file']}")
+    used = f"bench.calibration.use={found['file']}"
+    corrected_volt, corrected_pascal = applied(bench_file, folder, used)
     assert volt > 0.5e-3
     assert corrected_volt < 0.15e-3  # what the reference itself and the noise of the source leave
     assert pascal > 10.0
     assert corrected_pascal < 0.2 * pascal
+    # A controller that stands higher than its node has the same zero.
+    assert applied(bench_file, folder, used, "bench.controls.P1.height=5 cm")[1] < 0.2 * pascal
 
 
 def test_the_mismatch_of_a_pair_is_the_plants(tmp_path: Path) -> None:
