@@ -307,8 +307,11 @@ class Mixer:
 
     def _book(self, stock: Stock, ordered: float) -> None:
         counted = self.pumps[stock.pump].pump_state().delivered
-        self.left[stock.pump] += ordered - max(counted, 0.0)
-        if not abs(counted - ordered) <= SHORT * ordered:
+        if abs(counted - ordered) <= SHORT * ordered:
+            self.left[stock.pump] += ordered - counted
+        else:
+            # A counter that was lost on the way says nothing of what has flowed: it stays booked.
+            self.left[stock.pump] -= max(counted - ordered, 0.0)
             raise InstrumentError(
                 f"mixer {self.spec.name!r}: pump {stock.pump!r} counts {1e6 * counted:.4g} mL where {1e6 * ordered:.4g} mL were "
                 "ordered; look at its syringe and at the line"

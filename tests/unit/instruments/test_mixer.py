@@ -194,6 +194,15 @@ def test_the_guard_stops_pumps_and_the_station_checks_the_rest() -> None:
     assert found[1].channel.safe.action is SafeAction.STOP
 
 
+def test_a_count_that_was_lost_leaves_the_order_booked(mixer: Mixer) -> None:
+    pump = mixer.pumps["weak"]
+    assert isinstance(pump, FakePump)
+    pump.loss = 1.0
+    with pytest.raises(InstrumentError, match="pump 'weak' counts 0 mL"):
+        mixer.level_writer(["n1"])([0.2])
+    assert mixer.usage()["stock_left"]["weak"] == pytest.approx(2.25e-6)
+
+
 def test_a_valve_that_somebody_turned_makes_readings_meaningless(mixer: Mixer) -> None:
     mixer.level_writer(["n1"])([0.2])
     look = mixer.condition_reader(["n1"])
