@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -116,7 +116,7 @@ class Campaign:
     def _request(self) -> Request:
         return Request(str(self.folder / "faults.yaml"), target=Target.VIRTUAL, data=self.folder / "data")
 
-    def one_run(self, passing: int, wanted: int) -> None:
+    def one_run(self, passing: Sequence[int], wanted: int) -> None:
         """Train, stopped by fault after fault and resumed each time, until it is complete; the last piece has no faults."""
         self.tally.runs += 1
         run_id: int | None = None
@@ -124,7 +124,9 @@ class Campaign:
         refused = 0
         for piece in range(MOST_PIECES + MOST_REFUSALS):
             quiet = piece >= MOST_PIECES or self.tally.injections >= wanted
-            result, seen, acted = self._piece(run_id, [] if quiet else draw(self.places, self._rng, passing, self._pace()))
+            result, seen, acted = self._piece(
+                run_id, [] if quiet else draw(self.places, self._rng, passing[piece % len(passing)], self._pace())
+            )
             new_id = result.summary["run_id"]
             if new_id is not None:
                 if run_id is not None:

@@ -8,6 +8,10 @@ nothing of this project can still catch it sensibly.
 class HilError(Exception):
     """Base of all errors raised on purpose; its text is one sentence meant for the user."""
 
+    def __str__(self) -> str:
+        # QCoDeS adds what it was about ("getting smu_model") to the arguments of whatever a parameter raises.
+        return "; while ".join(map(str, self.args))
+
 
 class ConfigError(HilError, ValueError):
     """A file, an option or an argument is wrong; nothing was applied."""

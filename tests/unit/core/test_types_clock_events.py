@@ -118,3 +118,10 @@ def test_a_warning_is_told_once() -> None:
 def test_errors_can_be_caught_as_the_builtin_one_expects(error: type[Exception], builtin: type[Exception]) -> None:
     assert issubclass(error, builtin)
     assert not issubclass(LimitExceededError, BackendError)
+
+
+def test_what_a_driver_library_adds_to_an_error_still_reads_as_a_sentence() -> None:
+    error = InstrumentError("instrument 'smu' does not answer")
+    error.args = (*error.args, "getting smu_model")
+    assert str(error) == "instrument 'smu' does not answer; while getting smu_model"
+    assert str(InstrumentError("plain")) == "plain"
