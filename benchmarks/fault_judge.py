@@ -163,13 +163,17 @@ def left_on(door: Any, valves: Mapping[str, Container[int | None]] = MappingProx
     return left
 
 
-def beyond(door: Any, limits: Mapping[str, Mapping[str, tuple[float, float]]]) -> list[str]:
-    """Nodes and edges that went outside ``limits`` since the bench was renewed."""
+def beyond(door: Any, limits: Mapping[str, Mapping[str, tuple[float, float]]], drift: float = 0.0) -> list[str]:
+    """Nodes and edges that went outside ``limits`` since the bench was renewed.
+
+    ``drift``: V by which a source was off its level. It goes to 0 V before it is switched off, and stands that far beside it.
+    """
     found, extremes = [], door.extremes()
     for quantity, by_name in limits.items():
         for name, (low, high) in by_name.items():
             least, most = extremes[quantity][name]
-            if least < low - TOLERANCE[quantity] or most > high + TOLERANCE[quantity]:
+            below = TOLERANCE[quantity] + (max(-drift, 0.0) if quantity == "voltage" else 0.0)
+            if least < low - below or most > high + TOLERANCE[quantity]:
                 found.append(f"{quantity} of {name}: {least:.6g} … {most:.6g}")
     return found
 

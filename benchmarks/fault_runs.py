@@ -15,6 +15,7 @@ from benchmarks.fault_benches import FaultBench
 from benchmarks.fault_draws import PASSING, Fault, draw
 from benchmarks.fault_judge import DEVICE_FAULTS, Judge, Led, Tally, beyond, cause, left_on, reservoirs_beyond, unaccounted
 from hil.bench import Target
+from hil.core.types import Quantity
 from hil.prepared import Request
 from hil.resume import resume
 from hil.run import Result, run
@@ -166,6 +167,9 @@ class Campaign:
         """One piece of a run; the result, the readings accepted, and the faults that acted, in order."""
         self.door.renew()
         self._found = self.door.flows()
+        volts = {(one.instrument, one.port) for one in self.places.sources if one.quantity is Quantity.VOLTAGE}
+        drifts = (one.amount for one in faults if one.kind == "drift" and (one.instrument, one.where) in volts)
+        self._drift = next(drifts, 0.0)
         blockade = Blockade(self.folder / "data", next((fault for fault in faults if fault.of_record), None))
         for fault in faults:
             if not fault.of_record:
@@ -212,7 +216,7 @@ class Campaign:
         }
         left = left_on(self.door, fine)
         outside = [
-            *beyond(self.door, self._limits),
+            *beyond(self.door, self._limits, self._drift if any(kind == "drift" for _, kind in acted) else 0.0),
             *reservoirs_beyond(self.door, self.places),
             *unaccounted(self.door, self._found, self.places, result.summary["results"].get("liquids", {})),
         ]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from benchmarks.fault_benches import BENCHES, Places
-from benchmarks.fault_judge import left_on, reservoirs_beyond, unaccounted
+from benchmarks.fault_judge import beyond, left_on, reservoirs_beyond, unaccounted
 
 
 class Door:
@@ -67,3 +67,14 @@ def test_what_was_delivered_has_to_be_booked_and_to_have_been_there(
     found = unaccounted(Door(delivered=delivered), Door().flows(), places, liquids)
     assert (found == []) == fine
     assert fine or found[0].startswith("pump_weak delivered")
+
+
+@pytest.mark.parametrize(
+    ("least", "drift", "fine"), [(-0.015, 0.0, True), (-0.3, 0.0, False), (-0.3, -0.3, True), (-0.3, 0.3, False)]
+)
+def test_a_source_that_drifts_stands_beside_zero_when_it_is_switched_off(
+    monkeypatch: pytest.MonkeyPatch, least: float, drift: float, fine: bool
+) -> None:
+    door = Door()
+    monkeypatch.setattr(door, "extremes", lambda: {"voltage": {"1": [least, 5.0]}}, raising=False)
+    assert (beyond(door, {"voltage": {"1": (0.0, 5.0)}}, drift) == []) == fine
