@@ -155,7 +155,11 @@ def dry_run(request: Request, faults: bool = False, told: Callable[[int, int], N
         with prepared.located():
             require_enough(prepared.bench, facts["planned"])
         seed = prepared.bench.virtual.seed if request.seed is None else request.seed
-        with replace(prepared, bench=refilled(prepared.bench)).assembled(Target.VIRTUAL, seed=seed + OTHER_BENCH) as assembled:
+        rehearsed = replace(prepared, bench=_for_rehearsal(prepared.bench))
+        with rehearsed.assembled(Target.VIRTUAL, seed=seed + OTHER_BENCH) as assembled:
+            used = prepared.bench.calibration.use
+            if used is not None:
+                assembled.warnings(f"the calibration {used} is left out: instruments in a rehearsal have errors of their own")
             code = _rehearse(prepared, assembled, facts)
         if faults:
             facts["faults"] = rehearse_faults(prepared, facts["relaxations"], told=told)
@@ -163,6 +167,12 @@ def dry_run(request: Request, faults: bool = False, told: Callable[[int, int], N
         facts["refusal"] = str(error)
         return Report(plain(facts), exit_code_of(error), str(error))
     return Report(plain(facts), code)
+
+
+def _for_rehearsal(bench: BenchFile) -> BenchFile:
+    """All that there is in the syringes, and no calibration, which would be one of other instruments."""
+    calibration = bench.calibration.model_copy(update={"use": None})
+    return refilled(bench).model_copy(update={"calibration": calibration})
 
 
 def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -> int:

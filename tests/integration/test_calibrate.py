@@ -340,6 +340,17 @@ def test_a_simulation_says_that_a_calibration_does_nothing_there(found: dict[str
     assert [text for text in summary["warnings"] if "does nothing here: a simulated network has no instruments" in text]
 
 
+def test_a_rehearsal_leaves_a_calibration_of_other_instruments_out(tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    kept = {"format": "hil-calibration/1", "targets": {"virtual": {"when": "2026-01-01T00:00:00+00:00", "seed": 1}}}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    code, facts, said = hil("dry-run", "voltage_divider", "--set", f"bench.calibration.use={path}", "--set", "stop.max_steps=0")
+    assert facts["refusal"] is None, said
+    assert facts["relaxations"] > 0
+    assert code == 1  # zero steps do not converge
+    assert [text for text in facts["warnings"] if f"the calibration {path} is left out" in text]
+
+
 def test_a_calibration_refuses_what_means_nothing(tmp_path: Path) -> None:
     for arguments, word in (
         (("--voltage", "-1 V"), "small voltage above 0"),
