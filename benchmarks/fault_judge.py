@@ -82,10 +82,11 @@ class Judge:
             return
         happened = self._door.happened()
         broken = sum(kind in DEVICE_FAULTS for _, kind in happened)
-        # A device may break after its source was looked at and before the reading is on record.
-        before = self._door.before() if broken > self._broken else {}
+        truths = [Truth(self._door)]
+        if broken > self._broken:
+            # A device may break between two looks of an instrument, and before the reading is on record.
+            truths.append(Truth(self._door, self._door.before()))
         self._broken = broken
-        truth = Truth(self._door)
         for row, stimulus in enumerate(event.stimuli):
             self.rows += 1
             self._tally.readings += 1
@@ -93,8 +94,8 @@ class Judge:
             if event.readings.overload[row].any() or not np.isfinite(values).all():
                 continue  # marked as no data
             wrong = [
-                *self._wrong(truth, self._outputs, values, self._bench.reading_error),
-                *self._wrong(truth, self._controls, stimulus.values, self._bench.tolerance, before),
+                *self._wrong(truths, self._outputs, values, self._bench.reading_error),
+                *self._wrong(truths, self._controls, stimulus.values, self._bench.tolerance),
             ]
             if wrong:
                 self._tally.wrong_values_accepted += 1
@@ -103,19 +104,17 @@ class Judge:
 
     @staticmethod
     def _wrong(
-        truth: "Truth",
+        truths: Sequence["Truth"],
         terminals: Mapping[str, Any],
         values: Iterable[float],
         allowed: Mapping[str, float],
-        before: Mapping[str, float] = MappingProxyType({}),
     ) -> list[str]:
         found = []
         for (name, terminal), taken in zip(terminals.items(), values, strict=True):
-            real = truth.at(terminal)
+            real = [truth.at(terminal) for truth in truths]
             most = allowed[name] if name in allowed else TOLERANCE[terminal.quantity.name.lower()]
-            once = before.get(terminal.node, real) if terminal.quantity is Quantity.VOLTAGE else real
-            if not min(abs(float(taken) - real), abs(float(taken) - once)) <= most:
-                found.append(f"{name} {float(taken):.6g} (truth {real:.6g})")
+            if not any(abs(float(taken) - one) <= most for one in real):
+                found.append(f"{name} {float(taken):.6g} (truth {real[0]:.6g})")
         return found
 
 
@@ -123,17 +122,18 @@ class Truth:
     """The plant; every kind of value is asked for once, when it is first needed.
 
     Of what a meter reads it is the truth at the meter's last measurement of that node: a device may break, a scanner or a matrix
-    take its load away the moment after. Everything else is as it stands now.
+    take its load away the moment after. Everything else is as it stands now, unless it is ``known`` of an earlier moment.
     """
 
-    def __init__(self, door: Any) -> None:
+    def __init__(self, door: Any, known: Mapping[str, Any] = MappingProxyType({})) -> None:
         self._door = door
-        self._known: dict[str, Any] = {}
+        self._known = dict(known)
 
     def at(self, terminal: Any) -> float:
-        """True value (SI) of what ``terminal``, a control or an output of a bench file, drives or reads."""
+        """True value (SI) of what ``terminal``, a control or an output of a bench file, drives or reads; NaN: never measured."""
         if isinstance(terminal, Output) and terminal.quantity in (Quantity.CURRENT, Quantity.VOLTAGE):
-            voltage, current, _ = self._asked("sources")[terminal.instrument][terminal.port]["seen"][terminal.node]
+            seen = self._asked("sources")[terminal.instrument][terminal.port]["seen"]
+            voltage, current, _ = seen.get(terminal.node, (np.nan, np.nan, False))
             return float(current if terminal.quantity is Quantity.CURRENT else voltage)
         return float(self._asked(f"{terminal.quantity.name.lower()}s")[terminal.node])
 

@@ -24,8 +24,8 @@ class Bench:
         self.lines: dict[str, Line] = {}
         self.happened: list[tuple[str, str]] = []
         """Instrument and fault, in the order in which they acted, since the last ``renew``."""
-        self.before: dict[str, float] = {}
-        """True node voltages right before a device was last damaged."""
+        self.before: dict[str, object] = {}
+        """``voltages`` and ``sources`` of the plant right before a device was last damaged."""
         self.addresses: dict[str, str] = {}
         """Instrument -> VISA address, in the order of the plan."""
         self._listeners: list[Listener] = []
@@ -89,7 +89,7 @@ class Bench:
         elif order.fault in ("overflow", "nan"):
             emulator.broken.spoil(order.fault, order.amount)
         elif order.fault in PLANT_FAULTS:
-            self.before = self.plant.node_voltages()
+            self.before = {"voltages": self.plant.node_voltages(), "sources": self.plant.sources()}
             self.plant.damage(order.fault, order.where, order.amount)
         elif order.fault == "empty":
             emulator.fill(order.amount)

@@ -100,8 +100,8 @@ class SideDoor:
         """How many messages every instrument got since the last ``renew``."""
         return dict(self._bench.ask("messages"))
 
-    def before(self) -> dict[str, float]:
-        """True node voltages right before a device was last damaged, V; empty where none has been."""
+    def before(self) -> dict[str, dict[str, Any]]:
+        """``voltages`` and ``sources`` right before a device was last damaged; empty where none has been."""
         return dict(self._bench.ask("before"))
 
     def renew(self) -> None:

@@ -89,20 +89,24 @@ class Door:
 
     def __init__(self, *, first: float = 5.0, seen: float = 3.0, before: float = 5.0) -> None:
         self.first, self.seen, self.once = first, seen, before
+        self.meter_before = {"2": (seen, 0.0, False)}
         self.acted: list[tuple[str, str]] = []
 
     def voltages(self) -> dict[str, float]:
         return {"1": self.first, "2": 2.9, "3": 0.0}
 
-    def before(self) -> dict[str, float]:
-        return {**self.voltages(), "1": self.once}
+    def before(self) -> Any:
+        return {"voltages": {**self.voltages(), "1": self.once}, "sources": self._sources(self.meter_before)}
 
     def pressures(self) -> dict[str, float]:
         return dict.fromkeys("123", 1e5)
 
     def sources(self) -> Any:
+        return self._sources({"2": (self.seen, 0.0, False)})
+
+    def _sources(self, seen: Any) -> Any:
         idle = {"source": "VoltageSource", "voltage": self.first, "level": self.first}
-        return {"smu": {"smua": idle}, "meter": {"": {"source": "Open", "voltage": 3.0, "seen": {"2": (self.seen, 0.0, False)}}}}
+        return {"smu": {"smua": idle}, "meter": {"": {"source": "Open", "voltage": 3.0, "seen": seen}}}
 
     def outlets(self) -> Any:
         return {"pace1": {"a": {"state": "control", "pressure": 1.03e5}, "b": {"state": "vent", "pressure": 1.03e5}}}
@@ -154,6 +158,18 @@ def test_a_device_that_breaks_after_the_look_at_the_source_is_forgiven_once() ->
     again(judge)
     assert tally.wrong_values_accepted == 0
     again(judge)
+    assert tally.wrong_values_accepted == 1
+
+
+def test_a_reading_is_not_judged_by_a_later_one_of_its_meter_where_a_device_broke_in_between() -> None:
+    door = Door()
+    tally, judge = judged(door)
+    door.seen, door.acted = 1.0, [("smu", "leak")]
+    again(judge, 3.0)
+    assert tally.wrong_values_accepted == 0
+    door.acted.append(("smu", "short"))
+    door.meter_before = {}
+    again(judge, 3.0)
     assert tally.wrong_values_accepted == 1
 
 
