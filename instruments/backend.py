@@ -150,8 +150,7 @@ class InstrumentBackend(Backend):
         self._guard.take_over(needed=not self._way_home.reached)
 
     def _make_safe(self) -> None:
-        self._meters_ready = False
-        self._looked_at = -np.inf
+        self._meters_ready, self._looked_at = False, -np.inf
         drives = list(chain.from_iterable(self._drives))
         try:
             self._way_home.go(drives)
@@ -349,8 +348,8 @@ class InstrumentBackend(Backend):
     def _list_sweep(
         self, replicas: tuple[int, ...], rows: Sequence[Sequence[Stimulus]], dwell: float, *, home: bool = False
     ) -> ListSweep | None:
-        if (self.envelope.edges and len(self.capabilities.controls) > 1) or self.envelope.limits_power.any():
-            return None  # a difference across an edge is checked on the way, power is measured there: a list would jump both
+        if (self.envelope.edges and len(self.capabilities.controls) > 1) or self._flow.watched:
+            return None  # a difference across an edge is checked on the way, power and charge measured there: a list jumps all
         longest = np.tile(self.envelope.max_slew * self._ramp_period, len(replicas))
         drives = [drive for replica in replicas for drive in self._drives[replica]]
         senses = [sense for replica in replicas for sense in self._senses[replica]]
@@ -373,6 +372,7 @@ class InstrumentBackend(Backend):
 
     def _play(self, waveform: Waveform, sample_times: FloatArray) -> Trace:
         """One script that the instrument runs by itself and that ends at 0 V."""
+        self._flow.require_playable()
         self._prepare_meters()
         playing = prepared(waveform, sample_times, self._drives[0], self._senses[0], self.envelope, self._aim)
         self._apply(rest_of(self.capabilities.controls, waveform))

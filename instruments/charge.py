@@ -7,9 +7,10 @@ long as the electrode is used.
 """
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 from hil.core.clock import Clock
-from hil.core.errors import ConfigError, LimitExceededError
+from hil.core.errors import CapabilityError, ConfigError, LimitExceededError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import Quantity
 from instruments.mixer import Outlet, is_mixed
@@ -42,6 +43,8 @@ class _Node:
             self.looked = None
             return
         current = abs(float(self._acquire(1).values[0, 0]))
+        if not isfinite(current):
+            return  # the next reading counts for this time, too
         if self.looked is not None:
             self._passed += current * (now - self.looked)
         self.looked = now
@@ -71,6 +74,8 @@ class _Electrode:
             self.looked = None
             return
         current = float(self._acquire(1).values[0, 0])
+        if not isfinite(current):
+            return  # the next reading counts for this time, too
         if self.looked is not None:
             self.passed += current * (now - self.looked)
         self.looked = now
@@ -98,7 +103,7 @@ class FlowMeters:
         self, drives: Sequence[Drive], envelope: SafetyEnvelope, clock: Clock, wires: Sequence[ControlWire] = ()
     ) -> None:
         self._power = PowerMeter(drives, envelope)
-        self._clock = clock
+        self._clock, self._limited = clock, bool(envelope.limits_power.any())
         reservoirs = {drive.channel.node: drive.port for drive in drives if is_mixed(drive)}
         self._nodes: list[_Node] = []
         for drive in drives:
@@ -118,6 +123,19 @@ class FlowMeters:
         now = self._clock.now() if self._metered else 0.0
         for one in self._metered:
             one.check(now)
+
+    @property
+    def watched(self) -> bool:
+        """Whether power is limited or charge counted, which an instrument that works by itself would hide."""
+        return self._limited or bool(self._metered)
+
+    def require_playable(self) -> None:
+        """CapabilityError where a waveform would pass an electrode uncounted."""
+        if self._metered:
+            raise CapabilityError(
+                f"the charge that passes the electrode of {self._metered[0].drive.channel.name!r} is followed, and nobody "
+                "measures it while an instrument plays; measure point by point"
+            )
 
     def begin(self, drive: Drive) -> None:
         """A source has just been switched on: what flows is counted from now on."""

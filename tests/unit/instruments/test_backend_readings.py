@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hil.core.errors import ConfigError, NotSettledError
-from hil.core.types import Channel, Kind, Quantity, SettlePolicy, Stimulus
+from hil.core.errors import CapabilityError, ConfigError, NotSettledError
+from hil.core.types import Channel, Kind, Quantity, SettlePolicy, Stimulus, Waveform
+from instruments import backend as backend_module
 from instruments.backend import InstrumentBackend
-from instruments.wiring import ControlWire, OutputWire
+from instruments.wiring import ControlWire, Interface, OutputWire
 from tests.unit.instruments import fake_instruments
 from tests.unit.instruments.fake_instruments import POLICY, Bench, make, pascal, two_volts, volt
 
@@ -109,3 +110,41 @@ def test_replicas_that_cannot_be_are_refused_before_anything_is_opened(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         pair(bench, paths, **options)
+
+
+def test_where_charge_is_followed_no_instrument_sweeps_or_plays_by_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(backend_module, "list_sweep", lambda *given, **_: asked.append(given))
+    dwelling = SettlePolicy(tolerance=1e-3, window=0.01, timeout=1.0, dwell=0.01)
+    for interface, times in ((None, 1), (Interface(1e9), 0)):
+        with make(bench, [ControlWire(volt("V1"), "smu.a.volt", 1e-5, interface=interface)]) as backend:
+            backend.measure([Stimulus.of([level]) for level in (0.1, 0.2, 0.3)], dwelling, 1)
+            assert len(asked) == times
+            asked.clear()
+            if interface is not None:
+                assert isinstance(backend, InstrumentBackend)
+                with pytest.raises(CapabilityError, match=r"the electrode of 'V1' is followed, and nobody measures it while"):
+                    backend._play(Waveform(np.array([0.0]), np.array([[1.0]]), np.array([[True]]), 1.0), np.array([0.5]))
+
+
+def test_a_current_that_could_not_be_read_counts_as_the_next_one(bench: Bench) -> None:
+    with make(bench, [ControlWire(volt("V1"), "other.a.volt", 1e-5, interface=Interface(1e9))]) as backend:
+        backend.apply(Stimulus.of([2.0]))
+        backend.settle(POLICY)
+        backend.read()
+        begun, before = bench.clock.now(), _passed(backend)
+        unit = bench.instruments["other"]
+        unit.noise = lambda: float("nan")
+        bench.clock.sleep(1.0)
+        backend.read()
+        assert _passed(backend) == before
+        unit.noise = lambda: 0.0
+        bench.clock.sleep(1.0)
+        backend.read()
+        # Its current is its level.
+        assert _passed(backend) - before == pytest.approx(2.0 * (bench.clock.now() - begun))
+
+
+def _passed(backend: InstrumentBackend) -> float:
+    electrodes: Any = backend.usage()["electrodes"]
+    return float(electrodes["V1"])
