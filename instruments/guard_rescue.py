@@ -265,12 +265,14 @@ class Rescue:
     def _lead(self, members: dict[str, Instrument], courses: dict[str, Course], duration: float) -> None:
         """Wait for ``duration`` s, and meanwhile lead those that hold no slew, in step with the others."""
         led = {name: one for name, one in members.items() if any(terminal.get("led") for terminal in one.slow)}
-        begun = time.monotonic()
+        begun, share = time.monotonic(), 0.0
         while led and (passed := time.monotonic() - begun) < duration:
             threading.Event().wait(min(LEAD_PERIOD, duration - passed))
             # Ahead of the straight line by as much as it will be behind it before the next step.
             share = min((time.monotonic() - begun + 0.5 * LEAD_PERIOD) / duration, 1.0)
             self._each(led, partial(Instrument.move, courses=courses, share=share))
+        if led and duration > 0.0 and share < 1.0:  # the last word took until after the end
+            self._each(led, partial(Instrument.move, courses=courses, share=1.0))
         if not led:
             threading.Event().wait(duration)
 

@@ -25,6 +25,7 @@ ATTEMPTS = 3
 """How often an output is told to leave before the others go on without it."""
 _MOVING = (SafeAction.VENT, SafeAction.LEVEL)
 ATMOSPHERE = 101_325.0  # Pa; used only to judge whether a neighbour may vent next to a controller that does not answer
+HALF = 0.5 * ATMOSPHERE  # Pa; a bench whose pressures rest below it counts gauge pressures, and vents to 0
 
 
 class WayHome:
@@ -220,8 +221,9 @@ class WayHome:
 
     def _would_break(self, drive: Drive, silent: Drive) -> bool:
         pair = {drive.channel.name, silent.channel.name}
-        head = getattr(drive.port, "head", 0.0)
-        goal = drive.channel.safe.value if drive.channel.safe.action is SafeAction.LEVEL else ATMOSPHERE + head
+        goal = drive.channel.safe.value
+        if drive.channel.safe.action is not SafeAction.LEVEL:
+            goal = (ATMOSPHERE if goal >= HALF else 0.0) + getattr(drive.port, "head", 0.0)
         return any(
             {limit.plus, limit.minus} == pair and abs(silent.level - goal) > limit.maximum for limit in self._envelope.edges
         )

@@ -1,5 +1,7 @@
 """How the backend reaches its safe state when something fails, on instruments made of Python."""
 
+from typing import Any
+
 import pytest
 
 from hil.core.errors import BackendError, InstrumentError, LimitExceededError
@@ -98,6 +100,27 @@ def test_beside_a_silent_controller_nobody_vents_past_the_limit(bench: Bench) ->
         with pytest.raises(InstrumentError, match=r"module b is silent.*'P1' was not vented"):
             backend.make_safe()
         assert not [entry for entry in bench.log if entry[2].endswith("vent")]
+        del pace.ports["b"].pressure_now
+
+
+@pytest.mark.parametrize(("ambient", "low", "silent"), [(101_325.0, 9e4, 1.03e5), (0.0, -1e4, 2e3)])
+def test_beside_a_silent_controller_that_stands_near_the_air_it_vents(
+    bench: Bench, ambient: float, low: float, silent: float
+) -> None:
+    """Absolute pressures vent to the atmosphere, gauge pressures to 0."""
+    pace = bench.instruments["pace"]
+    limits: dict[str, Any] = {"minimum": low, "maximum": 1.1e5, "safe": SafeState(SafeAction.VENT, ambient)}
+    wires = [ControlWire(pascal(name, **limits), f"pace.{port}.pressure") for name, port in (("P1", "a"), ("P2", "b"))]
+    for port in pace.ports.values():
+        port.pressure_now = lambda: ambient
+    with make(bench, wires, edges=[EdgeLimit("e", "P1", "P2", 5e3)]) as backend:
+        backend.apply(Stimulus.of([silent, silent]))
+        pace.ports["b"].pressure_now = lambda: (_ for _ in ()).throw(InstrumentError("module b is silent"))
+        bench.log.clear()
+        with pytest.raises(InstrumentError, match="module b is silent") as told:
+            backend.make_safe()
+        assert "was not vented" not in str(told.value)
+        assert "a vent" in [what for _, _, what, _ in bench.log]
         del pace.ports["b"].pressure_now
 
 

@@ -227,6 +227,26 @@ def test_a_pressure_without_a_slew_of_its_own_is_led_in_step_with_the_others(sai
     assert other.vented
 
 
+class Slow(Pressure):
+    """One that takes its time with every set-point."""
+
+    def __call__(self, line: str) -> str | None:
+        if line.startswith("GO"):
+            time.sleep(0.1)
+        return super().__call__(line)
+
+
+def test_a_pressure_that_is_led_slowly_is_led_to_the_end(said: list[str]) -> None:
+    led = Slow(1.05e5)
+    with devices(led) as (device,):
+        leader = {**pressure("P1"), "move": ["GO {level} 1e9"], "led": True, "slew": 2e4}
+        assert Rescue({"instruments": [instrument("led", device, leader)], "edges": []}, said.append).run() == []
+        steps = [float(line.split()[1]) for line in device.lines if line.startswith("GO")]
+    assert len(steps) >= 3
+    assert steps[-1] == 1e5
+    assert led.vented
+
+
 def test_a_controller_that_is_off_is_vented_without_being_moved(said: list[str]) -> None:
     still = Pressure(1.05e5, on=False)
     with devices(still) as (device,):
