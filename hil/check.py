@@ -1,6 +1,7 @@
 """Check-out of a bench at low energy: leakage, offsets, every device against the twin, isolation, hydrostatic zero.
 
-All sources at 0 V, each source alone at a small voltage, all sources together, and 0 V again; pressures at rest. What the
+All sources at 0 V, each source alone at a small voltage, all sources together, and 0 V again; pressures at rest. Only a bench
+on which all of that is in order sees more: a good part of the limits, which shows heights (``hil.check_heights``). What the
 readings say about each device is found in ``hil.check_fit``; what the wiring does not tell apart stays undecided.
 """
 
@@ -91,23 +92,17 @@ def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: f
     """
     backend = assembled.backend
     with backend:
-        measured = _measure(assembled, wanted)
-        strong = measure_strong(assembled, wanted.strong, SAMPLES)
+        findings, edges = _electrical(assembled, bench, wanted, tolerance)
+        # A bench with a short circuit sees no larger voltage.
+        strong = None if _any_wrong(findings) else measure_strong(assembled, wanted.strong, SAMPLES)
         kept = list(_housekeeping(assembled))
         backend.make_safe()
         pressures = rest_of_pressures(assembled, bench)
-    findings: list[Finding] = []
-    edges: dict[str, dict[str, float]] = {}
-    for one in measured:
-        findings += _at_zero(one, bench, backend.capabilities.outputs, wanted)
-        factors, judged = _edges(assembled, wanted, one, tolerance)
-        edges |= factors
-        findings += judged
-        scale = np.array([entry["conductance_over_twin"] for entry in factors.values()])
-        findings += _isolation(assembled, wanted, one, scale, tolerance)
     findings += _hydrostatic(pressures)
-    if strong is not None:
-        findings += _heights(assembled, strong, findings, edges)
+    if _any_wrong(findings) and wanted.strong:
+        findings.append(Finding("height", "all", "not judged before the rest is in order", "note"))
+    elif strong is not None:
+        findings += _heights(assembled, strong, edges)
     findings += kept
     wrong = [finding for finding in findings if finding.verdict == "wrong"]
     return {
@@ -117,6 +112,26 @@ def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: f
         "edges": edges,
         "findings": [asdict(finding) for finding in findings],
     }
+
+
+def _electrical(
+    assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: float
+) -> tuple[list[Finding], dict[str, dict[str, float]]]:
+    """What small voltages show: findings, and conductances by edge."""
+    findings: list[Finding] = []
+    edges: dict[str, dict[str, float]] = {}
+    for one in _measure(assembled, wanted):
+        findings += _at_zero(one, bench, assembled.backend.capabilities.outputs, wanted)
+        factors, judged = _edges(assembled, wanted, one, tolerance)
+        edges |= factors
+        findings += judged
+        scale = np.array([entry["conductance_over_twin"] for entry in factors.values()])
+        findings += _isolation(assembled, wanted, one, scale, tolerance)
+    return findings, edges
+
+
+def _any_wrong(findings: Sequence[Finding]) -> bool:
+    return any(finding.verdict == "wrong" for finding in findings)
 
 
 def _edges(
@@ -255,13 +270,8 @@ def _housekeeping(assembled: Assembled) -> Iterator[Finding]:
         yield Finding("housekeeping", name, f"cannot be read: {why}", "wrong")
 
 
-def _heights(
-    assembled: Assembled, strong: Strong, findings: Sequence[Finding], edges: Mapping[str, Mapping[str, float]]
-) -> Iterator[Finding]:
+def _heights(assembled: Assembled, strong: Strong, edges: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:
     """Heights of pressure controllers, once every device is known to be what the twin says."""
-    if any(finding.verdict == "wrong" for finding in findings):
-        yield Finding("height", "all", "not judged before the rest is in order", "note")
-        return
     factors = np.array([edge["conductance_over_twin"] for edge in edges.values()])
     for name, text, verdict in judged(*columns(assembled, factors, strong), PRESSURE_LIMIT):
         yield Finding("height", name, text, verdict)

@@ -6,12 +6,13 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from hil.bench import Target
-from hil.bench_check import control_layout, pressures_now
+from hil.bench import Target, assemble
+from hil.bench_check import control_layout, pressures_now, with_currents
 from hil.bench_station import control_wires, virtual_plan
-from hil.check import plan
+from hil.check import check_out, plan
 from hil.check_heights import Column, judged
 from hil.check_run import CheckRequest, check
 from hil.core.errors import ConfigError, InstrumentError
@@ -147,6 +148,19 @@ def test_a_check_finds_the_height_that_the_bench_file_does_not_know_of(tmp_path:
     assert found["P1"]["verdict"] == "wrong"
     off = float(re.search(r"off by ([-+.\d]+) cm", found["P1"]["found"]).group(1))
     assert off == pytest.approx(6.0, abs=1.0)
+
+
+def test_a_bench_that_is_not_in_order_sees_no_larger_voltage() -> None:
+    bench = prepared("bench.virtual.plant.edges.b.parallel=1000").bench
+    wanted = plan(control_layout(bench))
+    assert max(float(np.abs(stimulus.values[:2]).max()) for stimulus in wanted.strong) > 1.0
+    with assemble(with_currents(bench, wanted.stimuli), Target.VIRTUAL) as lab:
+        facts = check_out(lab, bench, wanted, 0.25)
+        applied = lab.virtual.side_door.extremes()["voltage"]
+    assert not facts["passed"]
+    (height,) = (row for row in facts["findings"] if row["what"] == "height")
+    assert (height["verdict"], height["found"]) == ("note", "not judged before the rest is in order")
+    assert max(abs(level) for node in ("1", "3") for level in applied[node]) < 0.1
 
 
 def test_a_column_is_judged_by_what_it_alone_explains() -> None:
