@@ -86,7 +86,9 @@ class Replay:
     def recall(self, rows: Sequence[Row], policy: SettlePolicy | None, samples: int) -> Readings | None:
         """See ``hil.core.recollection``."""
         known = None
-        if self.active and rows:
+        if self.active and self._kept is not None:
+            if not rows:  # a waveform that nobody read: it came before what is on record
+                return self._kept.rows(self._position, self._position)[0]
             known = self._next(rows, whole=policy is None)
         if known is None or len(known) < len(rows) * len(rows[0]):
             self._arrive(policy, samples)
@@ -113,7 +115,8 @@ class Replay:
                 "program, or a library it computes with, is no longer the same; go on with the old one, or begin a new run"
             )
         self._position += count * width
-        self._last = (rows[count - 1], readings.part(slice(-width, None)))
+        # Nobody looks once more at a sample of a waveform, which stood for a moment only.
+        self._last = None if whole else (rows[count - 1], readings.part(slice(-width, None)))
         return readings
 
     def _arrive(self, policy: SettlePolicy | None, samples: int) -> None:
