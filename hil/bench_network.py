@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hil.core.errors import ConfigError
+from hil.core.hydrostatics import ATMOSPHERE
 from hil.core.types import FloatArray, Quantity
 from hil.experiment.bench_file import BenchFile, LawChoice, PlantEdge, PlantNode
 from hil.experiment.fields import FieldError, unknown
@@ -24,15 +25,17 @@ def twin_network(bench: BenchFile) -> Network:
 def plant_network(bench: BenchFile, seed: int, specimen: int = 0) -> Network:
     """The network of the world: the twin with what ``virtual.plant`` says is different; ``seed`` draws the mismatch.
 
-    Replicas stand side by side in it, on nodes of their own (``NODE@REPLICA`` from the second on) and a common ground.
+    Replicas stand side by side in it, on nodes of their own (``NODE@REPLICA`` from the second on) and a common ground. Its
+    pressures are absolute, as what the emulated controllers do to it is.
     ``specimen`` 0 is the one that is mounted first; every other number draws other devices.
     """
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
+    air = ATMOSPHERE if bench.pressure_reference == "gauge" else 0.0
     for replica, deviation in _deviations(bench, seed, specimen).items():
         part_nodes, part_edges = _parts(bench, bench.virtual.plant.nodes, bench.virtual.plant.edges, deviation)
         names = {node.name: node.name if node.ground else replica_node(bench, node.name, replica) for node in part_nodes}
-        nodes |= {names[node.name]: replace(node, name=names[node.name]) for node in part_nodes}
+        nodes |= {names[node.name]: replace(node, name=names[node.name], pressure=node.pressure + air) for node in part_nodes}
         edges += [
             replace(edge, name=replica_node(bench, edge.name, replica), base=names[edge.base], tip=names[edge.tip])
             for edge in part_edges

@@ -10,6 +10,7 @@ from hil.bench import Assembled, Target
 from hil.bench_check import fault_kinds, with_error_queue
 from hil.core.errors import HilError, NotSafeError
 from hil.core.events import EventStream
+from hil.core.hydrostatics import ATMOSPHERE
 from hil.core.lab import Lab
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import Quantity, Readings, Stimulus
@@ -26,7 +27,6 @@ MESSAGES = 20
 """A fault acts when its instrument gets one of this many messages."""
 OFF = {"V": 0.02, "Pa": 500.0}
 """A source this near to 0 V is off; a pressure this near to the atmosphere is vented."""
-ATMOSPHERE = 101_325.0
 BEYOND = {Quantity.VOLTAGE: 0.02, Quantity.PRESSURE: 150.0}
 """Accuracy of sources and controllers by their data sheets, rounded up: what lies so far outside a limit keeps it."""
 NAMES = {Quantity.VOLTAGE: "voltage", Quantity.PRESSURE: "pressure"}
@@ -205,7 +205,8 @@ def beyond(door: Any, bench: BenchFile, envelope: SafetyEnvelope) -> list[str]:
         least, most = extremes[NAMES[control.quantity]][control.node]
         # A node that nobody drives has its own rest, which may be outside of what may be applied.
         rest = ATMOSPHERE if control.quantity is Quantity.PRESSURE else 0.0
-        low, high = min(float(envelope.minimum[position]), rest), max(float(envelope.maximum[position]), rest)
+        zero = rest if bench.pressure_reference == "gauge" else 0.0
+        low, high = min(float(envelope.minimum[position]) + zero, rest), max(float(envelope.maximum[position]) + zero, rest)
         if least < low - allowed or most > high + allowed:
             found.append(f"{name}: {least:.6g} … {most:.6g} {control.quantity.value} at its node")
     return found

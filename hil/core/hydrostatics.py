@@ -4,6 +4,8 @@ DENSITY = 998.2
 """kg/m^3 of water at 20 degrees Celsius; the salt of a dilute electrolyte does not show."""
 GRAVITY = 9.80665
 """m/s^2, standard gravity."""
+ATMOSPHERE = 101_325.0
+"""Pa, the standard atmosphere: what the air of a rehearsal has, and what gauge pressures are counted from there."""
 
 
 def head(height: float) -> float:

@@ -92,6 +92,21 @@ def test_the_plant_differs_from_the_twin_only_where_the_file_says_so() -> None:
     assert twin.nodes[1].capacitance == 1e-10
 
 
+GAUGE = (
+    "pressure_reference=gauge",
+    "twin.pressure=0 Pa",
+    *(f"controls.P{number}.limits=[-0.1 bar, 0.1 bar]" for number in (1, 2, 3)),
+)
+
+
+def test_the_plant_of_a_gauge_bench_is_under_air() -> None:
+    bench = divider(*GAUGE)
+    assert list(twin_network(bench).node_array("pressure")) == [0.0, 0.0, 0.0]
+    assert list(plant_network(bench, 1).node_array("pressure")) == [101_325.0] * 3
+    assert list(plant_network(divider(), 1).node_array("pressure")) == [1e5] * 3
+    assert BenchPlan.__dataclass_fields__["atmosphere"].default == 101_325.0
+
+
 def test_mismatch_is_drawn_from_the_seed() -> None:
     bench = divider("virtual.plant.mismatch=0.02")
     one, again, other = (plant_network(bench, seed).parallel / 20000.0 for seed in (1, 1, 2))

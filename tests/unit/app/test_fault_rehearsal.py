@@ -74,6 +74,24 @@ def test_a_node_outside_its_limits_is_found_whatever_the_program_believes() -> N
     assert beyond(Door(highest=5.2), bench, envelope) == ["V1: 0 … 5.2 V at its node"]
 
 
+def test_limits_of_gauge_pressures_count_from_the_air_of_the_plant() -> None:
+    document = read(shipped_protocols() / "benches" / "divider.yaml")
+    for name in ("P1", "P2", "P3"):
+        document.data["controls"][name]["limits"] = ["-0.1 bar", "0.1 bar"]
+    document.data["twin"]["pressure"] = "0 Pa"
+    document.data["pressure_reference"] = "gauge"
+    bench = document.model(BenchFile)
+    with assemble(bench, Target.SIMULATED) as assembled:
+        envelope = assembled.backend.envelope
+    door = Door()
+    inside = {"1": [101_325.0 - 9e3, 101_325.0 + 9e3], "2": [101_325.0] * 2, "3": [101_325.0] * 2}
+    extremes = door.extremes() | {"pressure": inside}
+    door.extremes = lambda: extremes  # type: ignore[method-assign] # this door only
+    assert beyond(door, bench, envelope) == []
+    inside["1"][0] = 101_325.0 - 11e3
+    assert beyond(door, bench, envelope) == ["P1: 90325 … 110325 Pa at its node"]
+
+
 def test_what_is_not_safe_is_said_loudly() -> None:
     led = {"fault": "stuck", "moment": "measuring", "instrument": "smu", "where": "smua", "end": "paused", "reason": "why"}
     (line,) = lines([{**led, "left_on": ["smu.smua at 1 V"], "beyond": []}])
