@@ -14,7 +14,6 @@ from hil.bench import Assembled
 from hil.calibrate_fit import Ratio, ratio
 from hil.check import REST_TOLERANCE, rest_of_pressures
 from hil.core.errors import ConfigError, InstrumentError, LimitExceededError
-from hil.core.hydrostatics import head
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import BoolArray, FloatArray, Layout, Quantity, SafeAction, SettlePolicy, Stimulus
 from hil.experiment.bench_file import BenchFile
@@ -59,15 +58,6 @@ class Measured:
     std: FloatArray
     overload: BoolArray
     doubt: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Pressures:
-    """Readings (n,) by control at one common pressure, and what each showed while all were driven to one set-point (Pa)."""
-
-    vented: Mapping[str, FloatArray]
-    driven: Mapping[str, float]
-    set_point: Mapping[str, float]
 
 
 def plan(bench: BenchFile, envelope: SafetyEnvelope, voltage: float | None = None) -> Plan:
@@ -151,15 +141,17 @@ def vented_pressures(bench: BenchFile) -> list[str]:
     ]
 
 
-def measure(assembled: Assembled, bench: BenchFile, wanted: Plan) -> tuple[list[Measured], dict[str, Ratio], Pressures]:
-    """Everything, on an open backend; it is made safe in between and at the end. Raises what the backend raises."""
+def measure(
+    assembled: Assembled, bench: BenchFile, wanted: Plan
+) -> tuple[list[Measured], dict[str, Ratio], dict[str, FloatArray]]:
+    """Everything, on an open backend; it is made safe in between and at the end. Raises what the backend raises.
+
+    The last: readings (n,) of vented pressures (Pa) by control.
+    """
     measured = list(_electrical(assembled, bench, wanted)) if wanted.largest > 0.0 else []
-    driven = _shown(bench, vented_pressures(bench))
     pairs = dict(_pairs(assembled, bench, wanted)) if len(wanted.pair) else {}
     assembled.backend.make_safe()
-    controls = assembled.backend.capabilities.controls
-    set_point = {name: controls[name].safe.value - head(bench.controls[name].height) for name in driven}
-    return measured, pairs, Pressures(_vented(assembled, bench), driven, set_point)
+    return measured, pairs, _vented(assembled, bench)
 
 
 def _electrical(assembled: Assembled, bench: BenchFile, wanted: Plan) -> Iterator[Measured]:

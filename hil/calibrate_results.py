@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from hil.calibrate import Measured, Plan, Pressures
+from hil.calibrate import Measured, Plan
 from hil.calibrate_fit import Line, Ratio, line, linear
 from hil.calibration import LARGEST_GAIN_ERROR
-from hil.core.types import Channel, Layout, Quantity
+from hil.core.types import Channel, FloatArray, Layout, Quantity
 from hil.experiment.bench_file import BenchFile
 
 SIGNIFICANT = 2.0
@@ -111,22 +111,21 @@ def _currents(
         yield {**_entry("meters", "outputs", channel, path, None, found, len(at_rest)), "against": "no current"}
 
 
-def pressures(bench: BenchFile, controls: Layout, read: Pressures) -> list[dict[str, Any]]:
-    """Zeros of pressure controllers against the mean of all, at the atmosphere they are vented to.
+def pressures(bench: BenchFile, controls: Layout, vented: Mapping[str, FloatArray]) -> list[dict[str, Any]]:
+    """Zeros of pressure controllers against the mean of all; ``vented``: readings (n,) at the atmosphere, Pa, by control.
 
     A controller that shows z more than the mean holds z less than it is told, so that its offset as a source is -z.
     """
-    if len(read.vented) < 2:
+    if len(vented) < 2:
         return []
-    table = np.array(list(read.vented.values()))
+    table = np.array(list(vented.values()))
     deviation = table - table.mean(axis=0)
     found = []
-    for name, row in zip(read.vented, deviation, strict=True):
+    for name, row in zip(vented, deviation, strict=True):
         result = Line(-float(row.mean()), 1.0, float(row.std(ddof=1) / np.sqrt(len(row))), 0.0, float(row.std(ddof=1)))
         path = _path(bench, "controls", name, "")
         entry = _entry("pressures", "controls", controls[name], path, None, result, len(row))
-        more = {"against": "mean of all, vented", "shown_at_set_point": read.driven[name] - read.set_point[name]}
-        found.append({**entry, **more})
+        found.append({**entry, "against": "mean of all, vented"})
     return found
 
 

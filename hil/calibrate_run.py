@@ -98,8 +98,8 @@ def _calibrated(
         try:
             backend.observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
             measured, pairs, read_pressures = measure(assembled, bench, wanted)
-            for number, row in enumerate(zip(*read_pressures.vented.values(), strict=True)):
-                at_rest = dict(zip(read_pressures.vented, map(float, row), strict=True))
+            for number, row in enumerate(zip(*read_pressures.values(), strict=True)):
+                at_rest = dict(zip(read_pressures, map(float, row), strict=True))
                 events.emit(TableRow("vented_pressures", {"number": number, **at_rest}))
             found, notes = entries(bench, controls, outputs, wanted, measured)
             found += pressures(bench, controls, read_pressures)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FOLDER, FORMAT = "calibrations", "hil-calibration/1"
 FIELD = "calibration.use"
+MISSING = "missing"
+"""Fingerprint of a calibration that is not there."""
 LARGEST_GAIN_ERROR = 0.02
 """A larger one is a wrong wire, a wrong range or a broken instrument; correcting it would hide that."""
 STALE_AFTER = 90 * 86400.0
@@ -199,7 +201,7 @@ def files_of(bench: BenchFile) -> dict[str, str]:
     try:
         return {"calibration": sha256(Path(bench.calibration.use).read_bytes()).hexdigest()}
     except OSError:
-        return {"calibration": "missing"}
+        return {"calibration": MISSING}
 
 
 def raw_observers(snapshot: Mapping[str, Any], outputs: Layout, events: EventStream) -> list[Observer]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.bench import Target
-from hil.calibration import files_of
+from hil.calibration import MISSING, files_of
 from hil.core.errors import ConfigError, HilError
 from hil.core.events import Listener
 from hil.experiment.loader import Document
@@ -95,7 +95,9 @@ def _stocks(saved: Mapping[str, Any], refills: Sequence[str]) -> list[str]:
     for name, left in saved.get("usage", {}).get("electrodes", {}).items():
         found.append(f"bench.controls.{name}.electrode.charge={filled.pop(name, f'{left:.9g} C')}")
     if filled:
-        raise ConfigError(f"--refill: this run has no pump of a mixer and no inert electrode {next(iter(filled))!r}")
+        raise ConfigError(
+            f"--refill {next(iter(filled))}: this run has neither such a pump nor an electrode there whose charge is followed"
+        )
     return found
 
 
@@ -108,9 +110,13 @@ def _same_files(prepared: Prepared, saved: Mapping[str, Any], run_id: int) -> Pr
                 f"{document.path}: this {what} file has changed since run {run_id} began, and a run has one only; put back what "
                 f"it was (`hil show {run_id} --json` holds its text), or begin a new run"
             )
-    if saved["files"].get("calibration") != files_of(prepared.bench).get("calibration"):
+    calibration = files_of(prepared.bench).get("calibration")
+    if saved["files"].get("calibration") != calibration:
+        where = Path(prepared.bench.calibration.use or "").resolve()
+        missing = f"is missing: go on from the folder in which run {run_id} began, or put it"
+        changed = f"has changed since run {run_id} began; put it"
         raise ConfigError(
-            f"the calibration {prepared.bench.calibration.use} has changed since run {run_id} began; put it back from "
-            "`history` beside it, or begin a new run"
+            f"the calibration {where} {missing if calibration == MISSING else changed} back from `history` beside it, "
+            "or begin a new run"
         )
     return prepared

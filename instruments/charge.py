@@ -82,16 +82,17 @@ class _Electrode:
         most, capacitance = self._interface.most, self._interface.capacitance
         if abs(self.passed) <= most:
             return
+        tell = f"(`hil resume ID --refill '{self.drive.channel.name}=0 C'`)"
         if capacitance is None:
             raise LimitExceededError(
                 f"control {self.drive.channel.name!r}: {self.passed:.3g} C have passed its electrode, more than {100 * SHARE:g} "
-                f"% of the {most / SHARE:.3g} C of salt in its reservoir; exchange its liquid, and take fewer channels in "
-                "parallel, larger reservoirs, or less time"
+                f"% of the {most / SHARE:.3g} C of salt in its reservoir; exchange its liquid and tell so "
+                f"{tell}, and take fewer channels in parallel, larger reservoirs, or less time"
             )
         raise LimitExceededError(
             f"control {self.drive.channel.name!r}: {self.passed:.3g} C have charged its inert electrode to "
-            f"{self.passed / capacitance:.3g} V, beyond its limit of {most / capacitance:g} V; discharge it, and take larger or "
-            "silver chloride electrodes, fewer channels in parallel, or less time"
+            f"{self.passed / capacitance:.3g} V, beyond its limit of {most / capacitance:g} V; discharge it and tell so "
+            f"{tell}, and take larger or silver chloride electrodes, fewer channels in parallel, or less time"
         )
 
 

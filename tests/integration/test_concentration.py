@@ -97,7 +97,7 @@ def test_an_empty_syringe_pauses_the_run_and_it_goes_on_once_it_was_refilled() -
     assert f"pump 'pump_weak' has {1e6 * left:.3g} mL" in said
     code, _, said = hil("resume", str(again["run_id"]), "--refill", "pump_wek=50 mL")
     assert code == 2
-    assert "no pump of a mixer and no inert electrode 'pump_wek'" in said
+    assert "--refill pump_wek: this run has neither such a pump nor an electrode" in said
     code, _, said = hil("resume", str(again["run_id"]), "--refill", "pump_weak=70 mL")
     assert code == 2
     assert "the syringe holds 60 mL, not 70 mL" in said
