@@ -1,11 +1,12 @@
 """Switching outputs: what must be so before a source may drive anything, and what is asked again while it does."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
 
-from hil.core.errors import ConfigError, InterlockError
+from hil.core.errors import ConfigError, InterlockError, LimitExceededError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import FloatArray, Quantity, SafeAction
 from instruments.guard_process import Guard, NoGuard
@@ -61,7 +62,10 @@ class PowerMeter:
             self._parts.append((instrument.acquisition(names), members))
 
     def check(self) -> None:
-        """LimitExceededError naming a channel that takes too much; |V·I| of one reading, of sources that are on."""
+        """LimitExceededError naming a channel that takes too much; |V·I| of one reading, of sources that are on.
+
+        In overflow, which is what a short circuit gives on a fixed range, the current counts as its compliance.
+        """
         for acquire, members in self._parts:
             if all(drive.output is not Output.ON for _, drive in members):
                 continue
@@ -69,8 +73,31 @@ class PowerMeter:
             power: FloatArray = np.full(len(self._envelope.layout), np.nan)
             for place, (position, drive) in enumerate(members):
                 if drive.output is Output.ON:
-                    power[position] = np.fmax(power[position], abs(values[2 * place] * values[2 * place + 1]))
+                    volts, amperes = float(values[2 * place]), float(values[2 * place + 1])
+                    flows = abs(volts * amperes)
+                    power[position] = np.fmax(power[position], flows if isfinite(flows) else self._at_most(drive, volts))
             self._envelope.check_power(power)
+
+    def _at_most(self, drive: Drive, volts: float) -> float:
+        """W that may flow where a reading is in overflow, |V| x compliance; LimitExceededError unless the limit allows it."""
+        channel, compliance = drive.channel, drive.plan.compliance
+        power = abs(volts) * (float("nan") if compliance is None else compliance)
+        limits = self._envelope.max_power
+        limit = inf if limits is None else float(limits[self._envelope.layout.index(channel.name)])
+        if power <= limit:
+            return power
+        if isfinite(power):
+            known = f"up to its compliance of {compliance:g} A may flow at {volts:g} V, {power:g} W"
+        elif isfinite(volts):
+            known = "it has no compliance that would bound the current"
+        else:
+            known = "its voltage is not known"
+        source = self._envelope.source
+        raise LimitExceededError(
+            f"channel {channel.name!r}: a reading of {drive.path} is in overflow and {known}, so its limit of {limit:g} W"
+            f"{f' (set in {source})' if source else ''} cannot be said to be kept; look for a short circuit, lower the value, "
+            "or choose a larger range or a smaller compliance"
+        )
 
 
 class Switchboard:

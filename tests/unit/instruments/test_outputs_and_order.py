@@ -145,6 +145,37 @@ def test_power_is_measured_with_every_reading(bench: kit.Bench) -> None:
         assert not bench.instruments["smu"].ports["a"].on
 
 
+@pytest.mark.parametrize(
+    ("compliance", "reading", "why"),
+    [
+        (1e-3, None, ""),
+        (0.1, [1.0, np.nan], r"compliance of 0\.1 A may flow at 1 V, 0\.1 W"),
+        (None, [1.0, np.nan], "no compliance"),
+        (1e-3, [np.nan, 1e-9], "voltage is not known"),
+    ],
+)
+def test_a_reading_in_overflow_counts_as_the_compliance(
+    bench: kit.Bench, compliance: float | None, reading: list[float] | None, why: str
+) -> None:
+    smu = bench.instruments["smu"]
+    read = smu.acquisition
+
+    def acquisition(terminals: Any) -> Any:
+        if [parameter for _, parameter in terminals] != ["volt", "curr"]:
+            return read(terminals)
+        return lambda samples: SimpleNamespace(values=np.array([reading or [1.0, np.nan]] * samples))
+
+    smu.acquisition = acquisition
+    with kit.make(bench, [ControlWire(kit.volt("V1", max_power=2e-3), "smu.a.volt", compliance)]) as backend:
+        backend.apply(Stimulus.of([1.0]))
+        if not why:
+            backend.read()  # 1 V x 1 mA is allowed, whatever flows
+            return
+        with pytest.raises(LimitExceededError, match=rf"'V1': .*overflow and .*{why}.*limit of 0\.002 W"):
+            backend.read()
+        assert not smu.ports["a"].on
+
+
 def test_a_power_limit_needs_a_port_that_measures(bench: kit.Bench) -> None:
     wire = ControlWire(kit.pascal("P1", max_power=1.0), "pace.a.pressure")
     with pytest.raises(ConfigError, match="'P1' has a power limit, but"):
