@@ -65,13 +65,14 @@ class Nearest:
     ) -> None:
         self._envelope = envelope
         self._flows, self._compliances = flows, dict(compliances or {})
-        self._then, self._away_since = begun, dict[str, float]()
+        self._before, self._then, self._away_since = begun, begun, dict[tuple[str, str], float]()
         self._left: dict[str, tuple[float, str]] = {}
 
     def __call__(self, stimuli: Sequence[Stimulus], readings: Readings) -> None:
         """Look at a block of stimuli."""
-        for stimulus, time in zip(stimuli, readings.time, strict=True):
-            self._dwell(stimulus, float(time))
+        names = readings.replica or ("",) * len(readings)
+        for stimulus, time, replica in zip(stimuli, readings.time, names, strict=True):
+            self._dwell(stimulus, float(time), replica)
             values = dict(zip(self._envelope.layout.names, stimulus.values.tolist(), strict=True))
             used = dict(zip(self._envelope.layout.names, stimulus.connected.tolist(), strict=True))
             for position, channel in enumerate(self._envelope.layout):
@@ -86,16 +87,18 @@ class Nearest:
         for name, volts, amperes in self._flows() if self._flows is not None else ():
             self._flow(self._envelope.layout[name], volts, amperes)
 
-    def _dwell(self, stimulus: Stimulus, time: float) -> None:
-        """A channel is away at the latest since the reading before the first one away."""
+    def _dwell(self, stimulus: Stimulus, time: float, replica: str) -> None:
+        """A channel (of a replica) is away at the latest since the reading before the first one away."""
+        if not replica or time > self._then:
+            # Replicas that were read at the same moment have the same reading before it.
+            self._before, self._then = self._then, time
         for channel, value, connected in zip(self._envelope.layout, stimulus.values, stimulus.connected, strict=True):
             if not channel.max_dwell < inf or not is_away(channel, float(value), bool(connected)):
-                self._away_since.pop(channel.name, None)
+                self._away_since.pop((replica, channel.name), None)
                 continue
-            spent = time - self._away_since.setdefault(channel.name, self._then)
+            spent = time - self._away_since.setdefault((replica, channel.name), self._before)
             text = f"{channel.name}: {spent:.6g} s away from its safe state, {channel.max_dwell:.6g} s allowed"
             self._note(f"dwell {channel.name}", 1.0 - spent / channel.max_dwell, text)
-        self._then = time
 
     def _flow(self, channel: Channel, volts: float, amperes: float) -> None:
         compliance = self._compliances.get(channel.name, inf)

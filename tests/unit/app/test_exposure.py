@@ -56,6 +56,17 @@ def test_time_away_counts_from_the_reading_before() -> None:
     assert nearest.sentences() == ["V: 9 s away from its safe state, 10 s allowed (10 % left)"]
 
 
+def test_a_replica_at_rest_does_not_end_the_time_of_one_that_is_away() -> None:
+    layout = Layout((Channel("V", Quantity.VOLTAGE, Kind.DRIVE, -5.0, 5.0, max_dwell=10.0),))
+    nearest = Nearest(SafetyEnvelope.of(layout), begun=1.0)
+    pair = [Stimulus.of([0.0]), Stimulus.of([1.0])]
+    nearest(pair, replace(readings(4.0, 4.0), replica=("left", "right")))
+    nearest(pair[::-1], replace(readings(9.0, 9.0), replica=("right", "left")))
+    assert nearest.sentences() == []
+    nearest(pair, replace(readings(10.5, 10.5), replica=("left", "right")))
+    assert nearest.sentences() == ["V: 9.5 s away from its safe state, 10 s allowed (5 % left)"]
+
+
 def test_what_flows_is_held_against_compliance_and_power() -> None:
     layout = Layout(tuple(Channel(name, Quantity.VOLTAGE, Kind.DRIVE, -9.0, 9.0, max_power=2.0) for name in ("V", "W")))
     flowing = [("V", -2.0, 0.5), ("W", 2.0, -0.5)]
