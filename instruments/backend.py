@@ -38,7 +38,7 @@ from instruments.replicas import RowBench, measure_list, measure_rows
 from instruments.safe_state import WayHome
 from instruments.settling import Noise, require_settled, until_flat, until_in_limits
 from instruments.station import build_station, check_station, close_station
-from instruments.terminals import Drive, Movers, Output, Reader, Sense, look_at, tie_control, tie_output
+from instruments.terminals import Drive, Movers, Output, Reader, Sense, look_at, numbered, tie_control, tie_output
 from instruments.verification import Notices, Verification, forget
 from instruments.waveforms import at_compliance, prepared, waveform_limits
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire
@@ -126,7 +126,7 @@ class InstrumentBackend(Backend):
             parts = at_nodes(station.components, self._control_wires, self._replicas)
             self._mixers = {one.name: Mixer.of(one, parts, self._clock, self._specs) for one in self._mixer_specs}
             parts |= self._mixers
-            self._drives = tied(tie_control, self._control_wires, self._replicas, parts)
+            self._drives = numbered(tied(tie_control, self._control_wires, self._replicas, parts))
             senses = tied(tie_output, self._output_wires, self._replicas, parts)
             self._senses = self._corrections.tied(self._drives, senses, station.components)
             self._movers = Movers()

@@ -2,7 +2,8 @@
 
 A pressure never moves alone while it has an edge in common with another: all linked pressures go to one value (or each to
 the level that is its safe state) together, then vent, so that the difference across an edge stays within its limit on the way
-down, too. Terminals that are disconnected leave before the others move, because nothing can differ from them afterwards.
+down, too. Replicas are networks of their own, which have no edge in common. Terminals that are disconnected leave before the
+others move, because nothing can differ from them afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,7 +81,8 @@ class WayHome:
     def nearest_to_zero(self, drive: Drive, beside: Sequence[Drive]) -> float:
         """Where ``drive`` may begin: the level nearest to 0 whose difference from those ``beside`` it that are on is allowed."""
         low, high = -inf, inf
-        levels = {other.channel.name: other.level for other in beside if other.output is Output.ON and other is not drive}
+        others = [other for other in beside if other.replica == drive.replica and other is not drive]
+        levels = {other.channel.name: other.level for other in others if other.output is Output.ON}
         for limit in self._envelope.edges:
             ends = {limit.plus, limit.minus} - {drive.channel.name}
             partner = next(iter(ends)) if len(ends) == 1 else None
@@ -117,10 +119,14 @@ class WayHome:
 
     def _fewest_steps(self, drives: Sequence[Drive], start: FloatArray, stop: FloatArray) -> int:
         places = {name: place for place, name in enumerate(self._envelope.layout.names)}
-        ends = np.full((2, len(places)), np.nan)
-        where = [places[drive.channel.name] for drive in drives]
-        ends[0, where], ends[1, where] = start, stop
-        return self._envelope.fewest_steps(ends[0], ends[1])
+        fewest = 1
+        for replica in {drive.replica for drive in drives}:
+            members = [k for k, drive in enumerate(drives) if drive.replica == replica]
+            ends = np.full((2, len(places)), np.nan)
+            where = [places[drives[k].channel.name] for k in members]
+            ends[0, where], ends[1, where] = start[members], stop[members]
+            fewest = max(fewest, self._envelope.fewest_steps(ends[0], ends[1]))
+        return fewest
 
     def _per_instrument(self, drives: Sequence[Drive]) -> list[tuple[int, tuple[Callable[[Sequence[float]], None], list[int]]]]:
         return list(enumerate(self._movers.writers(drives)))
@@ -147,9 +153,11 @@ class WayHome:
         answering = [drive for drive in drives if drive not in silent]
         leaving = [drive for drive in answering if drive.channel.safe.action in _MOVING and drive.output is Output.ON]
         on_the_way: list[str] = []
-        names = [drive.channel.name for drive in leaving]
-        for group in linked(names, [(edge.plus, edge.minus) for edge in self._envelope.edges if edge.minus is not None]):
-            members = [drive for drive in leaving if drive.channel.name in group]
+        pairs = [(edge.plus, edge.minus) for edge in self._envelope.edges if edge.minus is not None]
+        there = {(drive.replica, drive.channel.name): drive for drive in leaving}
+        replicas = dict.fromkeys(drive.replica for drive in leaving)
+        for group in linked(list(there), [((one, plus), (one, minus)) for one in replicas for plus, minus in pairs]):
+            members = [there[key] for key in group]
             if len(members) > 1:
                 silent += self._meet(members, on_the_way)
         for drive in answering:
@@ -166,7 +174,7 @@ class WayHome:
             [emergency_slew(drive.channel.emergency_slew, drive.channel.max_slew) for drive in drives],
         )
         failed = {
-            drive.channel.name
+            drive
             for drive, course in zip(drives, courses, strict=True)
             if attempt(partial(_pressure(drive).set_slew, course.slew), problems) is None
         }
@@ -180,15 +188,15 @@ class WayHome:
             points = [course.start + (course.goal - course.start) * step / steps for course in courses]
             for write, positions in writers:
                 if attempt(partial(write, [points[k] for k in positions]), problems) is None:
-                    failed |= {drives[k].channel.name for k in positions}
+                    failed |= {drives[k] for k in positions}
         for drive, course in zip(drives, courses, strict=True):
-            if drive.channel.name not in failed:
+            if drive not in failed:
                 drive.level = course.goal
-        going = [drive for drive in drives if drive.channel.name not in failed]
+        going = [drive for drive in drives if drive not in failed]
         if going and duration > 0.0:
             self._clock.sleep(0.0 if led else duration)
             self._wait_for(going, self._clock.now() + 5.0)
-        return [drive for drive in drives if drive.channel.name in failed]
+        return [drive for drive in drives if drive in failed]
 
     def _wait_for(self, drives: Sequence[Drive], deadline: float) -> None:
         while self._clock.now() < deadline:
@@ -220,6 +228,8 @@ class WayHome:
             drive.output = Output.OFF
 
     def _would_break(self, drive: Drive, silent: Drive) -> bool:
+        if drive.replica != silent.replica:
+            return False
         pair = {drive.channel.name, silent.channel.name}
         goal = drive.channel.safe.value
         if drive.channel.safe.action is not SafeAction.LEVEL:

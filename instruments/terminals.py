@@ -35,11 +35,12 @@ class Output(Enum):
     ON = auto()
 
 
-@dataclass
+@dataclass(eq=False)
 class Drive:
     """One control on one port. ``level``: where the terminal was last seen; ``commanded``: what was last sent there.
 
-    Both are what the instrument calls them: ``correction`` is undone before.
+    Both are what the instrument calls them: ``correction`` is undone before. Replicas share the names of their channels:
+    ``replica`` is the number of the one that it belongs to, a network of its own. A drive equals nothing but itself.
     """
 
     channel: Channel
@@ -54,6 +55,7 @@ class Drive:
     on_course: bool = False
     in_limits: bool = False
     correction: Correction = EXACT
+    replica: int = 0
     is_pressure: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -150,6 +152,14 @@ def tie_control(wire: ControlWire, parameter: str, components: Mapping[str, Any]
     settings = settings_in_si(wire.setup, channel.quantity.value, f"control {channel.name!r}")
     plan = SourcePlan(channel.quantity, channel.minimum, channel.maximum, wire.compliance, channel.max_slew, settings)
     return Drive(channel, parameter, instrument, path.port, port, plan)
+
+
+def numbered(rows: list[list[Drive]]) -> list[list[Drive]]:
+    """The drives of every replica, one list each, told which one they belong to."""
+    for number, row in enumerate(rows):
+        for drive in row:
+            drive.replica = number
+    return rows
 
 
 def tie_output(wire: OutputWire, parameter: str, components: Mapping[str, Any]) -> Sense:

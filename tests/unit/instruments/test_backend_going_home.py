@@ -6,10 +6,10 @@ import pytest
 
 from hil.core.errors import BackendError, InstrumentError, LimitExceededError
 from hil.core.safety import EdgeLimit
-from hil.core.types import SafeAction, SafeState, Stimulus
-from instruments.wiring import ControlWire
+from hil.core.types import Channel, Kind, Quantity, SafeAction, SafeState, Stimulus
+from instruments.wiring import ControlWire, OutputWire
 from tests.unit.instruments import fake_instruments
-from tests.unit.instruments.fake_instruments import POLICY, Bench, make, pascal, two_volts, volt
+from tests.unit.instruments.fake_instruments import POLICY, Bench, FakePressurePort, make, pascal, two_volts, volt
 
 bench = fake_instruments.bench
 
@@ -130,3 +130,55 @@ def test_a_safe_level_other_than_zero_is_held(bench: Bench) -> None:
         backend.apply(Stimulus.of([2.0]))
     port = bench.instruments["smu"].ports["a"]
     assert (port.level, port.on) == (0.5, True)
+
+
+def test_a_silent_controller_holds_back_its_own_replica_only(bench: Bench) -> None:
+    pace = bench.instruments["pace"]
+    pace.ports = {letter: FakePressurePort(pace, letter) for letter in "abcd"}
+    paths = {
+        "A": {"P1": "pace.a.pressure", "P2": "pace.b.pressure", "out": "pace.a.pressure"},
+        "B": {"P1": "pace.c.pressure", "P2": "pace.d.pressure", "out": "pace.c.pressure"},
+    }
+    output = OutputWire(Channel("out", Quantity.PRESSURE, Kind.SENSE, node="x"), "")
+    wires, edges = [ControlWire(pascal("P1"), ""), ControlWire(pascal("P2"), "")], [EdgeLimit("e", "P1", "P2", 5e3)]
+    with make(bench, wires, edges=edges, outputs=[output], replicas=paths) as backend:
+        row = [Stimulus.of([9.2e4, 9.3e4]), Stimulus.of([1.05e5, 1.08e5])]
+        backend.measure_replicas([row], POLICY)
+        pace.ports["b"].pressure_now = lambda: (_ for _ in ()).throw(InstrumentError("module b is silent"))
+        bench.log.clear()
+        with pytest.raises(InstrumentError, match=r"module b is silent.*'P1' was not vented") as told:
+            backend.make_safe()
+        assert str(told.value).count("was not vented") == 1
+        assert [entry[2] for entry in bench.log if entry[2].endswith("vent")] == ["c vent", "d vent"]
+        assert [what for _, what, _ in bench.done("level")] == ["c level", "d level"]  # those two meet first
+        assert pace.ports["c"].level == pace.ports["d"].level
+        # Its module answers again, but that of the other replica takes no slew: the first goes home beside it.
+        del pace.ports["b"].pressure_now
+        backend.measure_replicas([row], POLICY)
+        pace.ports["d"].set_slew = lambda _: (_ for _ in ()).throw(InstrumentError("module d takes no slew"))
+        bench.log.clear()
+        with pytest.raises(InstrumentError, match="module d takes no slew"):
+            backend.make_safe()
+        assert {"a vent", "b vent"} <= {entry[2] for entry in bench.log}
+        assert pace.ports["a"].level == pace.ports["b"].level
+        del pace.ports["d"].set_slew
+
+
+def test_every_replica_keeps_its_edge_limits_on_the_way_down(bench: Bench) -> None:
+    rest = SafeState(SafeAction.LEVEL, 0.0)
+    wires = [ControlWire(volt(name, safe=rest, max_slew=1e4), "", 1e-5) for name in ("V1", "V2")]
+    paths = {
+        "A": {"V1": "smu.a.volt", "V2": "smu.b.volt", "out": "smu.a.volt"},
+        "B": {"V1": "other.a.volt", "V2": "other.b.volt", "out": "other.a.volt"},
+    }
+    output = OutputWire(Channel("out", Quantity.VOLTAGE, Kind.SENSE, node="x"), "")
+    with make(bench, wires, edges=[EdgeLimit("e", "V1", "V2", 1.0)], outputs=[output], replicas=paths) as backend:
+        backend.measure_replicas([[Stimulus.of([4.0, 4.9]), Stimulus.of([0.1, 0.1])]], POLICY)
+        bench.log.clear()
+        backend.make_safe()
+    now = {"a level": 4.0, "b level": 4.9}
+    told = [(what, level) for who, what, level in bench.done("level") if who == "smu"]
+    assert len(told) > 20
+    for what, level in told:
+        now[what] = level
+        assert abs(now["a level"] - now["b level"]) <= 1.0 + 1e-9
