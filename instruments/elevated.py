@@ -25,6 +25,7 @@ from instruments.roles import (
     SourceState,
     VerifiableSource,
 )
+from instruments.safe_commands import HardwareWatchdog
 from instruments.station import parse_path
 from instruments.terminals import port_of
 from instruments.wiring import ControlWire, Setting
@@ -158,6 +159,14 @@ class Elevated:
         return read
 
 
+class WatchedElevated(Elevated):
+    """An ``Elevated`` instrument that stops by itself when nobody has spoken to it for a while."""
+
+    def set_watchdog(self, seconds: float) -> None:
+        """As the driver."""
+        self._instrument.set_watchdog(seconds)
+
+
 def at_nodes(
     components: Mapping[str, Any], wires: Sequence[ControlWire], replicas: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
@@ -177,5 +186,7 @@ def at_nodes(
         able = all(isinstance(instrument, role) for role in (SourceInstrument, VerifiableSource, MeterInstrument, Recoverable))
         if not able or not all(isinstance(port_of(instrument, port), PressurePort) for port in of_ports):
             raise ConfigError(f"a height is given for {name!r}, but {type(instrument).__name__} is no pressure controller")
-        found[name] = Elevated(instrument, of_ports)
+        # A class of its own, because an instrument has a watchdog where its class has the method.
+        kind = WatchedElevated if isinstance(instrument, HardwareWatchdog) else Elevated
+        found[name] = kind(instrument, of_ports)
     return found

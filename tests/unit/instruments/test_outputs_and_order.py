@@ -11,6 +11,7 @@ from hil.core.safety import EdgeLimit, SafetyEnvelope
 from hil.core.types import Layout, SafeAction, SafeState, Stimulus
 from instruments import backend as backend_module
 from instruments.ramp_order import groups_of, ordered_ramp
+from instruments.roles import Delivery
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire
 from tests.unit.instruments import fake_instruments as kit
 
@@ -211,6 +212,22 @@ def test_a_watchdog_is_set_before_the_source_and_refused_where_there_is_none(
         backend.apply(Stimulus.of([2.0]))
     done = [entry[2:] for entry in bench.log if entry[2] in ("watchdog", "a configure")]
     assert done == [("watchdog", 20.0), ("a configure", 0.0)]
+
+
+def test_a_controller_above_its_node_keeps_its_watchdog_and_has_none_where_the_driver_has_none(bench: kit.Bench) -> None:
+    pace = bench.instruments["pace"]
+    pace.delivery_reader = lambda ports: lambda: [Delivery(float("nan"), 0.0, True, False) for _ in ports]
+    pace.require_settings_kept = pace.forget = lambda: None
+    backend = kit.make(bench, [ControlWire(kit.pascal("P1"), "pace.a.pressure", height=1.0)])
+    backend._specs = (InstrumentSpec("pace", "fake", "fake", {}, 20.0),)
+    with backend, pytest.raises(ConfigError, match="'pace' has no watchdog of its own"):
+        backend.apply(Stimulus.of([1e5]))
+    pace.set_watchdog = lambda seconds: bench.note("pace", "watchdog", seconds)
+    bench.log.clear()
+    with backend:
+        backend.apply(Stimulus.of([1e5]))
+        assert pace.ports["a"].level == pytest.approx(1e5 - 9.8e3, rel=1e-3)  # less than the node by the column of liquid
+    assert [entry[3] for entry in bench.log if entry[2] == "watchdog"] == [20.0]
 
 
 # -- order ------------------------------------------------------------------------------------------------------------
