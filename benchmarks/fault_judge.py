@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +28,8 @@ OFF = {"V": 0.02, "Pa": 500.0}
 """A source within this of 0 V counts as off; a pressure within this of the atmosphere counts as vented. Nothing may flow."""
 PUMP_ERROR, TRACE = 0.0101, 1e-12
 """By the data sheets, rounded up; and m^3 that no pump can count."""
+SEEN = (Quantity.CURRENT, Quantity.VOLTAGE)
+"""What meters of terminals read."""
 DEVICE_FAULTS = ("open", "short", "leak")
 
 
@@ -74,6 +77,7 @@ class Judge:
         self._bench, self._door, self._tally, self._count = bench, door, tally, count
         self._controls, self._outputs = places.file.controls, places.file.outputs
         self._broken = 0
+        self._measured = self._counts(Truth(door))
         self.rows = 0
 
     def __call__(self, event: Event) -> None:
@@ -87,6 +91,7 @@ class Judge:
             # A device may break between two looks of an instrument, and before the reading is on record.
             truths.append(Truth(self._door, self._door.before()))
         self._broken = broken
+        stale = self._stale(truths[0])
         for row, stimulus in enumerate(event.stimuli):
             self.rows += 1
             self._tally.readings += 1
@@ -94,6 +99,7 @@ class Judge:
             if event.readings.overload[row].any() or not np.isfinite(values).all():
                 continue  # marked as no data
             wrong = [
+                *stale,
                 *self._wrong(truths, self._outputs, values, self._bench.reading_error),
                 *self._wrong(truths, self._controls, stimulus.values, self._bench.tolerance),
             ]
@@ -101,6 +107,25 @@ class Judge:
                 self._tally.wrong_values_accepted += 1
                 self._tally.note(f"{self._bench.name}: accepted {', '.join(wrong)} with {happened}")
         self._count()
+
+    def _stale(self, truth: "Truth") -> list[str]:
+        """Outputs that were not measured again for this block, or not since a source, an outlet or a pump changed last.
+
+        Value and truth of such a reading are equally old, and agree.
+        """
+        changed, counts, found = truth.changed(self._controls.values()), self._counts(truth), []
+        for name, count in counts.items():
+            early = changed - truth.seen(self._outputs[name])[3]
+            if count <= self._measured[name]:
+                found.append(f"stale {name} (not measured since the reading before)")
+            elif early > 0.0:
+                found.append(f"stale {name} (measured {early:.3g} s before the stimulus changed last)")
+        self._measured = counts
+        return found
+
+    def _counts(self, truth: "Truth") -> dict[str, int]:
+        """Output that a meter reads -> how often that meter has measured there."""
+        return {name: truth.seen(output)[4] for name, output in self._outputs.items() if output.quantity in SEEN}
 
     @staticmethod
     def _wrong(
@@ -131,11 +156,26 @@ class Truth:
 
     def at(self, terminal: Any) -> float:
         """True value (SI) of what ``terminal``, a control or an output of a bench file, drives or reads; NaN: never measured."""
-        if isinstance(terminal, Output) and terminal.quantity in (Quantity.CURRENT, Quantity.VOLTAGE):
-            seen = self._asked("sources")[terminal.instrument][terminal.port]["seen"]
-            voltage, current, _ = seen.get(terminal.node, (np.nan, np.nan, False))
+        if isinstance(terminal, Output) and terminal.quantity in SEEN:
+            voltage, current, *_ = self.seen(terminal)
             return float(current if terminal.quantity is Quantity.CURRENT else voltage)
         return float(self._asked(f"{terminal.quantity.name.lower()}s")[terminal.node])
+
+    def seen(self, output: Any) -> tuple[float, float, bool, float, int]:
+        """V, A, limited, when it began (s of the bench's machine) and number of the last measurement of ``output``."""
+        seen = self._asked("sources")[output.instrument].get(output.port, {}).get("seen", {})
+        return tuple(seen.get(output.node, (np.nan, np.nan, False, -inf, 0)))
+
+    def changed(self, controls: Iterable[Any]) -> float:
+        """When a source, an outlet or a pump behind ``controls`` was told something new last, s of the bench's machine."""
+        moments = [-inf]
+        for control in controls:
+            if control.quantity is Quantity.CONCENTRATION:
+                moments += [facts.get("since", -inf) for ports in self._asked("flows").values() for facts in ports.values()]
+            else:
+                kind = "outlets" if control.quantity is Quantity.PRESSURE else "sources"
+                moments.append(self._asked(kind)[control.instrument][control.port]["since"])
+        return max(moments)
 
     def _asked(self, what: str) -> Any:
         if what not in self._known:
@@ -163,16 +203,19 @@ def left_on(door: Any, valves: Mapping[str, Container[int | None]] = MappingProx
     return left
 
 
-def beyond(door: Any, limits: Mapping[str, Mapping[str, tuple[float, float]]], drift: float = 0.0) -> list[str]:
+def beyond(
+    door: Any, limits: Mapping[str, Mapping[str, tuple[float, float]]], drift: Mapping[str, float] = MappingProxyType({})
+) -> list[str]:
     """Nodes and edges that went outside ``limits`` since the bench was renewed.
 
-    ``drift``: V by which a source was off its level. It goes to 0 V before it is switched off, and stands that far beside it.
+    ``drift``: node -> V by which its source was off its level, or one that it follows. The source goes to 0 V before it is
+    switched off, and stands that far beside it.
     """
     found, extremes = [], door.extremes()
     for quantity, by_name in limits.items():
         for name, (low, high) in by_name.items():
             least, most = extremes[quantity][name]
-            below = TOLERANCE[quantity] + (max(-drift, 0.0) if quantity == "voltage" else 0.0)
+            below = TOLERANCE[quantity] + (max(-drift.get(name, 0.0), 0.0) if quantity == "voltage" else 0.0)
             if least < low - below or most > high + TOLERANCE[quantity]:
                 found.append(f"{quantity} of {name}: {least:.6g} … {most:.6g}")
     return found

@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.fault_benches import FaultBench
+from benchmarks.fault_benches import FaultBench, Places
 from benchmarks.fault_draws import PASSING, Fault, draw
 from benchmarks.fault_judge import DEVICE_FAULTS, Judge, Led, Tally, beyond, cause, left_on, reservoirs_beyond, unaccounted
 from hil.bench import Target
@@ -81,6 +81,17 @@ def _locked(folder: Path) -> Iterator[None]:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
+
+
+def drifting(places: Places, faults: Sequence[Fault]) -> dict[str, float]:
+    """Node -> V by which ``faults`` let its source drift; a node that nobody drives is drawn along, one that is driven is not."""
+    volts = {(one.instrument, one.port): one.node for one in places.sources if one.quantity is Quantity.VOLTAGE}
+    found: dict[str, float] = {}
+    for one in faults:
+        if one.kind == "drift" and (one.instrument, one.where) in volts:
+            follow = set(places.file.twin.nodes) - set(volts.values())
+            found.update(dict.fromkeys({volts[one.instrument, one.where], *follow}, one.amount))
+    return found
 
 
 class Campaign:
@@ -167,9 +178,7 @@ class Campaign:
         """One piece of a run; the result, the readings accepted, and the faults that acted, in order."""
         self.door.renew()
         self._found = self.door.flows()
-        volts = {(one.instrument, one.port) for one in self.places.sources if one.quantity is Quantity.VOLTAGE}
-        drifts = (one.amount for one in faults if one.kind == "drift" and (one.instrument, one.where) in volts)
-        self._drift = next(drifts, 0.0)
+        self._drift = drifting(self.places, faults)
         blockade = Blockade(self.folder / "data", next((fault for fault in faults if fault.of_record), None))
         for fault in faults:
             if not fault.of_record:
@@ -216,7 +225,7 @@ class Campaign:
         }
         left = left_on(self.door, fine)
         outside = [
-            *beyond(self.door, self._limits, self._drift if any(kind == "drift" for _, kind in acted) else 0.0),
+            *beyond(self.door, self._limits, self._drift if any(kind == "drift" for _, kind in acted) else {}),
             *reservoirs_beyond(self.door, self.places),
             *unaccounted(self.door, self._found, self.places, result.summary["results"].get("liquids", {})),
         ]

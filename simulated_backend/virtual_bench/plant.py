@@ -5,6 +5,7 @@ Calls must be made with ``lock`` held; waiting in real time lets go of it.
 """
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from math import inf
 
@@ -129,7 +130,7 @@ class Plant:
         self.clock.catch_up()
         rows: list[tuple[Sample, ...]] = []
         for _ in range(count):
-            window = _Window()
+            window, begun = _Window(), time.monotonic()
             if aperture > 0.0:
                 self._windows.append(window)
                 try:
@@ -141,7 +142,7 @@ class Plant:
             current = circuit.clamp_current if window.current is None else window.current
             row = [self._sample(circuit, terminal, voltage, current) for terminal in terminals]
             for terminal, truth in zip(terminals, row, strict=True):
-                terminal.seen |= {} if terminal.node is None else {terminal.node: truth}
+                terminal.see(truth, begun)
             rows.append(tuple(row if self._flaws.none else self._flawed(row)))
         return rows
 
@@ -205,7 +206,7 @@ class Plant:
         result: dict[str, dict[str, dict[str, object]]] = {}
         for (instrument, port), terminal in self._terminals.items():
             sample = self._sample(circuit, terminal, circuit.voltage, circuit.clamp_current)
-            facts: dict[str, object] = {
+            result.setdefault(instrument, {})[port] = {
                 "source": type(terminal.source).__name__,
                 "level": getattr(terminal.source, "level", None),
                 "limited": sample.limited,
@@ -216,7 +217,6 @@ class Plant:
                 "since": terminal.since,
                 "seen": {self.network.nodes[node].name: truth for node, truth in terminal.seen.items()},
             }
-            result.setdefault(instrument, {})[port] = facts
         return result
 
     def outlets(self) -> dict[str, dict[str, Mapping[str, object]]]:

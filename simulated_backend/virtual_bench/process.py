@@ -61,7 +61,10 @@ class SideDoor:
 
     def sources(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Instrument -> port -> source, level, limited, voltage, current, input_resistance, bias_current, since, and
-        ``seen``: node -> true voltage and current at the last measurement there."""
+        ``seen``: node -> true voltage and current at the last measurement there, limited, when it began, how many there were.
+
+        ``since`` and when it began: s of the machine's clock, the same as of outlets and flows.
+        """
         return dict(self._bench.ask("sources"))
 
     def outlets(self) -> dict[str, dict[str, dict[str, Any]]]:

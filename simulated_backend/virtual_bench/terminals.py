@@ -3,12 +3,23 @@
 import time
 from collections.abc import Callable
 from math import inf
+from typing import NamedTuple
 
 from simulated_backend.virtual_bench.faults import OutputStage
 from simulated_backend.virtual_bench.ports import CurrentSource, Open, Sample, Source, VoltageSource
 
 CONTACT = 1e-3
 """Ohm: what is taken between two ideal voltage sources on one node (the resistance of leads and contacts)."""
+
+
+class Seen(NamedTuple):
+    """The truth at a measurement; ``begun``: s of the machine's clock; ``number``: of this node, from 1."""
+
+    voltage: float
+    current: float
+    limited: bool
+    begun: float
+    number: int
 
 
 class Terminal:
@@ -44,7 +55,7 @@ class Terminal:
         self.source: Source = Open()
         self.since = time.monotonic()
         """s of the machine's clock: when the message that changed the source last was taken up."""
-        self.seen: dict[int, Sample] = {}
+        self.seen: dict[int, Seen] = {}
         """The truth at its last measurement of each node it has been on."""
         self.conductance = 0.0
         self.bias = 0.0
@@ -59,6 +70,12 @@ class Terminal:
     def wired(self) -> bool:
         """Whether the terminal is connected to a node."""
         return self.node is not None
+
+    def see(self, truth: Sample, begun: float) -> None:
+        """The terminal's instrument has measured; it began at ``begun``, s of the machine's clock."""
+        if self.node is not None:
+            last = self.seen.get(self.node)
+            self.seen[self.node] = Seen(*truth, begun, 1 if last is None else last.number + 1)
 
     def connect(self, node: int | None) -> None:
         """A switch has put the terminal on another node, or on none."""

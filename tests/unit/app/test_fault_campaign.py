@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from benchmarks.fault_benches import BENCHES, FaultBench, models
-from benchmarks.fault_draws import LASTING, OF_LIQUIDS, PASSING, draw
+from benchmarks.fault_draws import LASTING, OF_LIQUIDS, PASSING, Fault, draw
 from benchmarks.fault_judge import Judge, Led, Tally, beyond, cause, left_on
+from benchmarks.fault_runs import drifting
 from benchmarks.faults import shares, summary
 from hil.core.events import Measured
-from hil.core.types import Readings, Stimulus
+from hil.core.types import Quantity, Readings, Stimulus
 from instruments.station import own_drivers
 from simulated_backend.virtual_bench.emulator import models as emulated
 from simulated_backend.virtual_bench.faults import FAULTS
@@ -85,11 +86,17 @@ def test_a_drifting_source_leads_away_from_its_limit() -> None:
 
 
 class Door:
-    """A plant as the test says: node voltages, what the meter saw at node 2, and what has happened."""
+    """A plant as the test says: node voltages, what the meter saw at node 2, and what has happened.
+
+    ``changed``: instrument and port -> when it was told something new last, else 10 s. ``looked``, ``looks``: when the meter
+    measured last, and how often it has.
+    """
 
     def __init__(self, *, first: float = 5.0, seen: float = 3.0, before: float = 5.0) -> None:
         self.first, self.seen, self.once = first, seen, before
-        self.meter_before = {"2": (seen, 0.0, False)}
+        self.meter_before = {"2": (seen, 0.0, False, 11.0, 1)}
+        self.changed: dict[tuple[str, str], float] = {}
+        self.looked, self.looks = 11.0, 0
         self.acted: list[tuple[str, str]] = []
 
     def voltages(self) -> dict[str, float]:
@@ -102,14 +109,23 @@ class Door:
         return dict.fromkeys("123", 1e5)
 
     def sources(self) -> Any:
-        return self._sources({"2": (self.seen, 0.0, False)})
+        return self._sources({"2": (self.seen, 0.0, False, self.looked, self.looks)} if self.looks else {})
 
     def _sources(self, seen: Any) -> Any:
-        idle = {"source": "VoltageSource", "voltage": self.first, "level": self.first}
-        return {"smu": {"smua": idle}, "meter": {"": {"source": "Open", "voltage": 3.0, "seen": seen}}}
+        first = {"source": "VoltageSource", "voltage": self.first, "level": self.first, "since": self._since("smu", "smua")}
+        third = {"source": "VoltageSource", "voltage": 0.0, "level": 0.0, "since": self._since("smu", "smub")}
+        return {"smu": {"smua": first, "smub": third}, "meter": {"": {"source": "Open", "voltage": 3.0, "seen": seen}}}
+
+    def _since(self, instrument: str, port: str) -> float:
+        return self.changed.get((instrument, port), 10.0)
 
     def outlets(self) -> Any:
-        return {"pace1": {"a": {"state": "control", "pressure": 1.03e5}, "b": {"state": "vent", "pressure": 1.03e5}}}
+        states = {("pace1", "a"): "control", ("pace1", "b"): "vent", ("pace2", "a"): "vent"}
+        found: dict[str, Any] = {}
+        for (instrument, port), state in states.items():
+            facts = {"state": state, "pressure": 1.03e5, "since": self._since(instrument, port)}
+            found.setdefault(instrument, {})[port] = facts
+        return found
 
     def flows(self) -> Any:
         return {"pump": {"": {"flow": 1e-9}}, "valve": {"": {"position": 3}}}
@@ -124,6 +140,7 @@ class Door:
 def judged(door: Door, value: float = 3.0, *, overload: bool = False) -> tuple[Tally, Judge]:
     tally = Tally()
     judge = Judge(DIVIDER, DIVIDER.places(), door, tally, lambda: None)
+    door.looks += 1
     again(judge, value, overload=overload)
     return tally, judge
 
@@ -154,9 +171,10 @@ def test_a_source_that_does_not_deliver_makes_its_readings_wrong() -> None:
 def test_a_device_that_breaks_after_the_look_at_the_source_is_forgiven_once() -> None:
     door = Door()
     tally, judge = judged(door)
-    door.first, door.acted = 0.01, [("smu", "leak")]
+    door.first, door.acted, door.looks = 0.01, [("smu", "leak")], 2
     again(judge)
     assert tally.wrong_values_accepted == 0
+    door.looks = 3
     again(judge)
     assert tally.wrong_values_accepted == 1
 
@@ -164,13 +182,63 @@ def test_a_device_that_breaks_after_the_look_at_the_source_is_forgiven_once() ->
 def test_a_reading_is_not_judged_by_a_later_one_of_its_meter_where_a_device_broke_in_between() -> None:
     door = Door()
     tally, judge = judged(door)
-    door.seen, door.acted = 1.0, [("smu", "leak")]
+    door.seen, door.acted, door.looks = 1.0, [("smu", "leak")], 2
     again(judge, 3.0)
     assert tally.wrong_values_accepted == 0
     door.acted.append(("smu", "short"))
-    door.meter_before = {}
+    door.meter_before, door.looks = {}, 3
     again(judge, 3.0)
     assert tally.wrong_values_accepted == 1
+
+
+@pytest.mark.parametrize("where", [("smu", "smua"), ("smu", "smub"), ("pace1", "a"), ("pace1", "b"), ("pace2", "a")])
+def test_a_reading_from_before_the_stimulus_changed_is_stale(where: tuple[str, str]) -> None:
+    door = Door()
+    tally, judge = judged(door)
+    door.changed[where], door.looks = 11.5, 2
+    again(judge)
+    assert tally.wrong_values_accepted == 1
+    assert "stale V2 (measured 0.5 s before the stimulus changed last)" in tally.notes[0]
+    door.looked, door.looks = 12.0, 3
+    again(judge)
+    assert tally.wrong_values_accepted == 1
+
+
+def test_every_reading_needs_a_measurement_of_its_own() -> None:
+    door = Door()
+    tally, judge = judged(door)
+    again(judge)
+    assert tally.wrong_values_accepted == 1
+    assert "stale V2 (not measured since the reading before)" in tally.notes[0]
+
+
+def test_what_was_measured_before_the_run_is_no_reading_of_it() -> None:
+    door, tally = Door(), Tally()
+    door.looks = 4
+    judge = Judge(DIVIDER, DIVIDER.places(), door, tally, lambda: None)
+    again(judge)
+    assert tally.wrong_values_accepted == 1
+
+
+def test_the_readings_of_one_block_share_a_measurement() -> None:
+    door, tally = Door(), Tally()
+    judge = Judge(DIVIDER, DIVIDER.places(), door, tally, lambda: None)
+    door.looks = 1
+    stimulus, values = Stimulus.of([5.0, 0.0, 1e5, 1e5, 1e5]), np.full((3, 1), 3.0)
+    judge(Measured((stimulus,) * 3, Readings(values, np.zeros_like(values), np.zeros((3, 1), dtype=bool), np.zeros(3))))
+    assert (tally.readings, tally.wrong_values_accepted) == (3, 0)
+
+
+def test_a_drifting_source_is_forgiven_at_its_own_node_and_where_nobody_drives() -> None:
+    places = DIVIDER.places()
+    first = places.file.controls["V1"]
+    drift = drifting(places, [Fault("silence", "meter"), Fault("drift", first.instrument, -0.5, first.port)])
+    assert drift == {"1": -0.5, "2": -0.5}
+    pressure = next(one for one in places.sources if one.quantity is Quantity.PRESSURE)
+    assert drifting(places, [Fault("drift", pressure.instrument, 900.0, pressure.port)]) == {}
+    limits = {"voltage": {"1": (0.0, 5.0)}}
+    assert beyond(Door(), limits, {"1": -0.5}) == []
+    assert beyond(Door(), limits, {"2": -0.5}) == ["voltage of 1: -0.1 … 5"]
 
 
 def test_what_is_left_on_or_beyond_its_limit_is_found() -> None:
