@@ -26,14 +26,21 @@ def guard_plan(
 ) -> dict[str, Any]:
     """Instruments with controls, in declared order; ``replicas`` as the backend takes them.
 
-    ``warn`` receives a sentence for each control that the guard can do nothing for.
+    ``warn`` receives a sentence for each control that the guard can do nothing for. Replicas share the names of their channels,
+    but neither terminals nor edges: in the plan each has names of its own, ``replica:channel``.
     """
     terminals: dict[str, list[dict[str, Any]]] = {}
-    for wire, text in (pair for paths in paths_of(controls, replicas) for pair in zip(controls, paths, strict=True)):
+    owners = [f"{name}:" for name in replicas] or [""]
+    every = [
+        (owner, wire, text)
+        for owner, paths in zip(owners, paths_of(controls, replicas), strict=True)
+        for wire, text in zip(controls, paths, strict=True)
+    ]
+    for owner, wire, text in every:
         path = parse_path(text, wire.channel.name)
         found = _terminal(wire, path.port, classes[path.instrument])
         if found is not None:
-            terminals.setdefault(path.instrument, []).append(found)
+            terminals.setdefault(path.instrument, []).append({**found, "channel": owner + wire.channel.name})
         elif wire.channel.safe.action is not SafeAction.NONE:
             warn(
                 f"control {wire.channel.name!r}: {classes[path.instrument].__name__} does not say how it is made safe from "
@@ -46,7 +53,8 @@ def guard_plan(
             if spec.name in terminals
         ],
         "edges": [
-            [limit.plus, limit.minus, limit.maximum if isfinite(limit.maximum) else 1e300]
+            [owner + limit.plus, owner + limit.minus, limit.maximum if isfinite(limit.maximum) else 1e300]
+            for owner in owners
             for limit in envelope.edges
             if limit.minus is not None and envelope.layout[limit.plus].quantity is Quantity.PRESSURE
         ],
