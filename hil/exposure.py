@@ -118,10 +118,12 @@ class Nearest:
     def _channel(self, channel: Channel, value: float, limits: tuple[float, float]) -> None:
         unit = channel.quantity.value
         rest = channel.safe.value if _rests(channel) else 0.0
+        if not limits[0] <= rest <= limits[1]:
+            rest = sum(limits) / 2.0  # a concentration is never 0 by itself: there is no way from there to a limit
         for limit in limits:
             # Standing at rest is no risk, even where the rest is a limit.
             span = abs(limit - rest)
-            if np.isfinite(limit) and span > 0.0 and (value - rest) * (limit - rest) > 0.0:
+            if np.isfinite(limit) and 0.0 < span < inf and (value - rest) * (limit - rest) > 0.0:
                 text = f"{channel.name} at {value:.6g} {unit}, limit {limit:.6g} {unit}"
                 self._note(f"{channel.name} {limit}", 1.0 - abs(value - rest) / span, text)
 

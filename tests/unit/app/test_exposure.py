@@ -47,6 +47,15 @@ def test_only_what_comes_within_a_tenth_of_a_limit_is_told() -> None:
     assert nearest.sentences() == found
 
 
+def test_a_channel_that_never_rests_inside_its_limits_comes_near_them_from_between() -> None:
+    layout = Layout((Channel("C", Quantity.CONCENTRATION, Kind.DRIVE, 0.05, 0.45),))
+    nearest = Nearest(SafetyEnvelope.of(layout))
+    nearest([Stimulus.of([0.08]), Stimulus.of([0.228])], readings(1.0, 2.0))
+    assert nearest.sentences() == []
+    nearest([Stimulus.of([0.06])], readings(3.0))
+    assert nearest.sentences() == ["C at 0.06 mol/m^3, limit 0.05 mol/m^3 (5 % left)"]
+
+
 def test_time_away_counts_from_the_reading_before() -> None:
     layout = Layout((Channel("V", Quantity.VOLTAGE, Kind.DRIVE, -5.0, 5.0, max_dwell=10.0),))
     nearest = Nearest(SafetyEnvelope.of(layout), begun=1.0)
