@@ -6,7 +6,6 @@ The truth comes from the emulators themselves, past every instrument: the errors
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from typer.testing import CliRunner
 
 from hil.bench import Assembled, Target, shipped_protocols
 from hil.bench_network import replica_networks
-from hil.bench_station import start_virtual, virtual_plan
-from hil.calibrate import SETTLE
+from hil.bench_station import virtual_plan
 from hil.calibrate_run import CalibrateRequest, calibrate
 from hil.cli import app
 from hil.core.errors import InstrumentError
@@ -31,17 +29,13 @@ from hil.record.reader import list_runs, load
 from hil.resume import resume
 from hil.run import run
 from simulated_backend.virtual_bench.bench import Bench
+from tests.command_line import hil
 from tests.resumed import Interrupt
 
 SEED = 18
 """The electrometer of this seed errs by 0.8 mV at 4 V, inside its data sheet (0.025 % + 0.3 mV)."""
 STRICT = 4.0
 """Standard errors that a result may be off: one in 16,000 is farther away."""
-
-
-def hil(*arguments: str) -> tuple[int, dict[str, Any], str]:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    return done.exit_code, json.loads(done.stdout.splitlines()[-1]) if done.stdout else {}, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -338,85 +332,6 @@ def test_a_simulation_says_that_a_calibration_does_nothing_there(found: dict[str
     sets = ("--set", f"bench.calibration.use={found['file']}", "--set", "stop.max_steps=0")
     _, summary, _ = hil("run", "voltage_divider", "--bench", str(bench_file), "--data", str(folder / "data"), *sets)
     assert [text for text in summary["warnings"] if "does nothing here: a simulated network has no instruments" in text]
-
-
-def test_a_rehearsal_leaves_a_calibration_of_other_instruments_out(tmp_path: Path) -> None:
-    path = tmp_path / "kept.json"
-    kept = {"format": "hil-calibration/1", "targets": {"virtual": {"when": "2026-01-01T00:00:00+00:00", "seed": 1}}}
-    path.write_text(json.dumps(kept), encoding="utf-8")
-    code, facts, said = hil("dry-run", "voltage_divider", "--set", f"bench.calibration.use={path}", "--set", "stop.max_steps=0")
-    assert facts["refusal"] is None, said
-    assert facts["relaxations"] > 0
-    assert code == 1  # zero steps do not converge
-    assert [text for text in facts["warnings"] if f"the calibration {path} is left out" in text]
-
-
-def test_a_calibration_refuses_what_means_nothing(tmp_path: Path) -> None:
-    for arguments, word in (
-        (("--voltage", "-1 V"), "small voltage above 0"),
-        (("--reference", "V3"), "there is no output 'V3'"),
-    ):
-        done = CliRunner().invoke(app, ["calibrate", "divider", "--data", str(tmp_path / "data"), *arguments])
-        assert done.exit_code == 2
-        assert word in done.stderr
-    assert not (tmp_path / "data").exists()
-
-
-# -- on the bench, and the doctor -------------------------------------------------------------------------------
-
-
-def finding(facts: dict[str, Any], what: str) -> dict[str, str]:
-    (row,) = [row for row in facts["findings"] if row["what"] == what]
-    return dict(row)
-
-
-def test_on_the_bench_it_ends_safe_and_the_doctor_knows_whose_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hil.calibrate.SETTLE", replace(SETTLE, window=0.05))  # it is real time that passes here
-    shipped = shipped_protocols() / "benches" / "single_device.yaml"
-    bench = read(shipped).model(BenchFile)
-    with start_virtual(bench, real_time=True) as virtual:
-        text = shipped.read_text(encoding="utf-8").replace(bench.station.instruments["smu"].address, virtual.addresses["smu"])
-        path = tmp_path / "mine.yaml"
-        path.write_text(text, encoding="utf-8")
-        _, facts, _ = hil("doctor", "--bench", "mine.yaml")
-        assert "never calibrated" in finding(facts, "calibration")["found"]
-
-        code, facts, said = hil("calibrate", "mine.yaml", "--on", "bench", "--voltage", "50 mV")
-        assert (code, said) == (0, "")
-        assert {one["channel"] for one in facts["found"]} == {"V", "I"}
-        assert facts["seed"] is None
-        # Low energy, and nothing left on.
-        low, high = virtual.side_door.extremes()["voltage"]["1"]
-        assert -0.052 < low < high < 0.052
-        source = virtual.side_door.sources()["smu"]["smua"]
-        assert abs(source["level"]) < 1e-3
-
-        kept = Path("data/calibrations/mine.json")
-        code, facts, _ = hil("doctor", "--bench", "mine.yaml")
-        row = finding(facts, "calibration on bench")
-        assert (code, row["verdict"]) == (0, "ok")
-        assert "not in use" in row["found"]
-        assert "0.0 days ago" in row["found"]
-        assert "largest offsets" in row["found"]
-
-        path.write_text(text + f"calibration: {{use: {kept}, max_age: 30 days}}\n", encoding="utf-8")
-        assert finding(hil("doctor", "--bench", "mine.yaml")[1], "calibration on bench")["found"].startswith("in use")
-        original = kept.read_text(encoding="utf-8")
-        serial = json.loads(original)["targets"]["bench"]["instruments"]["smu"]["identity"]["serial"]
-        kept.write_text(original.replace(serial, "4999999"), encoding="utf-8")
-        code, facts, said = hil("doctor", "--bench", "mine.yaml")
-        assert code == 3
-        assert "foreign: instrument 'smu' was '2602B 4999999' then" in finding(facts, "calibration on bench")["found"]
-        when = json.loads(original)["targets"]["bench"]["when"]
-        kept.write_text(original.replace(when, "2020-01-01T00:00:00+00:00"), encoding="utf-8")
-        code, facts, _ = hil("doctor", "--bench", "mine.yaml")
-        assert code == 3
-        assert "stale: older than the 30 days" in finding(facts, "calibration on bench")["found"]
-        path.write_text(text, encoding="utf-8")
-        row = finding(hil("doctor", "--bench", "mine.yaml")[1], "calibration on bench")
-        assert row["verdict"] == "note"
-        assert "stale: calibrate anew" in row["found"]
 
 
 def test_a_calibration_that_fails_is_on_record_and_leaves_the_one_before(

@@ -77,4 +77,4 @@ def test_a_source_that_drifts_stands_beside_zero_when_it_is_switched_off(
 ) -> None:
     door = Door()
     monkeypatch.setattr(door, "extremes", lambda: {"voltage": {"1": [least, 5.0]}}, raising=False)
-    assert (beyond(door, {"voltage": {"1": (0.0, 5.0)}}, drift) == []) == fine
+    assert (beyond(door, {"voltage": {"1": (0.0, 5.0)}}, {"1": drift}) == []) == fine
