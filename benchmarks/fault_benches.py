@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from hil.bench import shipped_protocols
+from hil.core.hydrostatics import ATMOSPHERE
 from hil.core.types import Quantity
 from hil.experiment.bench_file import BenchFile, Control
 from hil.experiment.loader import Document, read
@@ -26,7 +27,6 @@ QUICK = {Quantity.VOLTAGE: "250 V/s", Quantity.PRESSURE: "500 mbar/s"}
 """Slews of the campaign: fast, because the emulated time of a ramp costs messages."""
 EDGE_PRESSURE = "150 mbar"
 """Limit across every edge between two nodes with a pressure of their own."""
-ATMOSPHERE = 101_325.0
 REST = {Quantity.VOLTAGE: 0.0, Quantity.PRESSURE: ATMOSPHERE}
 """What a node has that nobody drives."""
 PRESSURES = """format: hil-protocol/1

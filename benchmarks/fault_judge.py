@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fault_benches import ATMOSPHERE, FaultBench, Places
+from benchmarks.fault_benches import FaultBench, Places
 from hil.core.events import Event, Measured
+from hil.core.hydrostatics import ATMOSPHERE
 from hil.core.types import Quantity
 from hil.experiment.bench_terminals import Output
 

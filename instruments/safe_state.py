@@ -15,6 +15,7 @@ import numpy as np
 
 from hil.core.clock import Clock
 from hil.core.errors import HilError, InstrumentError, LimitExceededError
+from hil.core.hydrostatics import ATMOSPHERE
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import FloatArray, Quantity, SafeAction
 from instruments.coupled import emergency_slew, linked, meeting
@@ -25,7 +26,6 @@ T = TypeVar("T")
 ATTEMPTS = 3
 """How often an output is told to leave before the others go on without it."""
 _MOVING = (SafeAction.VENT, SafeAction.LEVEL)
-ATMOSPHERE = 101_325.0  # Pa; used only to judge whether a neighbour may vent next to a controller that does not answer
 HALF = 0.5 * ATMOSPHERE  # Pa; a bench whose pressures rest below it counts gauge pressures, and vents to 0
 
 
