@@ -232,6 +232,7 @@ def test_faults_can_be_put_on_an_instrument(bench: VirtualBench, visa: pyvisa.Re
     with pytest.raises((UnicodeDecodeError, AssertionError)):
         assert meter.query("*OPC?") == "1"
     meter.write("SENS:VOLT:RANG 10")
+    assert meter.query("SENS:VOLT:RANG:AUTO?") == "0"  # the write has arrived before the other way in is used
     bench.side_door.inject("meter", "restart")
     again = open_at(visa, bench.addresses["meter"])
     assert again.query("SENS:VOLT:RANG:AUTO?") == "1"
