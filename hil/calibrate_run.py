@@ -1,6 +1,5 @@
 """`hil calibrate`: one bench, calibrated, its readings recorded like every measurement, and the result kept."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from hil.bench_layout import envelope
 from hil.calibrate import Plan, measure, plan
 from hil.calibrate_results import entries, pair_entry, pressures
 from hil.calibration import save, wiring
-from hil.control import stoppable_from_outside
+from hil.claim import claimed
 from hil.core.errors import ConfigError, HilError
 from hil.core.events import EventStream, Finished, Measured, TableRow
 from hil.core.outcome import Outcome
@@ -20,9 +19,8 @@ from hil.experiment.bench_file import BenchFile
 from hil.experiment.fields import unknown
 from hil.experiment.loader import Document
 from hil.keeping import fingerprint
-from hil.locks import locked_bench
 from hil.record.recorder import RunRecorder, plain
-from hil.stopping import Stopper, stoppable
+from hil.stopping import Stopper
 
 MODEL = (
     "y = offset + gain * x, SI: of a source x is programmed and y delivered, of a meter x is true and y shown; "
@@ -63,15 +61,10 @@ def calibrate(request: CalibrateRequest) -> dict[str, Any]:
         limits = envelope(own, control_layout(own), document.path.name)
         wanted = plan(own, limits, request.voltage)
         bench = with_currents(with_readbacks(own), wanted.stimuli)
-        with stoppable() as stopper, stoppable_from_outside(request.data), ExitStack() as stack:
-            held: tuple[int, ...] = ()
-            if request.target is Target.BENCH:
-                addresses = [instrument.address for instrument in bench.station.instruments.values()]
-                lock = locked_bench(addresses, f"a calibration of {document.path.name}", bench.notebook.operator)
-                held = stack.enter_context(lock)
-            assembled = stack.enter_context(
-                assemble(bench, request.target, name=document.path.name, folder=request.data, keeps=held)
-            )
+        with (
+            claimed(bench, request.target, f"a calibration of {document.path.name}", request.data) as (stopper, held),
+            assemble(bench, request.target, name=document.path.name, folder=request.data, keeps=held) as assembled,
+        ):
             facts = _calibrated(request, document, own, bench, wanted, assembled, stopper)
     except ConfigError as error:
         raise document.located(error) from None

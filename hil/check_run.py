@@ -1,6 +1,5 @@
 """`hil check`: one bench, checked out and put on record."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,11 @@ from hil.bench import Target, assemble, bench_document
 from hil.bench_check import control_layout, with_currents
 from hil.check import check_out, plan
 from hil.check_record import save
-from hil.control import stoppable_from_outside
+from hil.claim import claimed
 from hil.core.errors import ConfigError
 from hil.experiment.bench_file import BenchFile
 from hil.first_check import kept_after
-from hil.locks import locked_bench
 from hil.record.recorder import plain
-from hil.stopping import stoppable
 
 TOLERANCE = 0.25
 
@@ -43,15 +40,10 @@ def check(request: CheckRequest) -> dict[str, Any]:
     try:
         wanted = plan(control_layout(plain_bench), request.voltage)
         bench = with_currents(plain_bench, wanted.stimuli)
-        with stoppable(), stoppable_from_outside(request.data), ExitStack() as stack:
-            held: tuple[int, ...] = ()
-            if request.target is Target.BENCH:
-                addresses = [instrument.address for instrument in bench.station.instruments.values()]
-                lock = locked_bench(addresses, f"a check of {document.path.name}", bench.notebook.operator)
-                held = stack.enter_context(lock)
-            assembled = stack.enter_context(
-                assemble(bench, request.target, name=document.path.name, folder=request.data, keeps=held)
-            )
+        with (
+            claimed(bench, request.target, f"a check of {document.path.name}", request.data) as (_, held),
+            assemble(bench, request.target, name=document.path.name, folder=request.data, keeps=held) as assembled,
+        ):
             warnings: list[str] = []
             assembled.warnings.listen(warnings.append)
             found = check_out(assembled, bench, wanted, request.tolerance)

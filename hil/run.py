@@ -9,7 +9,7 @@ from typing import Any
 from hil.bench import Assembled, Target
 from hil.calibration import files_of, raw_observers
 from hil.check_record import require_passed
-from hil.control import stoppable_from_outside
+from hil.claim import claimed
 from hil.core.backend import Backend
 from hil.core.errors import BackendError, HilError, NotSafeError, RecordError
 from hil.core.events import EventStream, Finished, Listener, Measured
@@ -19,7 +19,7 @@ from hil.deadline import Deadline, TimedEvents, TimeIsUpError, seconds_until
 from hil.holding import check_hold, keep_set_points
 from hil.keeping import History, Keeper, can_resume, fingerprint, keeps_state
 from hil.liquid_plan import planned_use, require_enough
-from hil.locks import locked, locked_bench
+from hil.locks import locked
 from hil.notify import notifiers, send
 from hil.plausibility import PlausibilityWatch
 from hil.prepared import (
@@ -39,7 +39,7 @@ from hil.record.kept import kept_readings
 from hil.record.recorder import RunRecorder, open_database
 from hil.replay import Replay, remount
 from hil.run_record import new_recorder, recover_spill, refusal, summary_of, units_of
-from hil.stopping import Stopper, stoppable
+from hil.stopping import Stopper
 
 __all__ = [
     "BAD_INPUT", "EXIT_CODES", "INSTRUMENT_FAULT", "SAFETY_REFUSAL", "STOPPED", "Prepared", "Request", "Result", "begin",
@@ -72,19 +72,16 @@ def begin(
         _require_writable(request.data)
         if request.target is not Target.SIMULATED:
             require_passed(request.data, prepared.bench_document.path.stem, request.target.value)
-        with stoppable() as stopper, stoppable_from_outside(request.data), ExitStack() as stack:
-            locks = stack.enter_context(_bench_lock(prepared)) if request.target is Target.BENCH else ()
-            return _run(prepared, stack.enter_context(prepared.assembled(keeps=locks)), listeners, stopper, saved)
+        with (
+            claimed(prepared.bench, request.target, f"a run of {prepared.name}", request.data) as (stopper, held),
+            prepared.assembled(keeps=held) as assembled,
+        ):
+            return _run(prepared, assembled, listeners, stopper, saved)
     except HilError as error:
         return Result(refusal(request, str(error)), exit_code_of(error), str(error))
     except KeyboardInterrupt:
         reason = "stopped by the user before anything was applied"
         return Result(refusal(request, reason, Outcome.STOPPED), STOPPED, reason)
-
-
-def _bench_lock(prepared: Prepared) -> AbstractContextManager[tuple[int, ...]]:
-    addresses = [instrument.address for instrument in prepared.bench.station.instruments.values()]
-    return locked_bench(addresses, f"a run of {prepared.name}", prepared.bench.notebook.operator)
 
 
 def _run(
