@@ -5,7 +5,8 @@ from math import inf
 
 import numpy as np
 
-from hil.core.safety import SafetyEnvelope, is_away
+from hil.core.dwell import is_away
+from hil.core.safety import SafetyEnvelope
 from hil.core.types import Channel, FloatArray, Layout, Quantity, Readings, SafeAction, Stimulus
 
 NEAR = 0.1

@@ -33,5 +33,5 @@ def keep_set_points(backend: Backend, clock: Clock, seconds: float, events: Even
     end = clock.now() + seconds
     while (left := end - clock.now()) > 0.0:
         events.emit(Progress(round(seconds - left), round(seconds), "holding the set-points"))
-        clock.sleep(min(LOOK_EVERY, left))
+        backend.wait(min(LOOK_EVERY, left))
         backend.read()

@@ -29,16 +29,29 @@ from instruments.charge import FlowMeters
 from instruments.elevated import at_nodes
 from instruments.guard_plan import guard_plan
 from instruments.guard_process import Guard, NoGuard
-from instruments.list_sweep import ListSweep, block_of, list_sweep, swept_values
-from instruments.mixer import Mixer, MixerSpec, exchange, guarded, is_mixed, usage, without_mixed
+from instruments.list_sweep import LONGEST_CHUNK, ListSweep, block_of, list_sweep, swept_values
+from instruments.mixer import Mixer, MixerSpec, guarded, usage, without_mixed
 from instruments.outputs import Interlocks, Switchboard
-from instruments.ramp_order import groups_of, ordered_ramp
+from instruments.ramp_order import groups_of
+from instruments.ramper import Ramper
 from instruments.replica_wiring import check_replicas, tied
 from instruments.replicas import RowBench, measure_list, measure_rows
 from instruments.safe_state import WayHome
 from instruments.settling import Noise, require_settled, until_flat, until_in_limits
 from instruments.station import build_station, check_station, close_station
-from instruments.terminals import Drive, Movers, Output, Reader, Sense, look_at, numbered, tie_control, tie_output
+from instruments.terminals import (
+    Drive,
+    Movers,
+    Output,
+    Read,
+    Reader,
+    Sense,
+    configure_meters,
+    look_at,
+    numbered,
+    tie_control,
+    tie_output,
+)
 from instruments.verification import Notices, Verification, forget
 from instruments.waveforms import at_compliance, prepared, waveform_limits
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire
@@ -94,20 +107,23 @@ class InstrumentBackend(Backend):
             waveforms=waveform_limits(self._classes, self._control_wires, self._output_wires),
         )
         super().__init__(name, capabilities, envelope, clock)
+        clock = self._clock  # on which nobody waits beyond a dwell limit
         self._guard, self._interlock_wires = guard or NoGuard(), tuple(interlocks)
         self._order = groups_of(ramp_order, envelope)
-        self._clock, self._ramp_period, self._warn = clock, ramp_period, warn or (lambda _: None)
+        self._dwell.order(self._order or [range(len(controls))])
+        self._ramp_period, self._warn = ramp_period, warn or (lambda _: None)
+        self._ramper = Ramper(envelope, clock, ramp_period, self._order)
         self._corrections, self._aim = corrections or Corrections(), Aim(envelope, self._warn)
         self._corrections.check(self._control_wires, self._output_wires)
         self._station: Station | None = None
         self._drives, self._senses = list[list[Drive]](), list[list[Sense]]()
-        self._readers = dict[tuple[int, ...], Reader]()
+        self._readers = dict[tuple[int, ...], Read]()
         self._movers, self._verify, self._notices = Movers(), Verification(), Notices()
         self._way_home = WayHome(envelope, clock, self._movers, ramp_period, self._order)
         self._switchboard = Switchboard((), Interlocks((), {}), self._way_home, self._guard, self._warn)
         self._flow = FlowMeters((), envelope, clock)
         self._meters_ready = self._limited = False
-        self._looked_at = self._moved_at = -np.inf
+        self._looked_at = -np.inf
         self._noise = Noise(len(outputs))
 
     # -- life cycle ---------------------------------------------------------------------------------------------
@@ -165,78 +181,27 @@ class InstrumentBackend(Backend):
     # -- apply --------------------------------------------------------------------------------------------------
 
     def _apply(self, stimulus: Stimulus) -> None:
-        self._go_to([(0, stimulus)])
+        self._apply_row([stimulus])
 
-    def _go_to(self, targets: Sequence[tuple[int, Stimulus]]) -> None:
-        """Bring the controls of some replicas to their stimuli, all together, along checked ramps."""
+    def _apply_row(self, row: Sequence[Stimulus]) -> None:
+        """Bring the controls of the first replicas to their stimuli, all together, along checked ramps."""
         self._prepare_meters()
         now = self._clock.now()
-        targets = [(replica, self._aim.stimulus(self._drives[replica], stimulus)) for replica, stimulus in targets]
-        drives = [drive for replica, _ in targets for drive in self._drives[replica]]
-        for replica, stimulus in targets:
-            for drive, wanted in zip(self._drives[replica], stimulus.connected, strict=True):
+        targets = [self._aim.stimulus(drives, stimulus) for drives, stimulus in zip(self._drives, row, strict=False)]
+        for drives, stimulus in zip(self._drives, targets, strict=False):
+            for drive, wanted in zip(drives, stimulus.connected, strict=True):
                 if not wanted and drive.output is not Output.FLOATING:
-                    self._switchboard.float(drive, self._drives[replica])
+                    self._switchboard.float(drive, drives)
                 elif wanted and drive.output is not Output.ON:
-                    self._switchboard.switch_on(drive, self._drives[replica])
+                    self._switchboard.switch_on(drive, drives)
         if now - self._looked_at > STALE_AFTER:
-            self._look(drives)
+            self._look(list(chain.from_iterable(self._drives[: len(targets)])))
             self._looked_at = now
-        moving, mixed = list[Drive](), list[tuple[Drive, float]]()
-        columns: list[tuple[int, int]] = []
-        starts = []
-        for row, (replica, stimulus) in enumerate(targets):
-            start = stimulus.values.copy()
-            for position, drive in enumerate(self._drives[replica]):
-                target = float(stimulus.values[position])
-                if drive.output is not Output.ON or (drive.on_course and drive.commanded == target):
-                    continue
-                if is_mixed(drive):
-                    mixed.append((drive, target))
-                else:
-                    start[position] = drive.level
-                    moving.append(drive)
-                    columns.append((row, position))
-            starts.append(start)
-        exchange(mixed)
-        if moving:
-            ramps = [
-                ordered_ramp(self.envelope, start, stimulus.values, self._ramp_period, self._order)
-                for start, (_, stimulus) in zip(starts, targets, strict=True)
-            ]
-            self._move(moving, columns, ramps, now)
-
-    def _move(self, moving: Sequence[Drive], columns: Sequence[tuple[int, int]], ramps: Sequence[FloatArray], now: float) -> None:
-        if (early := max(0.0, self._ramp_period - (now - self._moved_at))) > 0:
-            self._clock.sleep(early)
-        writers = self._movers.writers(moving)
-        count = max(len(points) for points in ramps)
-        unsure = [not drive.on_course for drive in moving]
-        for step in range(count):
-            if step:
-                self._clock.sleep(self._ramp_period)
-            row = [float(ramps[r][min(step, len(ramps[r]) - 1), c]) for r, c in columns]
-            for write, positions in writers:
-                if all(moving[p].commanded == row[p] and not (unsure[p] and step == count - 1) for p in positions):
-                    continue  # its turn to move is over, or still to come
-                for position in positions:
-                    # Before the write: after a failure the terminal may be at either end of this step.
-                    moving[position].on_course = False
-                    moving[position].in_limits &= not moving[position].is_pressure
-                write([row[position] for position in positions])
-                for position in positions:
-                    moving[position].level = moving[position].commanded = row[position]
-        for drive in moving:
-            drive.on_course = True
-        # Counted instead of asked, because asking costs a round trip on a virtual bench.
-        self._moved_at = now + early + (count - 1) * self._ramp_period
+        self._ramper.go([(self._drives[k], stimulus.values) for k, stimulus in enumerate(targets)], self._movers, now)
 
     def _prepare_meters(self) -> None:
         if not self._meters_ready:
-            for sense in chain.from_iterable(self._senses):
-                if sense.port is not None:
-                    for sentence in sense.port.configure_meter(sense.parameter, sense.settings):
-                        self._warn(sentence)
+            configure_meters(chain.from_iterable(self._senses), self._warn)
             self._readers.clear()
             self._meters_ready = True
 
@@ -293,9 +258,9 @@ class InstrumentBackend(Backend):
             self._noise.learn(flat)
         return report
 
-    def _reader(self, replicas: tuple[int, ...]) -> Reader:
+    def _reader(self, replicas: tuple[int, ...]) -> Read:
         if replicas not in self._readers:
-            self._readers[replicas] = Reader([sense for replica in replicas for sense in self._senses[replica]])
+            self._readers[replicas] = self._dwell.foreseen(Reader([one for replica in replicas for one in self._senses[replica]]))
         return self._readers[replicas]
 
     def _read(self, samples: int) -> Reading:
@@ -331,6 +296,7 @@ class InstrumentBackend(Backend):
         values, _ = swept_values([[stimulus] for stimulus in stimuli])
         parts = []
         for rows, run in sweep.chunks(values, samples, home=False):
+            self._dwell.ahead([[stimulus] for stimulus in stimuli[rows]], sweep.seconds(samples))
             begun = self._clock.now()
             acquired = run()
             count = rows.stop - rows.start
@@ -350,6 +316,8 @@ class InstrumentBackend(Backend):
     ) -> ListSweep | None:
         if (self.envelope.edges and len(self.capabilities.controls) > 1) or self._flow.watched:
             return None  # a difference across an edge is checked on the way, power and charge measured there: a list jumps all
+        if self._dwell.shortest < 2.0 * LONGEST_CHUNK:
+            return None
         longest = np.tile(self.envelope.max_slew * self._ramp_period, len(replicas))
         drives = [drive for replica in replicas for drive in self._drives[replica]]
         senses = [sense for replica in replicas for sense in self._senses[replica]]
@@ -358,7 +326,7 @@ class InstrumentBackend(Backend):
     def _measure_replicas(self, stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int) -> FloatArray:
         dwell = policy.dwell if len(stimuli) >= 3 else None
         swept = None if dwell is None else self._list_sweep(tuple(range(len(stimuli[0]))), stimuli, dwell, home=True)
-        how = stimuli, policy, samples, RowBench(self._go_to, self._note, self._settle_replicas, self._reader, self._clock)
+        how = stimuli, policy, samples, RowBench(self._drive, self._dwell.ahead, self._settle_replicas, self._reader, self._clock)
         blocks = measure_rows(*how) if swept is None else measure_list(swept, *how)
         drives = list(chain.from_iterable(self._drives))
         means = [np.empty((0, len(self._drives), len(self._output_wires)))]
@@ -375,7 +343,8 @@ class InstrumentBackend(Backend):
         self._flow.require_playable()
         self._prepare_meters()
         playing = prepared(waveform, sample_times, self._drives[0], self._senses[0], self.envelope, self._aim)
-        self._apply(rest_of(self.capabilities.controls, waveform))
+        self._drive(rest_of(self.capabilities.controls, waveform))
+        self._dwell.check_plan(waveform)  # once more: what does not move has come to its value meanwhile
         trace = playing(self._switchboard.check)
         self._verify(self._drives[0])
         return trace

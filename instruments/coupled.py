@@ -10,10 +10,10 @@ from math import inf, isfinite
 from statistics import median
 from typing import TypeVar
 
+from hil.core.hydrostatics import DEFAULT_EMERGENCY_SLEW
+
 Key = TypeVar("Key", bound=Hashable)
 
-DEFAULT_EMERGENCY_SLEW = 1e4
-"""Pa/s, where neither an emergency slew nor a slew is declared (100 mbar/s)."""
 SLOWEST = 1.0
 """Pa/s: slew of a pressure that is at its goal already."""
 

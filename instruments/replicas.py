@@ -9,23 +9,19 @@ from hil.core.clock import Clock
 from hil.core.types import BoolArray, FloatArray, SettlePolicy, SettleReport, Stimulus
 from instruments.list_sweep import ListSweep, swept_values
 from instruments.settling import require_settled
-from instruments.terminals import Reader
+from instruments.terminals import Read
 
 
 @dataclass(frozen=True)
 class RowBench:
-    """A bench by the numbers of its replicas. ``noted``: is told what stands on all of them."""
+    """A bench by the numbers of its replicas. ``drive``: brings every replica to its stimulus. ``ahead``: asks whether
+    a list of so many rows may run, s for each."""
 
-    go_to: Callable[[Sequence[tuple[int, Stimulus]]], None]
-    noted: Callable[..., None]
+    drive: Callable[..., None]
+    ahead: Callable[[Sequence[Sequence[Stimulus]], float], None]
     settle: Callable[[tuple[int, ...], SettlePolicy], SettleReport]
-    reader: Callable[[tuple[int, ...]], Reader]
+    reader: Callable[[tuple[int, ...]], Read]
     clock: Clock
-
-    def drive(self, row: Sequence[Stimulus]) -> None:
-        """Bring every replica to its stimulus."""
-        self.go_to(list(enumerate(row)))
-        self.noted(*row)
 
     def require_settled(self, policy: SettlePolicy, number: int, rows: Sequence[Sequence[Stimulus]]) -> None:
         """NotSettledError where row ``number`` does not become steady in time."""
@@ -57,7 +53,7 @@ class Block:
 def measure_rows(stimuli: Sequence[Sequence[Stimulus]], policy: SettlePolicy, samples: int, bench: RowBench) -> Iterator[Block]:
     """One block a row. With a fixed ``policy.dwell`` only the first and the last row are judged, as the policy says."""
     for number, row in enumerate(stimuli):
-        bench.drive(row)
+        bench.drive(*row)
         if policy.dwell is not None:
             bench.clock.sleep(policy.dwell)
         if policy.dwell is None or number in (0, len(stimuli) - 1):
@@ -76,10 +72,11 @@ def measure_list(
     The last and the first row are judged before anything is swept, as ``policy.dwell`` says.
     """
     for number in (len(stimuli) - 1, 0):
-        bench.drive(stimuli[number])
+        bench.drive(*stimuli[number])
         bench.require_settled(policy, number, stimuli)
     values, _ = swept_values(stimuli)
     for rows, run in sweep.chunks(values, samples, home=True):
+        bench.ahead(stimuli[rows], sweep.seconds(samples))
         begun = bench.clock.now()
         acquired = run()
         count = rows.stop - rows.start

@@ -1,6 +1,6 @@
 """Controls and outputs tied to the ports of open drivers, and grouped so that each instrument is spoken to once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -238,6 +238,18 @@ def look_at(active: Sequence[Drive], movers: Movers) -> None:
             moved = not abs(condition.level - drive.commanded) <= 1e-9 + 1e-6 * abs(drive.commanded)
             drive.in_limits = condition.in_limits
             drive.on_course = condition.in_limits if drive.is_pressure else not moved
+
+
+def configure_meters(senses: Iterable[Sense], warn: Callable[[str], None]) -> None:
+    """Ranges, integration times and the like of every output; ``warn`` is told what to know about them."""
+    for sense in senses:
+        if sense.port is not None:
+            for sentence in sense.port.configure_meter(sense.parameter, sense.settings):
+                warn(sentence)
+
+
+Read = Callable[[int], tuple[FloatArray, Any]]
+"""Samples -> values and overload, (samples, n)."""
 
 
 class Reader:

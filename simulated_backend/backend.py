@@ -251,7 +251,7 @@ class SimulatedBackend(Backend):
         """Replicas that remember, side by side: each settles, and goes on until the slowest has; one reading of each."""
         backends = (self, *self._others)
         begun = [backend.clock.now() for backend in backends]
-        self._note(*row)
+        self._dwell.begin(row)
         for backend, stimulus in zip(backends, row, strict=True):
             backend._apply(stimulus)
             report = backend._settle(policy)

@@ -11,10 +11,11 @@ from typing import Self, TypeVar, final
 
 import numpy as np
 
-from hil.core.clock import Clock
+from hil.core.clock import Clock, SteppedClock
+from hil.core.dwell import DwellWatch, WatchedClock
 from hil.core.errors import BackendClosedError, BackendError, CapabilityError, ConfigError, NotSafeError, NotSettledError
 from hil.core.recollection import Recollection, Row
-from hil.core.safety import DwellWatch, SafetyEnvelope, uninterrupted
+from hil.core.safety import SafetyEnvelope, uninterrupted
 from hil.core.types import (
     BoolArray,
     Capabilities,
@@ -51,8 +52,8 @@ class Backend(ABC):
         self.name = name
         self.capabilities = capabilities
         self._envelope = envelope
-        self._now: Callable[[], float] = clock.now if clock is not None else float
-        self._dwell = DwellWatch(envelope, self._now)
+        self._dwell = DwellWatch(envelope, (raw := clock or SteppedClock()).now, capabilities.replicas)
+        self._clock: Clock = WatchedClock(raw, self._dwell)
         self.observers: list[Observer] = []
         self.trace_observers: list[Observer] = []
         self.recollection: Recollection | None = None
@@ -80,8 +81,7 @@ class Backend(ABC):
         """Reach the safe state, then disconnect. Closing twice is fine."""
         if self._is_open:
             try:
-                self._make_safe()
-                self._dwell.rest()
+                self._go_home()
             finally:
                 self._is_open = False
                 self._applied = None
@@ -101,8 +101,7 @@ class Backend(ABC):
         """Bring every control to its declared safe state, as fast as its emergency slew allows."""
         self._require_open()
         self._applied = None
-        self._make_safe()
-        self._dwell.rest()
+        self._go_home()
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -132,6 +131,12 @@ class Backend(ABC):
         return self._guarded(lambda: self._recorded(stimulus, samples))
 
     @final
+    def wait(self, seconds: float) -> None:
+        """Leave what is applied for ``seconds``; LimitExceededError, then safe, where a channel would be away for too long."""
+        self._require_applied()
+        self._guarded(lambda: self._clock.sleep(seconds))
+
+    @final
     def measure(self, stimuli: Sequence[Stimulus], policy: SettlePolicy, samples: int = 1) -> Readings:
         """Apply, settle and read each stimulus in order; all are checked before the first is applied.
 
@@ -146,6 +151,7 @@ class Backend(ABC):
         left = stimuli if known is None else stimuli[len(known) :]
         parts = [] if known is None else [known]
         if left:
+            self._dwell.mark()
             parts.append(self._guarded(lambda: self._measure(left, policy, samples)))
             self._applied = stimuli[-1]
         return parts[0] if len(parts) == 1 else Readings.joined(parts)
@@ -172,6 +178,7 @@ class Backend(ABC):
         left = stimuli[len(before) :]
         if not left:
             return before
+        self._dwell.mark()
         return np.concatenate([before, self._guarded(lambda: self._measure_replicas(left, policy, samples))])
 
     @final
@@ -197,7 +204,7 @@ class Backend(ABC):
             return Trace(np.array(sample_times, dtype=np.float64), known.values, known.overload)
         trace = self._guarded(lambda: self._played(waveform, sample_times, levels))
         self._applied = rest
-        self._note(rest)
+        self._dwell.arrived([rest])
         return trace
 
     # -- state --------------------------------------------------------------------------------------------------
@@ -290,22 +297,21 @@ class Backend(ABC):
     def _reset(self) -> None:
         raise CapabilityError(f"backend {self.name!r} declares a reset it cannot do")
 
-    @final
-    def _drive(self, stimulus: Stimulus) -> None:
-        """Apply one stimulus, and count from when its channels are away from their safe states."""
-        self._apply(stimulus)
-        self._note(stimulus)
+    def _apply_row(self, row: Row) -> None:
+        """One stimulus each for the first replica and those after it; override where replicas are driven together."""
+        self._apply(row[0])
 
     @final
-    def _note(self, *row: Stimulus) -> None:
-        """These stand now, on the first replica and those after it."""
-        for stimulus, replica in zip(row, self.capabilities.replicas or ("",), strict=False):
-            self._dwell.note(stimulus, None, replica)
+    def _drive(self, *row: Stimulus) -> None:
+        """Apply to the first replica and those after it: away counts from before the first write, at rest after the last."""
+        self._dwell.begin(row)
+        self._apply_row(row)
+        self._dwell.arrived(row)
 
     @final
     def _played(self, waveform: Waveform, sample_times: FloatArray, levels: Sequence[Stimulus]) -> Trace:
         trace = self._play(waveform, sample_times)
-        readings = as_readings(trace, self._now() - waveform.end)
+        readings = as_readings(trace, self._clock.now() - waveform.end)
         for observer in self.trace_observers if levels else ():
             observer(levels, readings)
         return trace
@@ -327,11 +333,7 @@ class Backend(ABC):
         """Hand a block of verified readings on, then judge how long the channels have been away from their safe states."""
         for observer in self.observers:
             observer(stimuli, readings)
-        # The plain verbs are those of the first replica.
-        names = readings.replica or (self.capabilities.replicas or ("",))[:1] * len(readings)
-        for stimulus, time, replica in zip(stimuli, readings.time, names, strict=True):
-            self._dwell.note(stimulus, float(time), replica)
-            self._dwell.check(float(time))
+        self._dwell.judge(stimuli, readings)
 
     @final
     def _notify_rows(self, rows: Sequence[Row], values: FloatArray, std: FloatArray, over: BoolArray, time: FloatArray) -> None:
@@ -355,6 +357,11 @@ class Backend(ABC):
             )
 
     @final
+    def _go_home(self) -> None:
+        with self._dwell.homeward():
+            self._make_safe()
+
+    @final
     def _guarded(self, action: Callable[[], T]) -> T:
         """Run ``action``; whatever goes wrong in it, Ctrl-C included, ends in the safe state."""
         try:
@@ -362,25 +369,14 @@ class Backend(ABC):
         except BaseException as error:
             self._applied = None
             try:
-                uninterrupted(self._make_safe)
-                self._dwell.rest()
+                uninterrupted(self._go_home)
             except Exception as second:  # noqa: BLE001 - whatever it is, the first error is the cause and must not be hidden
                 raise NotSafeError(f"{error}; and then the safe state was not reached: {second}") from error
             raise
 
     @final
     def _check(self, stimuli: Sequence[Stimulus]) -> None:
-        count = len(self.capabilities.controls)
-        for stimulus in stimuli:
-            if np.shape(stimulus.values) != (count,) or np.shape(stimulus.connected) != (count,):
-                raise ConfigError(
-                    f"a stimulus needs {count} values and {count} connected flags (controls: "
-                    f"{', '.join(self.capabilities.controls.names)}), not {np.shape(stimulus.values)} and "
-                    f"{np.shape(stimulus.connected)}"
-                )
-        self.envelope.check(
-            np.array([stimulus.values for stimulus in stimuli]), np.array([stimulus.connected for stimulus in stimuli])
-        )
+        self.envelope.check_stimuli(stimuli)
 
     @final
     def _require_open(self) -> None:

@@ -6,6 +6,8 @@ GRAVITY = 9.80665
 """m/s^2, standard gravity."""
 ATMOSPHERE = 101_325.0
 """Pa, the standard atmosphere: what the air of a rehearsal has, and what gauge pressures are counted from there."""
+DEFAULT_EMERGENCY_SLEW = 1e4
+"""Pa/s (100 mbar/s): how fast a pressure goes to its safe state where neither an emergency slew nor a slew is declared."""
 
 
 def head(height: float) -> float:

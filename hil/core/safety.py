@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.core.errors import ConfigError, LimitExceededError
-from hil.core.types import BoolArray, Channel, FloatArray, Layout, SafeAction, SettlePolicy, Stimulus, Waveform
+from hil.core.types import BoolArray, FloatArray, Layout, Stimulus
 
-OVERDUE = 1e-3
-"""s: a wait that a dwell limit cuts short ends so much later, beyond doubt."""
 LEAST_MARGIN = 0.05
 """Of an edge limit: ramps near it are not cut into smaller steps than this."""
 
@@ -83,6 +81,17 @@ class SafetyEnvelope:
                 f"{self._where}; nothing was applied"
             )
         self._check_edges(rows, connected, self._edges.limit)
+
+    def check_stimuli(self, stimuli: Sequence[Stimulus]) -> None:
+        """``check`` of stimuli that are about to be applied; ConfigError for one that is none of these controls."""
+        count = len(self.layout)
+        for stimulus in stimuli:
+            if np.shape(stimulus.values) != (count,) or np.shape(stimulus.connected) != (count,):
+                raise ConfigError(
+                    f"a stimulus needs {count} values and {count} connected flags (controls: {', '.join(self.layout.names)}), "
+                    f"not {np.shape(stimulus.values)} and {np.shape(stimulus.connected)}"
+                )
+        self.check(np.array([one.values for one in stimuli]), np.array([one.connected for one in stimuli]))
 
     def check_power(self, power: FloatArray) -> None:
         """Raise LimitExceededError where ``power`` (W, (n_controls,) or (n, n_controls), NaN: not known) exceeds its limit."""
@@ -227,84 +236,12 @@ class _Edges:
         return difference
 
 
-class DwellWatch:
-    """How long channels have been away from their safe states. ``now``: seconds of the backend's clock.
-
-    A channel is away while it is connected and, where its safe state is a level or the ambient pressure, stands elsewhere.
-    Replicas, identical devices that are driven each with a stimulus of its own, are counted each by itself.
-    """
-
-    def __init__(self, envelope: SafetyEnvelope, now: Callable[[], float]) -> None:
-        limits = np.full(len(envelope.layout), inf) if envelope.max_dwell is None else envelope.max_dwell
-        self._now = now
-        self._source = envelope.source
-        self._limits = [
-            (position, channel, float(limits[position]))
-            for position, channel in enumerate(envelope.layout)
-            if np.isfinite(limits[position]) and channel.safe.action is not SafeAction.NONE
-        ]
-        self._since: dict[tuple[str, str], float] = {}
-
-    def note(self, stimulus: Stimulus, at: float | None = None, replica: str = "") -> None:
-        """``stimulus`` stands at the terminals (of ``replica``) now, or since ``at``."""
-        for position, channel, _ in self._limits:
-            if is_away(channel, float(stimulus.values[position]), bool(stimulus.connected[position])):
-                self._since.setdefault((replica, channel.name), self._now() if at is None else at)
-            else:
-                self._since.pop((replica, channel.name), None)
-
-    def rest(self) -> None:
-        """Every channel is in its safe state."""
-        self._since.clear()
-
-    def check(self, at: float | None = None) -> None:
-        """LimitExceededError for a channel that has been away for too long."""
-        if self._since:
-            time = self._now() if at is None else at
-            for _, channel, limit in self._limits:
-                begun = min((since for (_, name), since in self._since.items() if name == channel.name), default=time)
-                self._judge(channel, time - begun, limit)
-
-    def within(self, policy: SettlePolicy) -> SettlePolicy:
-        """``policy`` with a wait that ends when the first channel will have been away for too long, so that ``check`` tells."""
-        if not self._since:
-            return policy
-        limits = {channel.name: limit for _, channel, limit in self._limits}
-        left = min(since + limits[name] for (_, name), since in self._since.items()) - self._now()
-        return replace(policy, timeout=min(policy.timeout, max(left, 0.0) + OVERDUE))
-
-    def check_plan(self, waveform: Waveform) -> None:
-        """LimitExceededError, before anything is applied, for a waveform that keeps a channel away for too long."""
-        lengths = np.diff(np.append(waveform.times, waveform.end))
-        for position, channel, limit in self._limits:
-            spent = 0.0
-            for values, connected, length in zip(waveform.values, waveform.connected, lengths, strict=True):
-                away = is_away(channel, float(values[position]), bool(connected[position]))
-                spent = spent + float(length) if away else 0.0
-                self._judge(channel, spent, limit)
-
-    def _judge(self, channel: Channel, spent: float, limit: float) -> None:
-        if spent > limit:
-            where = f" (set in {self._source})" if self._source else ""
-            raise LimitExceededError(
-                f"channel {channel.name!r}: {spent:g} s away from its safe state is more than its dwell limit of {limit:g} s"
-                f"{where}; shorten the settling, or let it rest in between"
-            )
-
-
 def uninterrupted(action: Callable[[], None]) -> None:
     """Do ``action``, which may be begun twice: a stop that comes meanwhile gets what is under way, and nobody asks twice."""
     try:
         action()
     except KeyboardInterrupt:
         action()
-
-
-def is_away(channel: Channel, value: float, connected: bool) -> bool:
-    """Whether ``channel`` at ``value`` (SI) counts as away from its safe state; see ``DwellWatch``."""
-    if channel.safe.action in (SafeAction.LEVEL, SafeAction.VENT):
-        return connected and abs(value - channel.safe.value) > channel.resolution
-    return connected
 
 
 def _tighter(one: FloatArray | None, other: FloatArray | None) -> FloatArray | None:
