@@ -38,6 +38,7 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
         self._range = ""
         self._slew = float("inf")
         top = parent.highest
+        self.ready = False
         self.pressure: Parameter[float, Any] = self.add_parameter(
             "pressure",
             label="Pressure",
@@ -100,6 +101,7 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
         """Unit, range, supplies, slew (its default is as fast as it can), overshoot off, in-limits band; all read back."""
         refuse_unknown(plan.settings, SETTINGS, self.full_name)
         n, unit = self.number, self.unit
+        self.ready = False
         self._use_pascal()
         warnings = self._check_range(plan)
         warnings += self._check_supplies(plan)
@@ -112,6 +114,7 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
             unit.confirm(f":SOUR{n}:PRES:INL {percent:.7f}", f":SOUR{n}:PRES:INL?", percent, "setting the in-limits band")
         (reply,) = unit.exchange(f":SOUR{n}:PRES:INL?", doing="reading the in-limits band")
         self.note(in_limits_Pa=float(value_of(reply)) / 100.0 * full_scale, range=self._range, slew_Pa_per_s=plan.slew)
+        self.ready = True
         return warnings
 
     def _use_pascal(self) -> None:
@@ -290,6 +293,14 @@ class DruckPACE(ScpiInstrument):
                 f":SOUR{n}:PRES:SLEW {{slew:.7f}};:SOUR{n}:PRES:SLEW:MODE LIN;:SOUR{n}:PRES {{level:.4f}};:OUTP{n}:STAT 1",
             ),
         )
+
+    def require_settings_kept(self) -> None:
+        """InstrumentError if a module that was set up counts in another unit or may overshoot again, as after switching on."""
+        for module in self.submodules.values():
+            if isinstance(module, PaceModule) and module.ready:
+                reply = self._session.query(f":UNIT{module.number}:PRES?;:SOUR{module.number}:PRES:SLEW:OVER?")
+                if [value_of(part).upper() for part in reply.split(";")] != ["PA", "0"]:
+                    raise self.restarted()
 
     def _numbers(self, ports: Sequence[str]) -> list[int]:
         return ["ab".index(port) + 1 for port in ports]

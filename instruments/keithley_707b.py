@@ -34,11 +34,14 @@ class Keithley707B(BenchInstrument):
             label="Connection rule",
             get_cmd="print(channel.connectrule)",
             get_parser=lambda text: int(float(text)),
-            set_cmd="channel.connectrule={}",
+            set_cmd=self._choose_rule,
             val_mapping=RULES,
             vals=Enum(*RULES),
             docstring="order of opening and closing within one command",
         )
+
+    def _choose_rule(self, rule: int) -> None:
+        self._look(f"channel.connectrule={rule} ")
 
     @classmethod
     def check_crosspoint(cls, crosspoint: str) -> None:

@@ -15,12 +15,12 @@ from hil.core.errors import ConfigError
 from hil.core.types import FloatArray, SafeAction
 from instruments.roles import Acquired
 from instruments.safe_commands import SafeCommands
-from instruments.scpi_smu import ScpiSmu, SmuTerminal
+from instruments.scpi_smu import ScpiSmu, SmuTerminal, flagged
 from instruments.scpi_smu_words import SmuSpan, SmuWords, safe_smu
 from instruments.visa import Link
 from instruments.wiring import Setting
 
-LIMITED, TOO_HOT, OVERFLOW = 2 | 4, 32, 8192
+LIMITED, TOO_HOT, BEYOND = 2 | 4, 32, 8192
 LONGEST_LIST = 2500
 
 
@@ -103,8 +103,7 @@ class KeysightB2900(ScpiSmu):
     def _judged(self, text: str, rows: int, ports: Sequence[str]) -> FloatArray:
         """The channels come in the order of their numbers, whatever was asked for."""
         table = self.table(text, rows, 3 * len(ports)).reshape(rows, len(ports), 3)
-        status = np.nan_to_num(table[:, :, 2], nan=0.0).astype(np.int64)
-        table[:, :, 2] = (status & (LIMITED | TOO_HOT | OVERFLOW)) != 0
+        table[:, :, 2] = flagged(table[:, :, 2], LIMITED | TOO_HOT | BEYOND)
         return table[:, [sorted(ports).index(port) for port in ports], :]
 
     def list_acquisition(

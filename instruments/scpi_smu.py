@@ -15,9 +15,9 @@ from qcodes.parameters import Parameter
 from qcodes.validators import Bool, Enum, Numbers
 
 from hil.core.errors import ConfigError
-from hil.core.types import FloatArray, Quantity, SafeAction
+from hil.core.types import BoolArray, FloatArray, Quantity, SafeAction
 from instruments.base import ScpiInstrument, number_setting, refuse_unknown, smallest_range, value_of
-from instruments.roles import Acquired, Condition, Delivery, SourcePlan, SourceState
+from instruments.roles import OVERFLOW, Acquired, Condition, Delivery, SourcePlan, SourceState
 from instruments.scpi_smu_words import SmuSpan, SmuWords
 from instruments.wiring import Setting
 
@@ -32,6 +32,13 @@ LEADS = 0.2  # ohm, of both leads and their contacts
 LONGEST_COMMAND = 100  # levels in one SOUR:LIST:VOLT
 NOISE_SHARE = 0.1  # of the accuracy, for the noise of one reading
 _QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
+
+
+def flagged(status: FloatArray, bits: int) -> BoolArray:
+    """Where a status word has one of ``bits``, or is none: 9.91E37 stands for that as well."""
+    there = np.abs(status) < OVERFLOW
+    has: BoolArray = (np.where(there, status, 0.0).astype(np.int64) & bits) != 0
+    return has | ~there
 
 
 class SmuTerminal:

@@ -8,7 +8,7 @@ from qcodes.validators import Ints
 
 from hil.core.types import FloatArray, SafeAction
 from instruments.safe_commands import SafeCommands
-from instruments.scpi_smu import ScpiSmu, SmuTerminal
+from instruments.scpi_smu import ScpiSmu, SmuTerminal, flagged
 from instruments.scpi_smu_words import safe_smu
 from instruments.wiring import Setting
 
@@ -52,5 +52,5 @@ class FrontSmu(ScpiSmu, SmuTerminal):
     def _judged(self, text: str, rows: int) -> FloatArray:
         """A reply as ``readings`` gives it, (rows, 1, 3)."""
         table = self.table(text, rows, 3)
-        table[:, 2] = (table[:, 2].astype(np.int64) & self.limited) != 0
+        table[:, 2] = flagged(table[:, 2], self.limited)
         return table[:, np.newaxis, :]
