@@ -8,7 +8,8 @@ from hil.core.hydrostatics import head
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import Channel, Quantity, SafeAction
 from instruments.base import BenchInstrument, chosen_link
-from instruments.coupled import emergency_slew
+from instruments.coupled import emergency_slew, linked
+from instruments.guard_descent import largest_step
 from instruments.replica_wiring import paths_of
 from instruments.safe_commands import Guarded
 from instruments.station import parse_path
@@ -30,6 +31,7 @@ def guard_plan(
     but neither terminals nor edges: in the plan each has names of its own, ``replica:channel``.
     """
     terminals: dict[str, list[dict[str, Any]]] = {}
+    voltages: dict[str, tuple[str, Channel, dict[str, Any]]] = {}
     owners = [f"{name}:" for name in replicas] or [""]
     every = [
         (owner, wire, text)
@@ -40,25 +42,64 @@ def guard_plan(
         path = parse_path(text, wire.channel.name)
         found = _terminal(wire, path.port, classes[path.instrument])
         if found is not None:
-            terminals.setdefault(path.instrument, []).append({**found, "channel": owner + wire.channel.name})
+            found["channel"] = owner + wire.channel.name
+            terminals.setdefault(path.instrument, []).append(found)
+            if wire.channel.quantity is Quantity.VOLTAGE:
+                voltages[found["channel"]] = path.instrument, wire.channel, found
         elif wire.channel.safe.action is not SafeAction.NONE:
             warn(
                 f"control {wire.channel.name!r}: {classes[path.instrument].__name__} does not say how it is made safe from "
                 "outside, so this output stays on if the program is killed"
             )
+
+    def limits(quantity: Quantity) -> list[tuple[str, str, float]]:
+        edges = [edge for edge in envelope.edges if envelope.layout[edge.plus].quantity is quantity]
+        return [(one + edge.plus, one + edge.minus, edge.maximum) for one in owners for edge in edges if edge.minus is not None]
+
     return {
         "instruments": [
             {"name": spec.name, "address": spec.address, "terminals": terminals[spec.name], **_line(spec, classes[spec.name])}
             for spec in specs
             if spec.name in terminals
         ],
-        "edges": [
-            [owner + limit.plus, owner + limit.minus, limit.maximum if isfinite(limit.maximum) else 1e300]
-            for owner in owners
-            for limit in envelope.edges
-            if limit.minus is not None and envelope.layout[limit.plus].quantity is Quantity.PRESSURE
-        ],
+        "edges": [[plus, minus, maximum if isfinite(maximum) else 1e300] for plus, minus, maximum in limits(Quantity.PRESSURE)],
+        "descents": _descents(voltages, limits(Quantity.VOLTAGE), classes, warn),
     }
+
+
+def _descents(
+    voltages: Mapping[str, tuple[str, Channel, dict[str, Any]]],
+    limits: Sequence[tuple[str, str, float]],
+    classes: Mapping[str, type[Any]],
+    warn: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Groups of voltages whose differences are limited and that no single message switches off.
+
+    ``voltages``: name -> instrument, channel, terminal. A terminal that takes no part, or leaves at high impedance, where
+    nothing can differ from it afterwards, loses its ``move``: it is left at once.
+    """
+    finite = [one for one in limits if one[0] in voltages and one[1] in voltages and isfinite(one[2])]
+    found = []
+    for group in linked(list(voltages), [(plus, minus) for plus, minus, _ in finite]):
+        homes = {voltages[name][0] for name in group}
+        apart = len(group) > 1 and (len(homes) > 1 or not getattr(classes[next(iter(homes))], "joiner", ""))
+        goals: dict[str, float] = {}
+        for name in group:
+            home, channel, terminal = voltages[name]
+            floats = channel.safe.action is SafeAction.HIGH_IMPEDANCE
+            if apart and terminal["move"] and not floats:
+                goals[name] = channel.safe.value
+                continue
+            if apart and not floats:
+                warn(
+                    f"control {channel.name!r}: {classes[home].__name__} does not say how its level is asked for and set, so the "
+                    "limit of its difference from its neighbours may be exceeded for a moment if the program is killed"
+                )
+            terminal["move"] = ()
+        if goals:
+            step = largest_step([one for one in finite if one[0] in goals and one[1] in goals], goals)
+            found.append({"channels": group, "step": min(step, 1e300)})
+    return found
 
 
 def _terminal(wire: ControlWire, port: str, driver: type[Any]) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ On the stock QCoDeS driver, with these of its faults repaired: no limits on sour
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -70,13 +71,22 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
     def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
         """Whatever runs is aborted; 0 V and the output off, in the off mode of the bench file; or held at another level."""
         marked = f'print("{port} is", {port}.source.output)'
-        abort = ("abort",)
+        moving = SafeCommands(
+            leave=(),
+            query=marked,
+            expected=f"^{port} is\\t",
+            attention=("abort",),
+            measure=f'print("{port} at", {port}.source.levelv, {port}.source.output)',
+            measured=f"^{port} at\\t([^\\t]+)\\t",
+            active=r"\t1\.0+e[-+]00$",
+            move=(f"{port}.source.levelv={{level:.10g}}",),
+        )
         if action is SafeAction.LEVEL and value != 0.0:
-            return SafeCommands((f"{port}.source.levelv={value:.10g}",), marked, f"^{port} is\\t", abort)
+            return replace(moving, leave=(f"{port}.source.levelv={value:.10g}",))
         clamped = action is SafeAction.LEVEL and settings.get("off_mode", "zero") == "zero"
         mode = OFF_ZERO if clamped else OFF_HIGH_IMPEDANCE
         off = f"{port}.source.offmode={mode} {port}.source.output=0 {port}.source.levelv=0"
-        return SafeCommands((off,), marked, f"^{port} is\\t0\\.0+e[-+]00", abort)
+        return replace(moving, leave=(off,), expected=f"^{port} is\\t0\\.0+e[-+]00")
 
     def connect_message(self, idn_param: str = "IDN", begin_time: float | None = None) -> None:
         """Say nothing: standard output belongs to the user's program."""

@@ -17,10 +17,12 @@ class SafeCommands:
 
     ``attention``: sent once when the link is fresh, whatever the dead program had begun. ``leave``: bring the terminal into
     its safe state; then the reply to ``query`` has to match ``expected`` (regular expressions are searched).
-    The rest is for a terminal that has to move slowly and in step with others, such as a pressure: the reply to ``state``
-    matches ``states``, and ``active`` while the source controls; the reply to ``measure`` matches ``measured`` and ends with
-    where it stands (SI), or has it in its first group; ``move`` are messages with ``{level}`` and ``{slew}`` (SI) that send it
-    on its way. ``led``: it has no slew of its own, so that they are said again and again, each time a little nearer to the goal.
+    The rest is for a terminal that has to move slowly or in step with others, such as a pressure, or a voltage whose difference
+    from that of another instrument is limited: the reply to ``measure`` matches ``measured`` and ends with where it stands (SI;
+    a voltage: its programmed level), or has it in its first group; that to ``state`` matches ``states``, and ``active`` while
+    the source controls (no ``state``: the reply to ``measure`` does); ``move`` are messages with ``{level}`` and ``{slew}``
+    (SI) that send it on its way. ``led``: it has no slew of its own, so that they are said again and again, each time a little
+    nearer to the goal; voltages have none, either, and are asked for every step.
 
     Patterns should match no reply to another question: on a serial line an answer to the dead program may come first.
     """

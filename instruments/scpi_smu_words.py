@@ -1,7 +1,7 @@
 """Headers and ranges of SCPI source-measure units, and what leaves one alone: data that needs no open instrument."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hil.core.types import SafeAction
 from instruments.safe_commands import SafeCommands
@@ -47,11 +47,20 @@ class SmuSpan:
 
 def safe_smu(words: SmuWords, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands:
     """Whatever runs is aborted; off as the bench file wants it, and 0 V; or held at another level."""
-    attention = (words.abort,)
+    where = f"{words.level}?;{words.output}?"
+    moving = SafeCommands(
+        leave=(),
+        query=where,
+        expected=r"^[-+.0-9Ee]+;\s*[01]$",
+        attention=(words.abort,),
+        measure=where,
+        measured=r"^([-+.0-9Ee]+);\s*[01]$",
+        active=r";\s*1$",
+        move=(f"{words.level} {{level:.9g}}",),
+    )
     if action is SafeAction.LEVEL and value != 0.0:
-        query = f"{words.level}?;{words.output}?"
-        return SafeCommands((f"{words.level} {value:.9g}",), query, r"^[-+.0-9Ee]+;\s*[01]$", attention)
+        return replace(moving, leave=(f"{words.level} {value:.9g}",))
     clamped = action is SafeAction.LEVEL and settings.get("off_mode", "zero") == "zero"
     mode = words.off_zero if clamped else words.off_open
     leave = (f"{words.off_mode} {mode}", f"{words.output} OFF", f"{words.level} 0")
-    return SafeCommands(leave, f"{words.off_mode}?;{words.output}?", rf"(?i)^{mode}\w*;\s*0$", attention)
+    return replace(moving, leave=leave, query=f"{words.off_mode}?;{words.output}?", expected=rf"(?i)^{mode}\w*;\s*0$")

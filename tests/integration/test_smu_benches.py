@@ -14,8 +14,8 @@ from hil.core.errors import InstrumentError, LimitExceededError
 from hil.core.types import Layout, SettlePolicy, Stimulus
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import read
+from instruments.guard_instrument import Instrument
 from instruments.guard_plan import guard_plan
-from instruments.guard_rescue import Instrument
 from instruments.roles import SourcePlan
 from instruments.station import driver_class
 from instruments.wiring import ControlWire, InstrumentSpec

@@ -21,8 +21,8 @@ from hil.core.types import Layout, SettlePolicy, Stimulus
 from hil.heights import check_pressures
 from hil.prepared import Prepared, Request, prepare
 from instruments.coupled import Course
+from instruments.guard_instrument import Instrument
 from instruments.guard_plan import guard_plan
-from instruments.guard_rescue import Instrument
 from instruments.station import driver_class
 from instruments.wiring import InstrumentSpec
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from instruments import guard_rescue
+from instruments import guard_instrument, guard_rescue
 from instruments.guard_links import LinkError, SocketLink, connect, is_socket, release
 from instruments.guard_rescue import Rescue
 from tests.marks import needs_posix
@@ -135,8 +135,8 @@ def said() -> list[str]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_rescue, "PATIENCE", 0.3)
-    monkeypatch.setattr(guard_rescue, "REPLY_TIMEOUT", 0.1)
-    monkeypatch.setattr(guard_rescue, "RELEASE_AFTER", 0.05)
+    monkeypatch.setattr(guard_instrument, "REPLY_TIMEOUT", 0.1)
+    monkeypatch.setattr(guard_instrument, "RELEASE_AFTER", 0.05)
     monkeypatch.setattr(guard_rescue, "ARRIVAL_TIME", 0.2)
 
 
