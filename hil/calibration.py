@@ -171,11 +171,15 @@ def _chosen(bench: BenchFile, use: str, facts: Mapping[str, Any]) -> "Correction
     wanted = set(bench.calibration.correct)
     controls: dict[str, dict[str, Correction]] = {}
     outputs: dict[str, dict[str, Correction]] = {}
+    # The calibration reads what sources measure at themselves, too, which meters charge and power and need be no output here.
+    metered = {path.rpartition(".")[0] for path in _driven(bench)}
+    meters: dict[str, Correction] = {}
     for entry in facts["found"]:
         into = controls if entry["section"] == "controls" else outputs
         if entry["part"] in wanted and entry["applies"]:
             known = bench.controls if entry["section"] == "controls" else bench.outputs
-            if entry["channel"] in known:
+            meter = entry["section"] == "outputs" and entry["parameter"].rpartition(".")[0] in metered
+            if entry["channel"] in known or meter:
                 if not (abs(entry["gain"] - 1.0) <= LARGEST_GAIN_ERROR and isfinite(entry["offset"])):
                     raise FieldError(
                         f"{use} says that {entry['channel']!r} has a gain of {entry['gain']:g}; no instrument in order has: "
@@ -183,15 +187,26 @@ def _chosen(bench: BenchFile, use: str, facts: Mapping[str, Any]) -> "Correction
                         FIELD,
                     )
                 correction = Correction(float(entry["offset"]), float(entry["gain"]))
-                into.setdefault(entry["channel"], {})[entry["parameter"]] = correction
-    used = {path.split(".")[0] for paths in (*controls.values(), *outputs.values()) for path in paths}
+                if entry["channel"] in known:
+                    into.setdefault(entry["channel"], {})[entry["parameter"]] = correction
+                if meter:
+                    meters[entry["parameter"]] = correction
+    used = {path.split(".")[0] for paths in (*controls.values(), *outputs.values(), meters) for path in paths}
     return Corrections(
         controls,
         outputs,
         {name: one["serial"] for name, one in facts["instruments"].items() if name in used},
         {name: facts["spans"][name] for name in controls},
         {key: facts[key] for key in ("when", "run_id", "reference", "bench_sha256")} | {"file": use},
+        meters,
     )
+
+
+def _driven(bench: BenchFile) -> list[str]:
+    """Parameter paths of all controls of all replicas."""
+    if bench.replicas:
+        return [paths[name] for paths in bench.replicas.values() for name in bench.controls]
+    return [control.parameter for control in bench.controls.values()]
 
 
 def files_of(bench: BenchFile) -> dict[str, str]:

@@ -26,6 +26,8 @@ class Corrections:
 
     ``serials``: instrument -> serial number (or whole identity) it had when that was measured; ``origin``: JSON for the
     record, which names the calibration. ``spans``: control -> largest magnitude of its limits then: it chooses the range.
+    ``meters``: parameter path -> correction of whatever was calibrated there, output of this bench or not: it meters charge and
+    power.
     """
 
     controls: Mapping[str, Mapping[str, Correction]] = field(default_factory=dict)
@@ -33,6 +35,7 @@ class Corrections:
     serials: Mapping[str, str] = field(default_factory=dict)
     spans: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, object] = field(default_factory=dict)
+    meters: Mapping[str, Correction] = field(default_factory=dict)
 
     def check(self, controls: Sequence[ControlWire], outputs: Sequence[OutputWire]) -> None:
         """ConfigError for a channel that is not there, or whose limits ask for another range than the one calibrated."""
@@ -83,7 +86,26 @@ class Corrections:
                 for name, paths in of.items()
             }
 
-        return {"calibration": {**self.origin, "controls": shown(self.controls), "outputs": shown(self.outputs)}}
+        meters = {path: {"offset": one.offset, "gain": one.gain} for path, one in self.meters.items()}
+        return {
+            "calibration": {
+                **self.origin,
+                "controls": shown(self.controls),
+                "outputs": shown(self.outputs),
+                **({"meters": meters} if meters else {}),
+            }
+        }
+
+    def ammeter(self, drive: "Drive") -> Correction:
+        """Of the current that a source measures at itself."""
+        return self._beside(drive, "curr")
+
+    def voltmeter(self, drive: "Drive") -> Correction:
+        """Of the voltage that a source measures at itself."""
+        return self._beside(drive, "volt")
+
+    def _beside(self, drive: "Drive", parameter: str) -> Correction:
+        return self.meters.get(f"{drive.path.rpartition('.')[0]}.{parameter}", EXACT)
 
     @property
     def _title(self) -> str:

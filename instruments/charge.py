@@ -13,11 +13,12 @@ from hil.core.clock import Clock
 from hil.core.errors import CapabilityError, ConfigError, LimitExceededError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import Quantity
+from instruments.calibration import Corrections
 from instruments.mixer import Outlet, is_mixed
 from instruments.outputs import PowerMeter
 from instruments.roles import Acquired, MeterInstrument
 from instruments.terminals import Drive, Output
-from instruments.wiring import ControlWire, Interface
+from instruments.wiring import ControlWire, Correction, Interface
 
 FARADAY = 96_485.33212
 """C/mol."""
@@ -25,34 +26,60 @@ SHARE = 0.01
 """Of the inventory that may pass."""
 
 
-class _Node:
-    """One voltage source at a reservoir."""
+class _Ammeter:
+    """Charge through one voltage source that is on, by the current it measures: as shown, and as corrected."""
 
-    def __init__(self, drive: Drive, outlet: Outlet, acquire: Callable[[int], Acquired]) -> None:
-        self.drive, self.outlet, self._acquire = drive, outlet, acquire
-        self._passed = 0.0
+    def __init__(self, drive: Drive, correction: Correction, count: Callable[[float], float]) -> None:
+        self.drive, self._correction, self._count = drive, correction, count
+        self._acquire: Callable[[int], Acquired] = drive.instrument.acquisition([(drive.port_name, "curr")])
+        self.shown = self.passed = 0.0
         self.looked: float | None = None
+
+    def begin(self, charge: float, at: float | None) -> None:
+        """From ``charge`` (C), counted since ``at``."""
+        self.shown = self.passed = charge
+        self.looked = at
+
+    def look(self, now: float) -> bool:
+        """Count what has passed since the last look; whether there is anything to count."""
+        if self.drive.output is not Output.ON:
+            self.looked = None
+            return False
+        current = float(self._acquire(1).values[0, 0])
+        if not isfinite(current):
+            return False  # the next reading counts for this time, too
+        if self.looked is not None:
+            self.shown += self._count(current) * (now - self.looked)
+            self.passed += self._count(self._correction.true(current)) * (now - self.looked)
+        self.looked = now
+        return True
+
+    @property
+    def worst(self) -> float:
+        """C, the one that is farther from 0."""
+        return max(self.passed, self.shown, key=abs)
+
+
+class _Node:
+    """One voltage source at a reservoir whose liquid is exchanged."""
+
+    def __init__(self, drive: Drive, outlet: Outlet, correction: Correction) -> None:
+        self.meter, self._outlet = _Ammeter(drive, correction, abs), outlet
         self._exchanges = outlet.exchanges
 
     def check(self, now: float) -> None:
         """Look, count, judge."""
-        if self._exchanges != self.outlet.exchanges:
-            self._exchanges, self._passed = self.outlet.exchanges, 0.0
-            self.looked = self.outlet.exchanged_at
-        if self.drive.output is not Output.ON:
-            self.looked = None
+        outlet, meter = self._outlet, self.meter
+        if self._exchanges != outlet.exchanges:
+            self._exchanges = outlet.exchanges
+            meter.begin(0.0, outlet.exchanged_at)
+        if not meter.look(now):
             return
-        current = abs(float(self._acquire(1).values[0, 0]))
-        if not isfinite(current):
-            return  # the next reading counts for this time, too
-        if self.looked is not None:
-            self._passed += current * (now - self.looked)
-        self.looked = now
         # What passes while nobody knows the concentration is counted, and judged as soon as it is known.
-        inventory = (self.outlet.level or 0.0) * self.outlet.mixer.spec.reservoir * FARADAY
-        if self._passed > SHARE * inventory and self.outlet.level is not None:
+        inventory = (outlet.level or 0.0) * outlet.mixer.spec.reservoir * FARADAY
+        if meter.worst > SHARE * inventory and outlet.level is not None:
             raise LimitExceededError(
-                f"control {self.drive.channel.name!r}: {self._passed:.3g} C have passed its electrode since the liquid there was "
+                f"control {meter.drive.channel.name!r}: {meter.worst:.3g} C have passed its electrode since the liquid there was "
                 f"exchanged, more than {100 * SHARE:g} % of the {inventory:.3g} C of salt in its reservoir; take fewer channels "
                 "in parallel, larger reservoirs, or shorter settling"
             )
@@ -61,37 +88,30 @@ class _Node:
 class _Electrode:
     """One voltage source whose electrode bears so much and no more: an inert one, or one whose reservoir nobody exchanges."""
 
-    def __init__(self, drive: Drive, interface: Interface) -> None:
+    def __init__(self, drive: Drive, interface: Interface, correction: Correction) -> None:
         if not isinstance(drive.instrument, MeterInstrument):
             raise ConfigError(f"control {drive.channel.name!r}: {drive.path} does not measure the current of its electrode")
-        self.drive, self._interface, self.passed = drive, interface, interface.charge
-        self._acquire = drive.instrument.acquisition([(drive.port_name, "curr")])
-        self.looked: float | None = None
+        self.meter, self._interface = _Ammeter(drive, correction, float), interface
+        self.meter.begin(interface.charge, None)
 
     def check(self, now: float) -> None:
         """Look, count, judge."""
-        if self.drive.output is not Output.ON:
-            self.looked = None
+        if not self.meter.look(now):
             return
-        current = float(self._acquire(1).values[0, 0])
-        if not isfinite(current):
-            return  # the next reading counts for this time, too
-        if self.looked is not None:
-            self.passed += current * (now - self.looked)
-        self.looked = now
+        passed, name = self.meter.worst, self.meter.drive.channel.name
         most, capacitance = self._interface.most, self._interface.capacitance
-        if abs(self.passed) <= most:
+        if abs(passed) <= most:
             return
-        tell = f"(`hil resume ID --refill '{self.drive.channel.name}=0 C'`)"
+        tell = f"(`hil resume ID --refill '{name}=0 C'`)"
         if capacitance is None:
             raise LimitExceededError(
-                f"control {self.drive.channel.name!r}: {self.passed:.3g} C have passed its electrode, more than {100 * SHARE:g} "
+                f"control {name!r}: {passed:.3g} C have passed its electrode, more than {100 * SHARE:g} "
                 f"% of the {most / SHARE:.3g} C of salt in its reservoir; exchange its liquid and tell so "
                 f"{tell}, and take fewer channels in parallel, larger reservoirs, or less time"
             )
         raise LimitExceededError(
-            f"control {self.drive.channel.name!r}: {self.passed:.3g} C have charged its inert electrode to "
-            f"{self.passed / capacitance:.3g} V, beyond its limit of {most / capacitance:g} V; discharge it and tell so "
+            f"control {name!r}: {passed:.3g} C have charged its inert electrode to "
+            f"{passed / capacitance:.3g} V, beyond its limit of {most / capacitance:g} V; discharge it and tell so "
             f"{tell}, and take larger or silver chloride electrodes, fewer channels in parallel, or less time"
         )
 
@@ -101,9 +121,15 @@ class FlowMeters:
     electrode, which its wire tells."""
 
     def __init__(
-        self, drives: Sequence[Drive], envelope: SafetyEnvelope, clock: Clock, wires: Sequence[ControlWire] = ()
+        self,
+        drives: Sequence[Drive],
+        envelope: SafetyEnvelope,
+        clock: Clock,
+        wires: Sequence[ControlWire] = (),
+        corrections: Corrections | None = None,
     ) -> None:
-        self._power = PowerMeter(drives, envelope)
+        known = corrections or Corrections()
+        self._power = PowerMeter(drives, envelope, known)
         self._clock, self._limited = clock, bool(envelope.limits_power.any())
         reservoirs = {drive.channel.node: drive.port for drive in drives if is_mixed(drive)}
         self._nodes: list[_Node] = []
@@ -111,10 +137,12 @@ class FlowMeters:
             outlet = reservoirs.get(drive.channel.node)
             measures = drive.channel.quantity is Quantity.VOLTAGE and isinstance(drive.instrument, MeterInstrument)
             if isinstance(outlet, Outlet) and measures:
-                self._nodes.append(_Node(drive, outlet, drive.instrument.acquisition([(drive.port_name, "curr")])))
+                self._nodes.append(_Node(drive, outlet, known.ammeter(drive)))
         interfaces = {wire.channel.name: wire.interface for wire in wires}
         self._inert = [
-            _Electrode(drive, interface) for drive in drives if (interface := interfaces.get(drive.channel.name)) is not None
+            _Electrode(drive, interface, known.ammeter(drive))
+            for drive in drives
+            if (interface := interfaces.get(drive.channel.name)) is not None
         ]
         self._metered: list[_Node | _Electrode] = [*self._nodes, *self._inert]
 
@@ -134,16 +162,16 @@ class FlowMeters:
         """CapabilityError where a waveform would pass an electrode uncounted."""
         if self._metered:
             raise CapabilityError(
-                f"the charge that passes the electrode of {self._metered[0].drive.channel.name!r} is followed, and nobody "
+                f"the charge that passes the electrode of {self._metered[0].meter.drive.channel.name!r} is followed, and nobody "
                 "measures it while an instrument plays; measure point by point"
             )
 
     def begin(self, drive: Drive) -> None:
         """A source has just been switched on: what flows is counted from now on."""
         for one in self._metered:
-            if one.drive is drive:
-                one.looked = self._clock.now()
+            if one.meter.drive is drive:
+                one.meter.looked = self._clock.now()
 
     def usage(self) -> dict[str, object]:
-        """``electrodes``: C that have passed every electrode that is followed; empty without any."""
-        return {"electrodes": {one.drive.channel.name: one.passed for one in self._inert}} if self._inert else {}
+        """``electrodes``: C that have passed every electrode that is followed, corrected; empty without any."""
+        return {"electrodes": {one.meter.drive.channel.name: one.meter.passed for one in self._inert}} if self._inert else {}

@@ -9,6 +9,7 @@ import numpy as np
 from hil.core.errors import ConfigError, InterlockError, LimitExceededError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import FloatArray, Quantity, SafeAction
+from instruments.calibration import Corrections
 from instruments.guard_process import Guard, NoGuard
 from instruments.roles import MeterInstrument, PressurePort
 from instruments.safe_commands import HardwareWatchdog
@@ -44,10 +45,10 @@ class Interlocks:
 
 
 class PowerMeter:
-    """Measures what flows through the drives that have a power limit."""
+    """Measures what flows through the drives that have a power limit: as shown, or as corrected where that is more."""
 
-    def __init__(self, drives: Sequence[Drive], envelope: SafetyEnvelope) -> None:
-        self._envelope = envelope
+    def __init__(self, drives: Sequence[Drive], envelope: SafetyEnvelope, corrections: Corrections | None = None) -> None:
+        self._envelope, self._corrections = envelope, corrections or Corrections()
         count = len(envelope.layout)
         limited = [(position % count, drive) for position, drive in enumerate(drives) if envelope.limits_power[position % count]]
         self._parts = []
@@ -74,7 +75,8 @@ class PowerMeter:
             for place, (position, drive) in enumerate(members):
                 if drive.output is Output.ON:
                     volts, amperes = float(values[2 * place]), float(values[2 * place + 1])
-                    flows = abs(volts * amperes)
+                    true = self._corrections.voltmeter(drive).true(volts), self._corrections.ammeter(drive).true(amperes)
+                    flows = max(abs(volts * amperes), abs(true[0] * true[1]))
                     power[position] = np.fmax(power[position], flows if isfinite(flows) else self._at_most(drive, volts))
             self._envelope.check_power(power)
 

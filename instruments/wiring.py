@@ -87,6 +87,10 @@ class Correction:
     offset: float = 0.0
     gain: float = 1.0
 
+    def true(self, shown: float) -> float:
+        """What stands behind a reading."""
+        return (shown - self.offset) / self.gain
+
 
 EXACT = Correction()
 """Nothing to correct."""

@@ -12,7 +12,7 @@ from hil.bench import shipped_protocols
 from hil.bench_check import control_layout
 from hil.bench_layout import envelope
 from hil.calibrate import Plan, plan
-from hil.calibration import FORMAT, files_of, load, path_of, raw_observers, save
+from hil.calibration import FORMAT, corrections, files_of, load, path_of, raw_observers, save
 from hil.calibration_report import calibration_rows
 from hil.core.errors import ConfigError, RecordError
 from hil.core.events import Event, EventStream
@@ -190,3 +190,22 @@ def test_raw_readings_are_told_apart_by_replica() -> None:
         {"time": 0.5, "replica": "B", "I": 7.0, "U": 4.0},
     ]
     assert raw_observers({"replicas": {}}, outputs, EventStream()) == []
+
+
+def test_what_a_source_measures_at_itself_is_corrected_where_charge_and_power_are_metered(tmp_path: Path) -> None:
+    """Its ammeter was calibrated as a readback; the divider has no output there."""
+    ammeter = {
+        **FOUND, "part": "meters", "section": "outputs", "channel": "V1.current", "parameter": "smu.smua.curr", "unit": "A",
+        "offset": 2e-10, "gain": 1.0,
+    }  # fmt: skip
+    elsewhere = {**ammeter, "channel": "I", "parameter": "meter.curr"}
+    doubtful = {**ammeter, "channel": "V3.current", "parameter": "smu.smub.curr", "applies": False}
+    path = save(tmp_path, "lab", "bench", facts(found=[FOUND, ammeter, elsewhere, doubtful]))
+    found, said = corrections(bench(f"calibration.use={path}"), "bench")
+    assert said == ""
+    assert found is not None
+    assert {name: one.offset for name, one in found.meters.items()} == {"smu.smua.curr": 2e-10}
+    assert found.outputs == {}
+    only_sources, _ = corrections(bench(f"calibration.use={path}", "calibration.correct=[sources]"), "bench")
+    assert only_sources is not None
+    assert only_sources.meters == {}

@@ -14,7 +14,7 @@ from hil.core.types import Channel, Kind, Layout, Quantity, SettlePolicy, Stimul
 from instruments.calibration import Aim, Corrections, corrected, undone
 from instruments.list_sweep import list_sweep
 from instruments.roles import Acquired
-from instruments.wiring import EXACT, ControlWire, Correction, OutputWire
+from instruments.wiring import EXACT, ControlWire, Correction, Interface, OutputWire
 from tests.unit.instruments import fake_instruments
 from tests.unit.instruments.fake_instruments import POLICY, Bench, make, two_volts, volt
 
@@ -191,3 +191,36 @@ def test_another_instrument_is_refused_before_anything_is_applied(bench: Bench) 
     with pytest.raises(ConfigError, match=r"does not belong to instrument 'smu': it was '2602B 4123456' then and is 'fake' now"):
         backend.open()
     assert bench.done("level", "on") == []
+
+
+@pytest.mark.parametrize(("offset", "limit", "refused"), [(0.25, 10.0, False), (0.25, 1.0, True), (-1.0, 3.5, True)])
+def test_charge_is_told_corrected_and_judged_by_what_is_worse(bench: Bench, offset: float, limit: float, refused: bool) -> None:
+    """The meter of a fake source shows its level, 1 A at 1 V: over 2 s 2 C, of which the calibration believes 1 - offset."""
+    wire = ControlWire(volt("V1"), "smu.a.volt", 10.0, interface=Interface(limit))
+    with make(bench, [wire], corrections=Corrections(meters={"smu.a.curr": Correction(offset)}, origin=ORIGIN)) as backend:
+        backend.apply(Stimulus.of([1.0]))
+        backend.read()
+        begun, before = bench.clock.now(), float(backend.usage()["electrodes"]["V1"])
+        bench.clock.sleep(2.0)
+        if refused:
+            with pytest.raises(LimitExceededError, match=r"'V1': .* C have passed its electrode"):
+                backend.read()
+            return
+        backend.read()
+        assert float(backend.usage()["electrodes"]["V1"]) - before == pytest.approx((1.0 - offset) * (bench.clock.now() - begun))
+        assert backend.snapshot()["calibration"]["meters"] == {"smu.a.curr": {"offset": offset, "gain": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("current", "limit", "refused"), [(-0.5, 1.2, True), (-0.5, 1.6, False), (0.5, 0.9, True), (0.5, 1.1, False)]
+)
+def test_power_is_judged_by_what_is_worse(bench: Bench, current: float, limit: float, refused: bool) -> None:
+    """1 V and 1 A as shown; 1.5 A and 0.5 A once the offset of the ammeter is taken off."""
+    wire = ControlWire(volt("V1", max_power=limit), "smu.a.volt", 10.0)
+    with make(bench, [wire], corrections=Corrections(meters={"smu.a.curr": Correction(current)}, origin=ORIGIN)) as backend:
+        backend.apply(Stimulus.of([1.0]))
+        if refused:
+            with pytest.raises(LimitExceededError, match=r"'V1': .* W flow into the network"):
+                backend.read()
+        else:
+            backend.read()
