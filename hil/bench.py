@@ -37,6 +37,7 @@ from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import Document, find, read
 from hil.experiment.protocol import Protocol
 from hil.housekeeping import Housekeeper, PausingClock
+from hil.stock_book import StockBook, book_of_bench
 
 if TYPE_CHECKING:
     from instruments.housekeeping import Watched
@@ -57,8 +58,8 @@ class Target(StrEnum):
 class Assembled:
     """A laboratory that is put together but not opened. ``virtual`` is the running virtual bench on that target.
 
-    ``network``: what we believe (the twin's); ``exchange``: see ``hil.core.lab.Lab``. Closing it ends the virtual bench; the
-    backend is closed by its own context.
+    ``network``: what we believe (the twin's); ``exchange``: see ``hil.core.lab.Lab``; ``stocks``: the book of syringes. Closing
+    it ends the virtual bench; the backend is closed by its own context.
     """
 
     backend: Backend
@@ -71,6 +72,7 @@ class Assembled:
     exchange: Callable[[int], None] | None = None
     pausing: PausingClock | None = None
     housekeeping: tuple[tuple[str, str], ...] = ()
+    stocks: StockBook | None = None
 
     def housekeeper(self, events: EventStream) -> Housekeeper | None:
         """What looks at the housekeeping of the bench file; None where there are no instruments, or nothing to look at.
@@ -212,6 +214,9 @@ def _instruments(
     calibration, said = corrections(bench, target.value, seed if target is Target.VIRTUAL else None)
     if said:
         relay(said)
+    stocks = StockBook(bench, book_of_bench(folder, name) if target is Target.BENCH and folder is not None and name else None)
+    for sentence in stocks.sentences():
+        relay(sentence)
     stack = ExitStack()
     virtual: Any = None
     clock: Clock = WallClock()
@@ -236,7 +241,7 @@ def _instruments(
             guard=Guard(folder, keeps) if target is Target.BENCH or real_time else None,
             interlocks=interlock_wires(bench),
             ramp_order=bench.order(),
-            mixers=mixer_specs(bench),
+            mixers=mixer_specs(stocks.bench, stocks),
             corrections=calibration,
         )
     except BaseException:
@@ -244,7 +249,8 @@ def _instruments(
         raise
     exchange = None if virtual is None else mounting_on(virtual, bench, backend, seed)
     twin = SimulatedTwin(network, allowed.layout, outputs)
-    return Assembled(backend, twin, clock, network, relay, virtual, stack, exchange, pausing, tuple(bench.housekeeping.items()))
+    seen = tuple(bench.housekeeping.items())
+    return Assembled(backend, twin, clock, network, relay, virtual, stack, exchange, pausing, seen, stocks)
 
 
 def bench_document(name: str, sets: Sequence[str] = ()) -> Document:

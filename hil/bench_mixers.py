@@ -1,5 +1,6 @@
 """From the mixers of a bench file to what drives them, and to the liquids that the emulators live in."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hil.experiment.bench_file import BenchFile
@@ -8,8 +9,8 @@ if TYPE_CHECKING:
     from instruments.mixer import MixerSpec
 
 
-def mixer_specs(bench: BenchFile) -> "tuple[MixerSpec, ...]":
-    """Every mixer, the weaker stock first."""
+def mixer_specs(bench: BenchFile, book: Callable[[Mapping[str, float]], None] = lambda _left: None) -> "tuple[MixerSpec, ...]":
+    """Every mixer, the weaker stock first; ``book``: see ``instruments.mixer.MixerSpec``."""
     if not bench.mixers:
         return ()
     from instruments.fluid_roles import Syringe
@@ -25,7 +26,7 @@ def mixer_specs(bench: BenchFile) -> "tuple[MixerSpec, ...]":
             key=lambda stock: stock.concentration,
         )
         volumes = (mixer.exchange, mixer.reservoir)
-        found.append(MixerSpec(name, (weak, strong), mixer.valve, mixer.closed, mixer.outlets, mixer.flow, *volumes))
+        found.append(MixerSpec(name, (weak, strong), mixer.valve, mixer.closed, mixer.outlets, mixer.flow, *volumes, book))
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from hil.cli_checks import calibrate, check, doctor, dry_run, first_check
+from hil.cli_checks import calibrate, check, doctor, dry_run, first_check, refill
 from hil.cli_pictures import netlist, plot
 from hil.shown import run_lines
 
@@ -51,6 +51,7 @@ app.command()(doctor)
 app.command()(check)
 app.command()(calibrate)
 app.command("first-check")(first_check)
+app.command()(refill)
 app.command("dry-run")(dry_run)
 
 

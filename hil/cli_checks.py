@@ -128,6 +128,18 @@ def first_check(
         typer.echo("there is nothing to contribute: no driver of this bench was tried on hardware here")
 
 
+def refill(
+    bench: Annotated[str, typer.Argument(help="Bench file, or name of a shipped one.")],
+    stocks: Annotated[list[str], typer.Argument(metavar="PUMP=VOLUME...", help="What syringes hold now: 'pump_weak=50 mL'.")],
+    data: DataOption = Path("data"),
+) -> None:
+    """Book what the syringes of a hardware bench hold after somebody filled them; every run on it counts on from there."""
+    from hil.refill import refill as book
+
+    with _told("nothing was booked"):
+        typer.echo("\n".join(book(bench, stocks, data)))
+
+
 def calibrate(
     bench: Annotated[str, typer.Argument(help="Bench file, or name of a shipped one.")],
     on: Annotated[Target, typer.Option("--on", help="Emulated instruments, or the hardware.")] = Target.VIRTUAL,

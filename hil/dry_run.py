@@ -21,6 +21,7 @@ from hil.liquid_plan import lines as liquid_lines
 from hil.liquid_plan import planned_use, refilled, require_enough
 from hil.record.recorder import plain
 from hil.run import EXIT_CODES, Prepared, Request, check_plan, exit_code_of, prepare
+from hil.stock_book import booked
 
 OTHER_BENCH = 7919
 """Added to the seed: a rehearsal must not know the errors that the instruments of the run itself have drawn."""
@@ -151,6 +152,7 @@ def dry_run(request: Request, faults: bool = False, told: Callable[[int, int], N
     try:
         prepared = prepare(request)
         facts["protocol"], facts["bench"] = prepared.name, prepared.bench_document.path.name
+        prepared = replace(prepared, bench=booked(prepared.bench, request.data, facts["bench"]))
         facts["planned"] = planned_use(prepared)
         with prepared.located():
             require_enough(prepared.bench, facts["planned"])

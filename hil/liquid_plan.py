@@ -127,8 +127,9 @@ def require_enough(bench: BenchFile, planned: Mapping[str, Any]) -> None:
                 what = "volume" if stock.supply is None else "supply"
                 raise FieldError(
                     f"the plan takes {1e6 * used:.3g} mL of it ({facts['exchanges']} exchanges of mixer {name!r} in "
-                    f"{facts['hours']:.3g} h) and there are {1e6 * stock.available:.3g} mL; prepare more, or say with `supply` "
-                    "how much there is beside the syringe to refill it from",
+                    f"{facts['hours']:.3g} h) and there are {1e6 * stock.available:.3g} mL; prepare more, say with `supply` "
+                    "how much there is with what the syringe is refilled from, or, if it was filled since, book that "
+                    "with `hil refill`",
                     f"mixers.{name}.pumps.{pump}.{what}",
                 )
 

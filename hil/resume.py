@@ -18,6 +18,8 @@ from hil.prepared import Prepared, Request, exit_code_of, prepare
 from hil.record.checkpoint import CheckpointFile
 from hil.record.reader import list_runs
 from hil.run import Result, begin, locked_run, refusal
+from hil.stock_book import book_of_bench, book_of_run, refill
+from hil.stock_book import read as read_book
 
 EMPTY = 1e-15
 """m^3: what an empty syringe holds, because a file does not take 0."""
@@ -47,7 +49,7 @@ def resume(
             pass
     except HilError as error:
         return Result(refusal(request, str(error)), exit_code_of(error), str(error))
-    return begin(request, lambda: _same_files(prepare(request), saved, run_id), listeners, saved)
+    return begin(request, lambda: _refilled(_same_files(prepare(request), saved, run_id), saved, refills), listeners, saved)
 
 
 def _saved(run_id: int, data: Path) -> Mapping[str, Any]:
@@ -74,13 +76,29 @@ def _saved(run_id: int, data: Path) -> Mapping[str, Any]:
 def _request(saved: Mapping[str, Any], data: Path, stop_by: str | None, refills: Sequence[str]) -> Request:
     asked = dict(saved["request"])
     asked["target"] = Target(asked["target"])
-    asked["sets"] = (*asked["sets"], *_stocks(saved, refills))
+    asked["sets"] = (*asked["sets"], *_stocks(saved, _book(saved, data), refills))
     return replace(Request(**asked), data=data, stop_by=stop_by)
 
 
-def _stocks(saved: Mapping[str, Any], refills: Sequence[str]) -> list[str]:
-    """Overrides of the bench file that say what is in every syringe and on every inert electrode now: what the run left, or what
-    the user says."""
+def _book(saved: Mapping[str, Any], data: Path) -> Path:
+    """Where the run booked its stocks."""
+    on_bench = saved["request"]["target"] == Target.BENCH.value
+    return book_of_bench(data, saved["request"]["bench"]) if on_bench else book_of_run(data, saved["run_id"])
+
+
+def _refilled(prepared: Prepared, saved: Mapping[str, Any], refills: Sequence[str]) -> Prepared:
+    """What syringes of the hardware hold now is booked: it holds for every run."""
+    pumps = [pump for mixer in prepared.bench.mixers.values() for pump in mixer.pumps]
+    filled = [text for text in refills if text.partition("=")[0].strip() in pumps]
+    if filled and prepared.request.target is Target.BENCH:
+        refill(prepared.bench, _book(saved, prepared.request.data), filled)
+    return prepared
+
+
+def _stocks(saved: Mapping[str, Any], book: Path, refills: Sequence[str]) -> list[str]:
+    """Overrides of the bench file that say what is in every syringe and on every inert electrode now: what is left by the book,
+    or what the user says."""
+    entries = read_book(book)
     filled = {}
     for text in refills:
         pump, equals, volume = text.partition("=")
@@ -90,7 +108,8 @@ def _stocks(saved: Mapping[str, Any], refills: Sequence[str]) -> list[str]:
     found = []
     for mixer, used in saved.get("usage", {}).get("liquids", {}).items():
         for pump, left in used["stock_left"].items():
-            volume = filled.pop(pump, f"{max(left, EMPTY):.9g} m^3")
+            known = float(entries.get(pump, {"left": left})["left"])
+            volume = filled.pop(pump, f"{max(known, EMPTY):.9g} m^3")
             found.append(f"bench.mixers.{mixer}.pumps.{pump}.volume={volume}")
     for name, left in saved.get("usage", {}).get("electrodes", {}).items():
         found.append(f"bench.controls.{name}.electrode.charge={filled.pop(name, f'{left:.9g} C')}")

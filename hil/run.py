@@ -39,6 +39,7 @@ from hil.record.kept import kept_readings
 from hil.record.recorder import RunRecorder, open_database
 from hil.replay import Replay, remount
 from hil.run_record import new_recorder, recover_spill, refusal, summary_of, units_of
+from hil.stock_book import book_of_run, booked
 from hil.stopping import Stopper
 
 __all__ = [
@@ -118,6 +119,8 @@ def _run(
                         events = _events(prepared, recorder, [history, *listeners], deadline, saved)
                         assembled.warnings.listen(events.warn)
                         recover_spill(prepared.request.data, events, saved)
+                        if assembled.stocks is not None:
+                            assembled.stocks.keep(book_of_run(prepared.request.data, recorder.run_id))
                         for observers in (backend.observers, backend.trace_observers):
                             observers.append(lambda stimuli, readings: events.emit(Measured(stimuli, readings)))
                             observers.extend(raw_observers(backend.snapshot(), backend.capabilities.outputs, events))
@@ -174,6 +177,9 @@ def _planned(prepared: Prepared, saved: Mapping[str, Any] | None) -> dict[str, A
     """What will be used up, refused where it is not there. A run that goes on was planned when it began."""
     if saved is not None or prepared.request.target is Target.SIMULATED:
         return {}
+    if prepared.request.target is Target.BENCH:
+        left = booked(prepared.bench, prepared.request.data, prepared.bench_document.path.name)
+        prepared = replace(prepared, bench=left)
     planned = planned_use(prepared)
     with prepared.located():
         require_enough(prepared.bench, planned)

@@ -2,8 +2,8 @@
 
 To give a node another concentration the valve turns to it, both pumps deliver the exchange volume in the ratio that mixes it,
 stop by themselves, and the valve goes back to the position that isolates: liquid lines conduct, so nothing is read while one
-is joined. What was used is booked as the pumps count it, and before it flows as it was ordered: an exchange that fails
-leaves no more in the syringes than there is.
+is joined. What was used is booked as the pumps count it, and before it flows as it was ordered, which is also told to whoever
+keeps the book: an exchange that fails, or a program that is killed, leaves no more in the syringes than there is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +48,8 @@ class MixerSpec:
     """One mixer. ``outlets``: name -> position of ``valve``; ``closed``: the position that isolates every node.
 
     ``flow`` (m^3/s) of both pumps together; ``volume`` (m^3) that one exchange takes; ``reservoir`` (m^3) at each node.
+    ``book``: told what is left in the syringes (pump -> m^3), before it flows and when the pumps have counted; whatever it raises
+    keeps an exchange from beginning.
     """
 
     name: str
@@ -58,6 +60,7 @@ class MixerSpec:
     flow: float
     volume: float
     reservoir: float
+    book: Callable[[Mapping[str, float]], None] = lambda _left: None
 
     @property
     def seconds(self) -> float:
@@ -265,13 +268,17 @@ class Mixer:
         self._turn(outlet.position)
         for stock, share in parts:
             self.left[stock.pump] -= share * self.spec.volume
+        self.spec.book(dict(self.left))
         for stock, share in parts:
             pump = self.pumps[stock.pump]
             self._guard_pump(pump, self.watchdogs.get(stock.pump, 0.0))
             pump.start(share * self.spec.flow, share * self.spec.volume)
         self._wait(parts)
-        for stock, share in parts:
-            self._book(stock, share * self.spec.volume)
+        try:
+            for stock, share in parts:
+                self._book(stock, share * self.spec.volume)
+        finally:
+            self.spec.book(dict(self.left))
         self.rest()
         self._prepared = True
         outlet.level = level

@@ -71,8 +71,8 @@ class CheckpointFile:
         return state
 
     def remove(self) -> None:
-        """Forget the state, and the run's lock: it is complete. A file that cannot be removed is left."""
-        for path in (self.path, self.path.with_suffix(".tmp"), self.path.with_suffix(".lock")):
+        """Forget the state, the run's lock and its own book of stocks: it is complete. A file that cannot be removed is left."""
+        for path in (self.path, *map(self.path.with_suffix, (".tmp", ".lock", ".stocks.json"))):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 

@@ -1,6 +1,8 @@
 """Concentration applied through pumps and a valve: trained, rehearsed, and refused where the stock is not there."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from hil.core.errors import ConfigError, LimitExceededError
 from hil.core.types import SettlePolicy, Stimulus
 from hil.liquid_plan import planned_use, refilled, require_enough
 from hil.prepared import Request, prepare
+from hil.stock_book import read
 from tests.command_line import hil
 
 PROTOCOL = "voltage_divider_concentration"
@@ -82,6 +85,59 @@ def test_a_supply_beside_the_syringe_is_counted_and_so_are_the_refills() -> None
     bench = refilled(small.bench)
     assert bench.mixers["mix"].pumps["pump_weak"].volume == pytest.approx(40e-6)
     assert bench.virtual.instruments["pump_weak"]["content"] == pytest.approx(40e-6)
+
+
+def test_at_every_moment_of_an_exchange_the_book_on_disk_promises_no_more_than_the_syringes_hold(tmp_path: Path) -> None:
+    """Whoever kills the program leaves a book that is right within one exchange, and never on the wrong side."""
+    bench = prepare(Request(protocol=PROTOCOL)).bench
+    path = tmp_path / "1.stocks.json"
+    with assemble(bench, Target.VIRTUAL) as lab, lab.backend as backend:
+        assert lab.stocks is not None
+        lab.stocks.keep(path)
+        assert read(path)["pump_weak"]["left"] == 50e-6
+        looked: list[tuple[float, float]] = []
+        clock, waits = lab.virtual.clock, lab.virtual.clock.sleep
+
+        def look(seconds: float) -> None:
+            waits(seconds)
+            flows, entries = lab.virtual.side_door.flows(), read(path)
+            for pump, entry in entries.items():
+                gone = float(flows[pump][""]["delivered"])
+                # A pump counts within 1 % of what it delivers.
+                assert entry["left"] <= 50e-6 - 0.99 * gone + 1e-12
+                assert entry["left"] >= 50e-6 - 1.01 * gone - 1.06e-6
+                looked.append((gone, 50e-6 - entry["left"]))
+
+        clock.sleep = look
+        backend.measure([Stimulus.of([5.0, 0.0, 0.25, 0.15, 0.2])], SettlePolicy(2e-3, 1.0, 120.0))
+        # It was looked at in the middle of exchanges, and what was booked too much came back.
+        assert max(booked - gone for gone, booked in looked) > 0.3e-6
+        used: Any = backend.usage()
+        left = used["liquids"]["mix"]["stock_left"]
+        assert {pump: entry["left"] for pump, entry in read(path).items()} == pytest.approx(left)
+
+
+def test_a_run_that_was_killed_in_an_exchange_goes_on_with_no_more_stock_than_there_is(tmp_path: Path) -> None:
+    words = f"run {PROTOCOL} --on virtual --set stop.max_steps=1".split()
+    words = [sys.executable, "-c", "from hil.cli import main; main()", *words]
+    killed = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        path, before = tmp_path / "data" / "checkpoints" / "1.stocks.json", dict[str, Any]()
+        while killed.poll() is None and (not before or 50e-6 - before["pump_weak"]["left"] < 3e-6):
+            before = read(path)
+    finally:
+        killed.kill()
+        killed.wait()
+    left = {pump: entry["left"] for pump, entry in read(path).items()}
+    assert 3e-6 <= 50e-6 - left["pump_weak"] < 8e-6
+    code, last, said = hil("resume", "1")
+    assert (code, last["outcome"]) == (1, "not_converged"), said
+    used = last["results"]["liquids"]["mix"]
+    for pump, volume in left.items():
+        assert used["stock_used"][pump] + used["stock_left"][pump] == pytest.approx(volume, rel=1e-8)
+    # Every node was given its liquid anew, whatever was in it.
+    assert used["exchanges"] >= 3
+    assert not list(path.parent.glob("2.*"))
 
 
 def test_an_empty_syringe_pauses_the_run_and_it_goes_on_once_it_was_refilled() -> None:

@@ -1,12 +1,13 @@
 """What a mixer does with its pumps and its valve, in which order, and what it refuses."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from hil.core.clock import SteppedClock
-from hil.core.errors import ConfigError, InstrumentError
+from hil.core.errors import ConfigError, InstrumentError, RecordError
 from hil.core.types import Channel, Kind, Quantity, SafeAction
 from instruments.fluid_roles import PumpState, Syringe
 from instruments.mixer import Mixer, MixerSpec, Stock, guarded, without_mixed
@@ -237,3 +238,36 @@ def test_an_exchange_that_fails_is_booked_as_it_was_ordered(mixer: Mixer, monkey
         mixer.level_writer(["n1"])([0.2])
     assert mixer.usage()["stock_left"] == pytest.approx({"weak": 2.25e-6, "strong": 2.75e-6})
     assert mixer.usage()["exchanges"] == 0
+
+
+def test_what_is_ordered_is_booked_before_it_flows_and_what_was_counted_after(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    def book(left: Mapping[str, float]) -> None:
+        log.append(("book", dict(left)))
+
+    mixer.spec = replace(SPEC, book=book)
+    mixer.pumps["weak"].loss = 0.005  # type: ignore[attr-defined] # a fake
+    mixer.level_writer(["n1"])([0.2])
+    (before, after) = [entry[1] for entry in log if entry[0] == "book"]
+    assert before == pytest.approx({"weak": 2.25e-6, "strong": 2.75e-6})
+    assert after == pytest.approx({"weak": 2.25e-6 + 0.005 * 0.75e-6, "strong": 2.75e-6})
+    assert log.index(("book", before)) < next(k for k, entry in enumerate(log) if entry[1] == "start")
+
+
+def test_nothing_flows_that_could_not_be_booked(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    def full(_left: Mapping[str, float]) -> None:
+        raise RecordError("the disk is full")
+
+    mixer.spec = replace(SPEC, book=full)
+    with pytest.raises(RecordError):
+        mixer.level_writer(["n1"])([0.2])
+    assert not [entry for entry in log if entry[1] == "start"]
+    assert mixer.port("n1").level is None
+
+
+def test_what_a_pump_delivered_too_much_is_booked_although_the_exchange_failed(mixer: Mixer) -> None:
+    told: list[dict[str, float]] = []
+    mixer.spec = replace(SPEC, book=lambda left: told.append(dict(left)))
+    mixer.pumps["weak"].loss = -0.1  # type: ignore[attr-defined] # a fake
+    with pytest.raises(InstrumentError, match=r"'weak' counts 0\.825 mL where 0\.75 mL"):
+        mixer.level_writer(["n1"])([0.2])
+    assert told[-1]["weak"] == pytest.approx(3e-6 - 0.825e-6)

@@ -1,0 +1,160 @@
+"""What is left in the syringes of a bench: a small file, on disk before any of it flows, so that nobody believes in more.
+
+What a syringe holds is a fact of the bench and not of a run: on the hardware there is one book per bench file and data folder
+(``DATA/stocks/BENCH.json``), and what it says goes before the ``volume`` of the bench file until the syringe is filled again
+(``hil refill``). A virtual bench begins with the syringes of its file every time it is switched on: there every run has a book
+of its own, from which it is resumed.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hil.core.errors import ConfigError, RecordError
+from hil.experiment.bench_file import BenchFile
+from hil.experiment.bench_mixers import StockModel
+from hil.experiment.fields import unknown
+from hil.experiment.units import parse
+from hil.record.checkpoint import FOLDER as CHECKPOINTS
+
+FOLDER = "stocks"
+Entries = dict[str, dict[str, Any]]
+"""Pump -> ``left`` (m^3), ``used`` (m^3, since the bench file named ``supply``), ``supply`` (m^3 or None), ``when``."""
+
+
+def book_of_bench(data: Path, bench: str) -> Path:
+    """Where the book of bench file ``bench`` (its name, with or without the ending) is kept."""
+    return data / FOLDER / f"{Path(bench).stem}.json"
+
+
+def book_of_run(data: Path, run_id: int) -> Path:
+    """Where a run on a virtual bench keeps what is left of its stocks."""
+    return data / CHECKPOINTS / f"{run_id}.stocks.json"
+
+
+def read(path: Path) -> Entries:
+    """What is booked; empty where nothing ever was. RecordError for a file that is no book."""
+    remedy = "remove it, and say with `hil refill` what the syringes hold"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for entry in found.values():
+            if not (float(entry["left"]) >= 0.0 and float(entry["used"]) >= 0.0 and entry["when"]):
+                raise ValueError(f"{entry!r}")
+    except FileNotFoundError:
+        return {}
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read as a book of stocks ({error!r}); {remedy}") from error
+    return dict(found)
+
+
+def as_booked(bench: BenchFile, entries: Entries) -> BenchFile:
+    """The bench with what its syringes hold by the book, and with the supply that is left."""
+    mixers = {}
+    for name, mixer in bench.mixers.items():
+        pumps = dict(mixer.pumps)
+        for pump in pumps.keys() & entries.keys():
+            left, stock = float(entries[pump]["left"]), pumps[pump]
+            supply = None if stock.supply is None else max(stock.supply - _used(entries[pump], stock), left)
+            pumps[pump] = stock.model_copy(update={"volume": left, "supply": supply})
+        mixers[name] = mixer.model_copy(update={"pumps": pumps})
+    return bench.model_copy(update={"mixers": mixers})
+
+
+def booked(bench: BenchFile, data: Path, name: str) -> BenchFile:
+    """Bench file ``name`` with what is left by its book in the data folder ``data``. Raises RecordError."""
+    return as_booked(bench, read(book_of_bench(data, name))) if bench.mixers else bench
+
+
+def refill(bench: BenchFile, path: Path, texts: Sequence[str]) -> list[str]:
+    """Book what syringes hold now: ``PUMP=VOLUME`` each. Returns sentences; ConfigError for what cannot be, RecordError."""
+    stocks, entries, said = _stocks(bench), read(path), []
+    for text in texts:
+        pump, equals, volume = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise ConfigError(f"{text}: write PUMP=VOLUME, for example 'pump_weak=50 mL'")
+        if pump not in stocks:
+            raise ConfigError(f"{text}: {unknown('pump of a mixer', pump, list(stocks))}")
+        left, most = parse(volume, "m^3"), stocks[pump].syringe.volume
+        if not 0.0 <= left <= most * (1.0 + 1e-9):
+            raise ConfigError(f"{text}: the syringe of {pump!r} holds 0 to {1e6 * most:g} mL")
+        used = _used(entries[pump], stocks[pump]) if pump in entries else 0.0
+        entries[pump] = _entry(left, used, stocks[pump])
+        said.append(f"{pump} holds {1e6 * left:.4g} mL")
+    _write(path, entries)
+    return said
+
+
+class StockBook:
+    """The book of an open bench. ``bench``: its file; ``path``: None until it is known, and nothing is kept until then.
+
+    Called with what is left in syringes (pump -> m^3) before liquid flows, as if all that is ordered had flowed already, and once
+    more when the pumps have counted. Raises RecordError, upon which nothing must flow.
+    """
+
+    def __init__(self, bench: BenchFile, path: Path | None = None) -> None:
+        self._path, self._stocks = path, _stocks(bench)
+        self._entries = read(path) if path is not None and self._stocks else {}
+        self.bench = as_booked(bench, self._entries)
+        for pump, stock in self._stocks.items():
+            self._entries.setdefault(pump, _entry(stock.volume, 0.0, stock))
+
+    def sentences(self) -> list[str]:
+        """Where the book and the bench file disagree."""
+        return [
+            f"pump {pump!r} holds {1e6 * float(self._entries[pump]['left']):.3g} mL by the book of stocks {self._path}, written "
+            f"{self._entries[pump]['when']}, and not the {1e6 * stock.volume:.3g} mL of the bench file; if it was filled since, "
+            f"say so: hil refill BENCH '{pump}=VOLUME'"
+            for pump, stock in self._stocks.items()
+            if abs(float(self._entries[pump]["left"]) - stock.volume) > 1e-9 * stock.syringe.volume
+        ]
+
+    def keep(self, path: Path) -> None:
+        """Write down what there is, from now on here, unless the book has its place already."""
+        if self._path is None and self._stocks:
+            self._path = path
+            _write(path, self._entries)
+
+    def __call__(self, left: Mapping[str, float]) -> None:
+        """See the class."""
+        for pump, volume in left.items():
+            stock, before = self._stocks[pump], self._entries[pump]
+            used = max(_used(before, stock) + float(before["left"]) - volume, 0.0)
+            self._entries[pump] = _entry(max(volume, 0.0), used, stock)
+        if self._path is not None:
+            _write(self._path, self._entries)
+
+
+def _stocks(bench: BenchFile) -> dict[str, StockModel]:
+    return {pump: stock for mixer in bench.mixers.values() for pump, stock in mixer.pumps.items()}
+
+
+def _entry(left: float, used: float, stock: StockModel) -> dict[str, Any]:
+    when = datetime.now().astimezone().isoformat(timespec="seconds")
+    return {"left": left, "used": used, "supply": stock.supply, "when": when}
+
+
+def _used(entry: Mapping[str, Any], stock: StockModel) -> float:
+    """Of the supply that the bench file names now; another number in the file is a new statement."""
+    return float(entry["used"]) if entry.get("supply") == stock.supply else 0.0
+
+
+def _write(path: Path, entries: Entries) -> None:
+    """In one step, and through to the disk: an exchange takes a minute, a power cut no time."""
+    half = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with half.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(entries, indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            half.unlink(missing_ok=True)
+        raise RecordError(
+            f"what is left of the stocks could not be written to {path}: {error.strerror or error}; free space, then resume"
+        ) from error

@@ -1,0 +1,105 @@
+"""What is left of the stocks: booked before it flows, for every run on a bench, until somebody fills the syringes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil.core.errors import ConfigError, RecordError
+from hil.dry_run import dry_run
+from hil.locks import locked_bench
+from hil.prepared import Request, prepare
+from hil.refill import refill as refill_bench
+from hil.stock_book import StockBook, book_of_bench, booked, read, refill
+
+PROTOCOL = "voltage_divider_concentration"
+WEAK = "bench.mixers.mix.pumps.pump_weak"
+
+
+def bench(*sets: str) -> Any:
+    return prepare(Request(protocol=PROTOCOL, sets=sets)).bench
+
+
+def weak(file: Any) -> Any:
+    return file.mixers["mix"].pumps["pump_weak"]
+
+
+def test_the_next_program_begins_with_what_the_last_one_booked_and_not_with_what_the_file_says(tmp_path: Path) -> None:
+    path = book_of_bench(tmp_path, "b.yaml")
+    first = StockBook(bench(), path)
+    assert weak(first.bench).volume == 50e-6
+    assert first.sentences() == []
+    first({"pump_weak": 30e-6, "pump_strong": 50e-6})
+    first({"pump_weak": 30.1e-6})  # the pump has counted less than was ordered
+    second = StockBook(bench(), path)
+    assert weak(second.bench).volume == pytest.approx(30.1e-6)
+    assert second.bench.mixers["mix"].pumps["pump_strong"].volume == pytest.approx(50e-6)
+    (sentence,) = second.sentences()
+    assert "pump 'pump_weak' holds 30.1 mL by the book of stocks" in sentence
+    assert "not the 50 mL of the bench file" in sentence
+    second({"pump_weak": 0.0})
+    assert weak(booked(bench(), tmp_path, "b.yaml")).volume == 0.0
+
+
+def test_a_supply_is_used_up_over_all_runs_until_the_file_names_another(tmp_path: Path) -> None:
+    path = book_of_bench(tmp_path, "b")
+    file = bench(f"{WEAK}.supply=100 mL")
+    StockBook(file, path)({"pump_weak": 10e-6})
+    assert weak(booked(file, tmp_path, "b")).available == pytest.approx(60e-6)
+    assert refill(file, path, ["pump_weak = 50 mL"]) == ["pump_weak holds 50 mL"]
+    after = weak(booked(file, tmp_path, "b"))
+    assert (after.volume, after.available) == (pytest.approx(50e-6), pytest.approx(60e-6))
+    StockBook(file, path)({"pump_weak": 20e-6})
+    assert weak(booked(file, tmp_path, "b")).available == pytest.approx(30e-6)
+    more = bench(f"{WEAK}.supply=130 mL")
+    assert weak(booked(more, tmp_path, "b")).available == pytest.approx(130e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("pump_weak", "write PUMP=VOLUME"),
+        ("pump_wek=5 mL", "did you mean 'pump_weak'"),
+        ("pump_weak=61 mL", "holds 0 to 60 mL"),
+        ("pump_weak=5", "has no unit"),
+    ],
+)
+def test_a_refill_that_cannot_be_is_not_booked(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        refill(bench(), tmp_path / "b.json", ["pump_strong=20 mL", text])
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_a_refill_waits_for_the_program_that_has_the_bench(tmp_path: Path) -> None:
+    addresses = [instrument.address for instrument in bench().station.instruments.values()]
+    with locked_bench(addresses, "a run"), pytest.raises(Exception, match="a run"):
+        refill_bench("divider_concentration", ["pump_weak=50 mL"], tmp_path)
+    assert refill_bench("divider_concentration", ["pump_weak=50 mL"], tmp_path) == ["pump_weak holds 50 mL"]
+    assert list(read(book_of_bench(tmp_path, "divider_concentration"))) == ["pump_weak"]
+
+
+def test_a_dry_run_refuses_what_the_booked_stock_does_not_allow(tmp_path: Path) -> None:
+    StockBook(bench(), book_of_bench(tmp_path, "divider_concentration"))({"pump_weak": 16e-6})
+    report = dry_run(Request(protocol=PROTOCOL, data=tmp_path))
+    assert report.exit_code == 2
+    assert "the plan takes 34.4 mL of it" in report.error
+    assert "there are 16 mL" in report.error
+    assert "`hil refill`" in report.error
+
+
+def test_a_book_that_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    for text in ("{", "[]", json.dumps({"pump_weak": {"left": -1.0, "used": 0.0, "when": "now"}}), json.dumps({"pump_weak": {}})):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(RecordError, match="say with `hil refill` what the syringes hold"):
+            StockBook(bench(), path)
+    (tmp_path / "no_folder").write_text("", encoding="utf-8")
+    with pytest.raises(RecordError, match="free space, then resume"):
+        StockBook(bench()).keep(tmp_path / "no_folder" / "b.json")
+
+
+def test_a_bench_without_mixers_keeps_no_book(tmp_path: Path) -> None:
+    book = StockBook(prepare(Request(protocol="voltage_divider")).bench)
+    book.keep(tmp_path / "b.json")
+    assert list(tmp_path.iterdir()) == []
