@@ -1,4 +1,7 @@
-"""Unmodified clients of others on data loggers and the switch matrix: daqmon, pymeasure, what of QCoDeS' 3706A fits a 707B."""
+"""Unmodified clients of others on data loggers and the switch matrix.
+
+daqmon, scpi-instrument-control, pymeasure, and what of QCoDeS' 3706A fits a 707B.
+"""
 
 from collections.abc import Iterator
 
@@ -22,11 +25,15 @@ def bench() -> Iterator[VirtualBench]:
     plan = BenchPlan(
         (
             InstrumentPlan("logger", "Keysight34970A", {"transport": "serial"}),
+            InstrumentPlan("younger", "KeysightDAQ970A"),
             InstrumentPlan("matrix", "Keithley707B", {"slots": 2}),
             InstrumentPlan("source", "Keithley2450"),
             InstrumentPlan("meter", "KeithleyDAQ6510"),
         ),
-        (Wire("source", "", "1"), Wire("logger", "ch101", "1"), Wire("logger", "ch102", "2"), Wire("meter", "", "1")),
+        (
+            *(Wire("source", "", "1"), Wire("meter", "", "1")),
+            *(Wire(logger, port, node) for logger in ("logger", "younger") for port, node in (("ch101", "1"), ("ch102", "2"))),
+        ),
         describe(network),
         seed=6,
     )
@@ -82,6 +89,35 @@ def test_daqmon_scans_with_the_34970a(bench: VirtualBench) -> None:
         assert logger.query("SYST:ERR?") == '+0,"No error"'
     finally:
         logger.close()
+
+
+@pytest.mark.usefixtures("driven")
+def test_scpi_instrument_control_scans_with_the_daq970a(bench: VirtualBench) -> None:
+    from scpi_control.data_logger import DataLogger
+
+    port = int(bench.addresses["younger"].split("::")[2])
+    with DataLogger("127.0.0.1", port) as logger:
+        assert logger.model_capability is not None
+        assert logger.model_capability.model_name == "DAQ970A"
+        logger.reset()
+        logger.clear_status()
+        logger.configure_voltage_dc([101, 102], range="10", resolution="DEF")
+        assert logger.get_scan_list() == "#210(@101,102)"
+        assert [reading.value for reading in logger.read()] == pytest.approx([4.0, 4.0 / 2.1], abs=4e-3)
+        logger.set_trigger_source("TIM")
+        logger.set_trigger_timer(10.0)
+        logger.set_trigger_count(3)
+        before = bench.clock.now()
+        logger.initiate()
+        assert logger.get_data_points() == 6
+        assert 20.0 < bench.clock.now() - before < 21.0
+        first = logger.read_and_remove(4)  # a block of definite length
+        assert [reading.value for reading in first] == pytest.approx([4.0, 4.0 / 2.1] * 2, abs=4e-3)
+        assert len(logger.read_and_remove()) == 2
+        assert logger.query("R?") == "#10"  # nothing left, and no error
+        (too_much,) = logger.measure_voltage_dc(101, range="1", resolution="DEF")
+        assert too_much.overload
+        assert logger.get_error() == '+0,"No error"'
 
 
 def test_what_fits_of_the_qcodes_driver_of_a_sister_runs_on_the_707b(

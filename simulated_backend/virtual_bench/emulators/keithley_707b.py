@@ -91,6 +91,7 @@ class Keithley707B(Emulator):
 
     def _reset(self) -> None:
         self._connectrule = BREAK_BEFORE_MAKE
+        self._beeper = 1
         self._forbidden: set[str] = set()
         self._move(open_=self._closed, close=set())
 
@@ -209,6 +210,7 @@ class Keithley707B(Emulator):
         local.constants.update(model="707B", serialno="1235678", revision=FIRMWARE)
         local.choice("prompts", self.tsp, "prompts", self.errors, (0, 1))
         local.choice("showerrors", self.tsp, "show_errors", self.errors, (0, 1))
+        root.child("beeper").choice("enable", self, "_beeper", self.errors, (0, 1))
         root.functions["delay"] = self._delay
         root.functions["reset"] = lambda *_: self._reset()
         root.functions["opc"] = lambda *_: self._operation_complete()

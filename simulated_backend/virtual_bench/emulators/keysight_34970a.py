@@ -2,9 +2,10 @@
 
 Language: 34970A/34972A command reference 34972-90001 and DAQ970A programming guide DAQ970-90008 (CONFigure and SENSe with
 channel lists, INPut:IMPedance:AUTO, ROUTe:SCAN: a scan runs in the order of the channel numbers, TRIGger:COUNt sweeps, readings
-kept until the next INITiate; FETCh? waits; overload +9.90000000E+37). Figures: data sheets 5965-5290EN and 5992-3168EN: DC
-volts, one year, 23 °C ± 5 °C, (% of reading + % of range) per range, 20 % overrange (none at 300 V), input over 10 Gohm up to
-10 V when chosen, 10 Mohm otherwise, bias current below 30 pA; rms noise by integration time; 34901A: 60 channels per second.
+kept until the next INITiate; FETCh? waits; R? sends a block of definite length; overload +9.90000000E+37). Figures: data sheets
+5965-5290EN and 5992-3168EN: DC volts, one year, 23 °C ± 5 °C, (% of reading + % of range) per range, 20 % overrange (none at
+300 V), input over 10 Gohm up to 10 V when chosen, 10 Mohm otherwise, bias current below 30 pA; rms noise by integration time;
+34901A: 60 channels per second.
 
 Ports: "ch101" … "ch120", "ch201" …, "ch301" …; nothing is connected to the meter between scans. Not imitated: functions other
 than DC volts, the current channels 21 and 22, alarms, monitoring, scaling, isolation of the relays.
@@ -35,7 +36,7 @@ CHANNELS = tuple(100 * slot + channel for slot in (1, 2, 3) for channel in range
 FULL_SCALES = (0.1, 1.0, 10.0, 100.0, 300.0)
 ACCURACY = {
     "34970A": ((50e-6, 40e-6), (40e-6, 7e-6), (35e-6, 5e-6), (45e-6, 6e-6), (45e-6, 30e-6)),
-    "DAQ970A": ((30e-6, 35e-6), (20e-6, 6e-6), (20e-6, 4e-6), (35e-6, 6e-6), (35e-6, 30e-6)),
+    "DAQ970A": ((50e-6, 60e-6), (35e-6, 6e-6), (30e-6, 4e-6), (40e-6, 6e-6), (40e-6, 20e-6)),
 }
 """(fraction of reading, fraction of range) of every range."""
 RESOLUTION = 3e-7
@@ -110,6 +111,7 @@ class Keysight34970A(ScpiEmulator):
         add("READ", query=lambda _s, _p: self._read())
         add("ABORt", lambda _s, _p: None)
         add("DATA:REMove", query=self._remove)
+        add("R", query=self._remove_at_most)
         add("DATA:POINts", query=lambda _s, _p: f"+{len(self._readings)}")
         add("FORMat:READing:UNIT", lambda _s, p: setattr(self, "_units", boolean(p)), lambda _s, _p: str(int(self._units)))
         add("FORMat:READing:CHANnel", lambda _s, p: setattr(self, "_named", boolean(p)), lambda _s, _p: str(int(self._named)))
@@ -163,7 +165,7 @@ class Keysight34970A(ScpiEmulator):
         self._close(None)
 
     def _configure(self, _s: tuple[int, ...], parameters: list[str]) -> None:
-        """Range, resolution, channels: presets of these channels; they become the scan list."""
+        """Range, resolution, channels: presets of these channels and of the trigger; they become the scan list."""
         channels, values = self._wanted(parameters)
         word = values[0].upper() if values else "AUTO"
         auto = word in ("AUTO", "DEF", "DEFAULT")
@@ -175,6 +177,7 @@ class Keysight34970A(ScpiEmulator):
         for channel in channels:
             self._settings[channel] = _Settings(True, auto, position, nplc)
         self._scan = sorted(set(channels))
+        self._trigger, self._count, self._named = "IMM", 1, False
         self._connect()
 
     def _set_function(self, _s: tuple[int, ...], parameters: list[str]) -> None:
@@ -305,6 +308,13 @@ class Keysight34970A(ScpiEmulator):
             raise ScpiError(-222, "there are not so many readings")
         taken, self._readings = self._readings[:count], self._readings[count:]
         return self._told(taken)
+
+    def _remove_at_most(self, _s: tuple[int, ...], parameters: list[str]) -> str:
+        """The oldest readings, as many as there are, as a block of definite length; ``#10`` when there are none."""
+        wanted = round(number(parameters, 1, 100_000)) if parameters else len(self._readings)
+        count = min(wanted, len(self._readings))
+        text = self._remove((), [str(count)]) if count else ""
+        return f"#{len(str(len(text)))}{len(text)}{text}"
 
     def _read(self) -> str:
         self._run()
