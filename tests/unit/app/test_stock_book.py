@@ -6,11 +6,17 @@ from typing import Any
 
 import pytest
 
+from hil.bench import Target, assemble
+from hil.calibration import files_of
 from hil.core.errors import ConfigError, RecordError
 from hil.dry_run import dry_run
+from hil.keeping import fingerprint
 from hil.locks import locked_bench
 from hil.prepared import Request, prepare
+from hil.record.checkpoint import CheckpointFile
 from hil.refill import refill as refill_bench
+from hil.resume import _stocks, resume
+from hil.run import run
 from hil.stock_book import StockBook, book_of_bench, booked, read, refill
 
 PROTOCOL = "voltage_divider_concentration"
@@ -77,6 +83,52 @@ def test_a_refill_waits_for_the_program_that_has_the_bench(tmp_path: Path) -> No
         refill_bench("divider_concentration", ["pump_weak=50 mL"], tmp_path)
     assert refill_bench("divider_concentration", ["pump_weak=50 mL"], tmp_path) == ["pump_weak holds 50 mL"]
     assert list(read(book_of_bench(tmp_path, "divider_concentration"))) == ["pump_weak"]
+
+
+NOWHERE = ("bench.station.instruments.smu.address=TCPIP0::127.0.0.1::1::SOCKET",)
+
+
+def test_a_run_on_the_bench_is_planned_with_what_is_booked_before_anything_is_opened(tmp_path: Path) -> None:
+    StockBook(bench(), book_of_bench(tmp_path, "divider_concentration"))({"pump_weak": 16e-6})
+    result = run(Request(protocol=PROTOCOL, target=Target.BENCH, sets=NOWHERE, data=tmp_path))
+    assert result.exit_code == 2
+    assert "there are 16 mL" in result.error
+    with assemble(bench(), Target.BENCH, name="divider_concentration.yaml", folder=tmp_path) as lab:
+        assert lab.stocks is not None
+        assert weak(lab.stocks.bench).volume == pytest.approx(16e-6)
+        heard: list[str] = []
+        lab.warnings.listen(heard.append)
+    assert ["pump_weak" in sentence for sentence in heard] == [True]
+
+
+@pytest.mark.parametrize(("refills", "left"), [((), 16e-6), (("pump_weak=40 mL",), 40e-6)])
+def test_a_run_on_the_bench_is_resumed_with_what_others_left_or_what_was_filled(
+    tmp_path: Path, refills: tuple[str, ...], left: float
+) -> None:
+    """Its own last state knows nothing of the run that came between."""
+    prepared = prepare(Request(protocol=PROTOCOL))
+    path = book_of_bench(tmp_path, "divider_concentration")
+    StockBook(bench(), path)({"pump_weak": 16e-6, "pump_strong": 41e-6})
+    request = {"protocol": PROTOCOL, "bench": str(prepared.bench_document.path), "target": "bench", "sets": list(NOWHERE)}
+    state = {
+        "request": {**request, "real_time": False, "seed": None, "hold": None},
+        "files": {
+            "protocol": fingerprint(prepared.protocol.text),
+            "bench": fingerprint(prepared.bench_document.text),
+            **files_of(prepared.bench),
+        },
+        "run_id": 1,
+        "usage": {"liquids": {"mix": {"stock_left": {"pump_weak": 45e-6, "pump_strong": 45e-6}}}},
+        "history": {},
+        "state": None,
+    }
+    CheckpointFile(tmp_path, 1).write(state)
+    result = resume(1, tmp_path, refills=refills)
+    assert result.exit_code == 3, result.error  # nobody answers there
+    assert read(path)["pump_weak"]["left"] == pytest.approx(left)
+    assert read(path)["pump_strong"]["left"] == pytest.approx(41e-6)
+    (asked,) = [one for one in _stocks(state, path, refills) if "pump_weak" in one]
+    assert asked.removeprefix(f"{WEAK}.volume=") == (refills[0].partition("=")[2] if refills else "1.6e-05 m^3")
 
 
 def test_a_dry_run_refuses_what_the_booked_stock_does_not_allow(tmp_path: Path) -> None:
