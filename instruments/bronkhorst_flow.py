@@ -2,11 +2,13 @@
 
 Source: RS-232 interface manual 917.027: messages are a colon, hexadecimal bytes (length, node, command, data) and CR LF;
 measure and set-point count 32000 at 100 % of the capacity, which the instrument tells with its unit. 38400 baud, 8N1, node 128.
+As a pump of a mixer it doses by its own counter (process 104): at the counter's limit the instrument puts its set-point to 0 by
+itself, whatever became of the program.
 """
 
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from qcodes.parameters import Parameter
@@ -14,7 +16,8 @@ from qcodes.validators import Numbers
 
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import SafeAction
-from instruments.base import BenchInstrument
+from instruments.base import BenchInstrument, finite
+from instruments.fluid_roles import PumpState, Syringe
 from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
 from instruments.wiring import Setting
@@ -31,6 +34,11 @@ UNITS = {
     "l/min": 1e-3 / 60.0,
     "l/h": 1e-3 / 3600.0,
 }
+VOLUMES = {"ul": 1e-9, "mm3": 1e-9, "ml": 1e-6, "cm3": 1e-6, "cl": 1e-5, "dl": 1e-4, "l": 1e-3}
+LOWEST = 0.02
+"""Of the capacity: smallest flow that is controlled (data sheets: 1:50)."""
+DOSED = 1e-3
+"""Of a dose: what may be missing where the counter has ended it."""
 HELD = 0.02
 """Of the set-point, and a tenth of it of the capacity: a controller that works is nearer (data sheets: 0.2 % of reading)."""
 ATTEMPTS = 3
@@ -43,10 +51,18 @@ _SET_POINT = (":06800401220121", "0122")
 _CAPACITY = (":068004014D014D", "014D")
 _UNIT = (":078004017F017F07", "017F07")
 _SERIAL = (":0780047163716300", "716300")
+# The counter: value, limit, set-point mode (1: change at the limit), new set-point, unit, mode (2: up to the limit).
+_COUNTED = (":06800468416841", "6841")
+_LIMIT = (":06800468436843", "6843")
+_CHANGES = (":06800468056805", "6805")
+_AFTERWARDS = (":06800468266826", "6826")
+_COUNTER_UNIT = (":0780046867686704", "686704")
+_COUNTER_MODE = (":06800468086808", "6808")
+OFF, UPWARDS, TO_LIMIT = 0, 1, 2
 
 
 class BronkhorstFlow(BenchInstrument):
-    """Bronkhorst liquid flow controller with a volume unit. Manual: 917.027."""
+    """Bronkhorst liquid flow controller with a volume unit; may be a pump of a mixer. Manual: 917.027."""
 
     link: ClassVar[Link] = Link(
         identity=r"^:[0-9A-F]{2}8002716300([0-9A-F]*)00$",
@@ -64,6 +80,8 @@ class BronkhorstFlow(BenchInstrument):
         super().__init__(name, address, **options)
         self._full_scale = 0.0
         self._wanted: int | None = None
+        self._dose: float | None = None
+        self._counter_unit = 0.0
         self.flow: Parameter[float, Any] = self.add_parameter(
             "flow",
             label="Flow",
@@ -120,16 +138,7 @@ class BronkhorstFlow(BenchInstrument):
             raise ConfigError(f"flow controller {self.name!r}: {rate:g} m^3/s is not within 0 to {full:g} m^3/s")
         count = round(rate / full * FULL)
         self._wanted = None
-
-        def take(reply: str) -> int:
-            found = re.match(r"^:048000([0-9A-F]{2})[0-9A-F]{2}$", reply)
-            if found is None:
-                raise ValueError(f"{reply[:40]!r}")
-            return int(found.group(1), 16)
-
-        status = self.inquire(f":0680010121{count:04X}", take, "setting the flow")
-        if status != 0:
-            raise self.fault(f"did not accept the set-point: {STATUS.get(status, f'status {status}')}")
+        self._write(f"0121{count:04X}", "the set-point")
         kept = self._set_point("reading the set-point back")
         if kept != count:
             raise self.fault(f"keeps the set-point {kept} of {FULL} although {count} was sent")
@@ -146,9 +155,8 @@ class BronkhorstFlow(BenchInstrument):
         if self._wanted is not None and self._set_point("asking for the set-point") != self._wanted:
             raise self.restarted()
         # Last, because what happened before shows in it.
-        flow, wanted = self.flow_now(), (self._wanted or 0) / FULL * self.full_scale()
-        if not abs(flow - wanted) <= HELD * (wanted + 0.1 * self.full_scale()):
-            raise self.fault(f"delivers {flow:g} m^3/s although {wanted:g} m^3/s was set: it is stuck or clogged, or drifts")
+        flow = self.flow_now()
+        self._require_held(flow)
         return flow
 
     def stop(self) -> None:
@@ -156,15 +164,107 @@ class BronkhorstFlow(BenchInstrument):
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 self.set_flow(0.0)
+                self._dose = None
                 return
             except InstrumentError:
                 if attempt == ATTEMPTS:
                     raise
 
     def require_settings_kept(self) -> None:
-        """A controller that was sent a set-point has not forgotten it."""
-        if self._wanted and self._set_point("asking for the set-point", anyway=True) != self._wanted:
+        """A controller that was sent a set-point has not forgotten it, unless its counter has ended a dose."""
+        if self._wanted and self._set_point("asking for the set-point", anyway=True) != self._wanted and not self._dosed():
             raise self.restarted()
+
+    # Pump ----------------------------------------------------------------------------------------------------------
+
+    def configure_pump(self, syringe: Syringe) -> Sequence[str]:
+        """See ``fluid_roles.Pump``: it draws from a vessel, of which it has to know nothing. One found flowing is stopped."""
+        warnings = []
+        if self._set_point("looking whether it flows"):
+            warnings.append(f"{self.name} was found with a set-point; it was stopped first")
+        self.stop()
+        return warnings
+
+    def rate_span(self) -> tuple[float, float]:
+        """From 2 % to 100 % of the capacity."""
+        return LOWEST * self.full_scale(), self.full_scale()
+
+    def start(self, rate: float, volume: float | None = None) -> None:
+        """See ``fluid_roles.Pump``. ConfigError for a rate that it cannot control; it does not withdraw."""
+        low, high = self.rate_span()
+        if not low <= rate <= high:
+            raise ConfigError(
+                f"flow controller {self.name!r} cannot do {rate:g} m^3/s: between {low:g} and {high:g}; choose another flow"
+            )
+        self.stop()
+        unit = self._unit_of_counter()
+        limit = struct.pack(">f", (volume or 0.0) / unit).hex().upper()
+        self._set("08", f"{OFF:02X}", _COUNTER_MODE, "the counter's mode")
+        self._set("41", "00000000", _COUNTED, "the counter")
+        self._set("43", limit, _LIMIT, "the counter's limit")
+        self._set("26", "0000", _AFTERWARDS, "the set-point after the limit")
+        self._set("05", "01" if volume else "00", _CHANGES, "what happens at the limit")
+        self._set("08", f"{TO_LIMIT if volume else UPWARDS:02X}", _COUNTER_MODE, "the counter's mode")
+        self._dose = volume
+        self.set_flow(rate)
+        # What had to be sent twice may have come to a controller that was switched off and on in between.
+        wanted = {_LIMIT: limit, _CHANGES: "01", _COUNTER_MODE: f"{TO_LIMIT:02X}"} if volume else {}
+        for readback, value in wanted.items():
+            if self.request(readback, lambda raw: raw.hex().upper(), "reading the counter's settings again") != value:
+                self.stop()
+                raise self.restarted()
+        self.note(rate_m3_per_s=rate, volume_m3=volume or 0.0)
+
+    def pump_state(self) -> PumpState:
+        """Counter and set-point. InstrumentError where the flow is not what was set, or ended before its dose was delivered."""
+        # The set-point last: while it stands, what was read before it was read during the dose.
+        flow, counted = self.flow_now(), self._counted("reading the counter")
+        present = self._set_point("asking whether it flows")
+        if self._wanted and present == self._wanted:
+            self._require_held(flow)
+        elif self._wanted and (self._dose is None or counted < self._dose * (1.0 - DOSED)):
+            self._wanted = None
+            raise self.restarted()
+        return PumpState(present != 0, counted)
+
+    def _dosed(self) -> bool:
+        return self._dose is not None and self._counted("reading the counter", anyway=True) >= self._dose * (1.0 - DOSED)
+
+    def _counted(self, doing: str, *, anyway: bool = False) -> float:
+        return self.request(_COUNTED, _float, doing, anyway=anyway) * self._unit_of_counter()
+
+    def _unit_of_counter(self) -> float:
+        if not self._counter_unit:
+            unit = self.request(_COUNTER_UNIT, lambda raw: raw.decode("latin-1").strip(" \0").lower(), "asking what it counts in")
+            if unit not in VOLUMES:
+                raise self.fault(f"has a counter in {unit!r}; set its counter unit to one of {', '.join(VOLUMES)}")
+            self._counter_unit = VOLUMES[unit]
+        return self._counter_unit
+
+    def _set(self, parameter: str, value: str, readback: tuple[str, str], what: str) -> None:
+        """Write a parameter of the counter, as hexadecimal digits; read back."""
+        self._write(f"68{parameter}{value}", what)
+        kept = self.request(readback, lambda raw: raw.hex().upper(), f"reading {what} back")
+        if kept != value:
+            raise self.fault(f"keeps {kept} as {what} although {value} was sent")
+
+    def _write(self, content: str, what: str) -> None:
+        """Write process, parameter and value (hexadecimal digits). InstrumentError with the status of a refusal."""
+
+        def take(reply: str) -> int:
+            found = re.match(r"^:048000([0-9A-F]{2})[0-9A-F]{2}$", reply)
+            if found is None:
+                raise ValueError(f"{reply[:40]!r}")
+            return int(found.group(1), 16)
+
+        status = self.inquire(f":{2 + len(content) // 2:02X}8001{content}", take, f"setting {what}")
+        if status != 0:
+            raise self.fault(f"did not accept {what}: {STATUS.get(status, f'status {status}')}")
+
+    def _require_held(self, flow: float) -> None:
+        wanted = (self._wanted or 0) / FULL * self.full_scale()
+        if not abs(flow - wanted) <= HELD * (wanted + 0.1 * self.full_scale()):
+            raise self.fault(f"delivers {flow:g} m^3/s although {wanted:g} m^3/s was set: it is stuck or clogged, or drifts")
 
     def _set_point(self, doing: str, *, anyway: bool = False) -> int:
         return self.request(_SET_POINT, _count, doing, anyway=anyway)
@@ -186,6 +286,13 @@ def _count(raw: bytes) -> int:
     if len(raw) != 2:
         raise ValueError(f"{raw!r} is no count")
     return int.from_bytes(raw, "big")
+
+
+def _float(raw: bytes) -> float:
+    """Of four bytes; ValueError where they stand for no value."""
+    if len(raw) != 4:
+        raise ValueError(f"{raw!r} is no number")
+    return finite(str(struct.unpack(">f", raw)[0]))
 
 
 __all__ = ["BronkhorstFlow"]

@@ -11,13 +11,15 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from hil.core.clock import Clock
 from hil.core.errors import InstrumentError
 
+SHORT = 0.01
+"""Share of a delivery that may be missing by the pump's own count."""
 LOOK_EVERY = 0.05
 """s between two looks at a valve that turns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Syringe:
-    """What is clamped into a pump: inner diameter (m) and the volume it holds (m^3)."""
+    """What is clamped into a pump: inner diameter (m) and the volume it holds (m^3). A vessel has a diameter of 0."""
 
     diameter: float
     volume: float
@@ -33,6 +35,25 @@ class PumpState(NamedTuple):
 
     running: bool
     delivered: float
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a pump was told to do, between ``asked`` and ``told`` s of a clock: deliver ``volume`` m^3 at ``rate`` m^3/s.
+
+    Two pumps of one mixture that do not keep to their rates mix something else at the end than what their volumes say.
+    """
+
+    rate: float
+    volume: float
+    asked: float
+    told: float
+
+    def left(self, delivered: float, asked: float, told: float) -> bool:
+        """Whether it is too early or too late: it counted ``delivered`` m^3 at some moment between ``asked`` and ``told``."""
+        least = min(self.rate * max(asked - self.told, 0.0), self.volume)
+        most = min(self.rate * (told - self.asked), self.volume)
+        return not least - 2.0 * SHORT * self.volume <= delivered <= most + 2.0 * SHORT * self.volume
 
 
 @runtime_checkable

@@ -6,14 +6,14 @@ between two words of one exchange. Nothing here touches the program under test.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from math import nan
+from math import inf, nan
 
-LINE_FAULTS = ("silence", "garbage", "delay", "half_open", "drop", "restart")
+LINE_FAULTS = ("silence", "garbage", "delay", "half_open", "dead", "drop", "restart")
 """silence: the next ``amount`` replies never come. garbage: bytes that mean nothing come instead. delay: one reply comes
 ``amount`` s late. half_open: this link and the ``amount - 1`` links after it accept everything and answer nothing; on a serial
-line, which knows no links, the next ``amount`` messages get lost on the way. drop: every link is closed, the message of that
-moment is obeyed (amount 1, its reply is lost) or not (amount 0). restart: the instrument is switched off and on, with its
-default settings."""
+line, which knows no links, the next ``amount`` messages get lost on the way. dead: the same for good, until the bench is renewed.
+drop: every link is closed, the message of that moment is obeyed (amount 1, its reply is lost) or not (amount 0). restart: the
+instrument is switched off and on, with its default settings."""
 INSTRUMENT_FAULTS = ("error", "overflow", "nan", "stuck", "drift")
 """error: an entry in the error queue, or the alarm of a pump. overflow, nan: the next ``amount`` readings are 9.91E37 or not a
 number. stuck: the output ``where`` keeps its present level while it is on. drift: it delivers ``amount`` (V, Pa or m^3/s) more
@@ -62,7 +62,9 @@ class LineFaults:
     def begin(self, order: Order) -> None:
         """``order`` acts from now on."""
         self.happened(order.fault)
-        if order.fault in ("silence", "garbage", "delay", "half_open"):
+        if order.fault == "dead":
+            self.lasting["half_open"] = inf
+        elif order.fault in ("silence", "garbage", "delay", "half_open"):
             self.lasting[order.fault] = order.amount
         else:
             self.act(order)

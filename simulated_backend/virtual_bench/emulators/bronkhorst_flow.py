@@ -2,13 +2,15 @@
 
 Imitated: the ASCII and the binary form of ProPar, single and chained parameters, requests, writes with and without status,
 measure and set-point in 1/32000 of the capacity, capacity with its unit, identification, an error within 0.2 % of the reading
-drawn from the seed. Options: ``full_scale`` (m^3/s at 100 %), ``unit`` (of the capacity as told). Not imitated: settling of the
-flow, totalisers, alarms, control modes beyond serial, fluids, the other parameters of the manual.
+drawn from the seed; the counter (process 104): off, upwards, or up to its limit, where the set-point becomes 0 if that was asked
+for. Options: ``full_scale`` (m^3/s at 100 %), ``unit`` (of the capacity as told), ``counter_unit``. Not imitated: settling of the
+flow, other set-points at the limit, alarms, control modes beyond serial, fluids, the other parameters of the manual. What a
+counter forgets without power the manual does not say: here everything.
 """
 
 import struct
 from collections.abc import Iterator, Mapping
-from math import isfinite
+from math import inf, isfinite
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +20,9 @@ from simulated_backend.virtual_bench.emulator import Emulator
 from simulated_backend.virtual_bench.ports import PlantView
 
 UNITS: Mapping[str, float] = {"ul/min": 1e-9 / 60.0, "ml/min": 1e-6 / 60.0, "ml/h": 1e-6 / 3600.0, "l/h": 1e-3 / 3600.0}
+VOLUMES: Mapping[str, float] = {"ul": 1e-9, "ml": 1e-6, "l": 1e-3}
+COUNTER = 104
+TO_LIMIT = 2
 NODE = 0x80
 FULL = 32000
 HIGHEST = 41942
@@ -41,7 +46,7 @@ class BronkhorstFlow(Emulator):
     """One controller, node 128."""
 
     models: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "BronkhorstFlow": {"full_scale": 100e-6 / 3600.0, "unit": "ml/h", "serial": "M24200123A"}
+        "BronkhorstFlow": {"full_scale": 100e-6 / 3600.0, "unit": "ml/h", "serial": "M24200123A", "counter_unit": "ml"}
     }
     transport = "serial"
 
@@ -49,14 +54,22 @@ class BronkhorstFlow(Emulator):
         super().__init__(name, plant, options, rng)
         if options["unit"] not in UNITS:
             raise ConfigError(f"option 'unit' of {name!r} must be one of {', '.join(UNITS)}, not {options['unit']!r}")
+        if options["counter_unit"] not in VOLUMES:
+            raise ConfigError(
+                f"option 'counter_unit' of {name!r} must be one of {', '.join(VOLUMES)}, not {options['counter_unit']!r}"
+            )
+        self._volume = VOLUMES[str(options["counter_unit"])]
         self._port = plant.flow(name, "")
         self._error = 0.0 if plant.ideal else float(rng.uniform(-ERROR, ERROR))
         self.power_on()
 
     def power_on(self) -> None:
-        """Set-point 0."""
-        self._count = 0
+        """Set-point 0, counter off and at 0."""
+        self._count = self._afterwards = 0
+        self._counted, self._limit = 0.0, 0.0
+        self._counter_mode = self._changes = 0
         self._port.set_flow(0.0)
+        self._seen = self._port.delivered()
 
     def asks(self, message: bytes) -> bool:
         """Nearly every message is answered."""
@@ -108,6 +121,7 @@ class BronkhorstFlow(Emulator):
     def _obey(self, node: int, data: bytes) -> bytes | None:
         if node not in (NODE, 0):
             return None
+        self._look()
         command = data[0]
         try:
             if command == REQUEST:
@@ -146,17 +160,19 @@ class BronkhorstFlow(Emulator):
     def _value(self, process: int, parameter: int, kind: int, length: int, place: int) -> bytes:
         value = self._table().get((process, parameter))
         if value is None:
-            raise _StatusError(NO_PARAMETER if process in (1, 33, 113) else NO_PROCESS, place)
+            raise _StatusError(NO_PARAMETER if process in (1, 33, COUNTER, 113) else NO_PROCESS, place)
         if kind == STRING:
             if not isinstance(value, str):
                 raise _StatusError(WRONG_TYPE, place)
             text = value.encode("latin-1")
             return bytes([0]) + text + b"\x00" if length == 0 else bytes([length]) + text[:length].ljust(length)
-        if isinstance(value, str) or SIZES[kind] != {int: 2, float: 4}[type(value)]:
+        if isinstance(value, str) or SIZES[kind] != {bytes: 1, int: 2, float: 4}[type(value)]:
             raise _StatusError(WRONG_TYPE, place)
+        if isinstance(value, bytes):
+            return value
         return struct.pack(">f", value) if isinstance(value, float) else struct.pack(">H", value % 65536)
 
-    def _table(self) -> Mapping[tuple[int, int], int | float | str]:
+    def _table(self) -> Mapping[tuple[int, int], bytes | int | float | str]:
         scale = UNITS[str(self.options["unit"])]
         capacity = self.number("full_scale") / scale
         measured = self._measured()
@@ -168,6 +184,12 @@ class BronkhorstFlow(Emulator):
             (1, 31): str(self.options["unit"]).ljust(7),
             (33, 0): measured * capacity,
             (33, 3): self._count / FULL * capacity,
+            (COUNTER, 1): self.broken.shown(self._counted / self._volume),
+            (COUNTER, 3): self._limit / self._volume,
+            (COUNTER, 5): bytes([self._changes]),
+            (COUNTER, 6): self._afterwards,
+            (COUNTER, 7): str(self.options["counter_unit"]).ljust(4),
+            (COUNTER, 8): bytes([self._counter_mode]),
             (113, 1): "7LM14-ABD-22-0-S-DA",
             (113, 2): str(self.options["identity"] or "ML120V00-BAD-11-0-S"),
             (113, 3): str(self.options["serial"]),
@@ -187,9 +209,54 @@ class BronkhorstFlow(Emulator):
                 if not 0.0 <= value <= capacity * 1.0001:
                     raise _StatusError(WRONG_VALUE, place)
                 self._count = min(round(value / capacity * FULL), FULL)
+            elif process == COUNTER:
+                self._set_counter(parameter, raw, place)
             else:
                 raise _StatusError(READ_ONLY if (process, parameter) in self._table() else NO_PARAMETER, place)
-        self._port.set_flow(self._count / FULL * self.number("full_scale") * (1.0 + self._error))
+        self._drive()
+
+    def _set_counter(self, parameter: int, raw: bytes, place: int) -> None:
+        if parameter in (1, 3):
+            (value,) = struct.unpack(">f", raw)
+            if not 0.0 <= value <= 1e7:
+                raise _StatusError(WRONG_VALUE, place)
+            if parameter == 1:
+                self._counted = value * self._volume
+            else:
+                self._limit = value * self._volume
+            return
+        number = int.from_bytes(raw, "big")
+        most = {5: 1, 6: 0, 8: TO_LIMIT}.get(parameter)
+        if most is None:
+            raise _StatusError(READ_ONLY if (COUNTER, parameter) in self._table() else NO_PARAMETER, place)
+        if len(raw) != (2 if parameter == 6 else 1) or number > most:
+            raise _StatusError(WRONG_VALUE, place)
+        if parameter == 5:
+            self._changes = number
+        elif parameter == 8:
+            self._counter_mode = number
+
+    # The valve -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _ends(self) -> bool:
+        """Whether the counter puts the set-point to 0 at its limit."""
+        return self._counter_mode == TO_LIMIT and self._changes == 1
+
+    def _drive(self) -> None:
+        """Let flow what the set-point says, up to the counter's limit."""
+        left = max(self._limit - self._counted, 0.0) * (1.0 + self._error) if self._ends else inf
+        self._port.set_flow(self._count / FULL * self.number("full_scale") * (1.0 + self._error), left)
+
+    def _look(self) -> None:
+        """What has happened since the last message."""
+        delivered = self._port.delivered()
+        if self._counter_mode:
+            self._counted += (delivered - self._seen) / (1.0 + self._error)
+        self._seen = delivered
+        if self._ends and self._count and self._counted >= self._limit * (1.0 - 1e-9):
+            self._count = self._afterwards
+            self._drive()
 
     def _measured(self) -> float:
         """As a fraction of the capacity; the sensor shares the controller's error, so that control looks perfect."""

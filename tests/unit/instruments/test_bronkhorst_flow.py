@@ -9,7 +9,7 @@ import pytest
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Quantity, SafeAction, SafeState
 from instruments.bronkhorst_flow import BronkhorstFlow
-from instruments.fluid_roles import FlowController
+from instruments.fluid_roles import FlowController, Pump, Syringe
 from simulated_backend.virtual_bench.emulators.bronkhorst_flow import BronkhorstFlow as Emulated
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.plant import Plant
@@ -76,7 +76,8 @@ def test_a_mass_unit_is_refused(build: Build) -> None:
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[VirtualBench]:
-    plan = fluid_plan(InstrumentPlan("flow", "BronkhorstFlow", {"unit": "ml/min"}), InstrumentPlan("other", "BronkhorstFlow"))
+    others = [InstrumentPlan(name, "BronkhorstFlow") for name in ("other", "third")]
+    plan = fluid_plan(InstrumentPlan("flow", "BronkhorstFlow", {"unit": "ml/min"}), *others)
     with VirtualBench.start(plan) as running:
         yield running
 
@@ -177,3 +178,137 @@ def test_whatever_happens_what_is_read_flows_and_in_the_end_nothing_does(
         assert door.flows()["flow"][""]["flow"] == 0.0
     # A restart before the first word of a set-point is made good by saying it again.
     assert (refusals >= 4) == (fault in ("restart", "stuck", "drift", "clog"))
+
+
+# Doses ------------------------------------------------------------------------------------------------------------------
+
+
+def test_words_of_a_dose(build: Build) -> None:
+    status = ":0480000004"
+    flow, _ = build(
+        BronkhorstFlow,
+        (":078004017F017F07", ":0C8002017F07" + b"ml/h   ".hex().upper()),
+        (":068004014D014D", ":088002014D42C80000"),
+        (":06800101210000", ":0480000005"),
+        (":06800401220121", ":06800201220000"),
+        (":0780046867686704", ":098002686704" + b"ml  ".hex().upper()),
+        (":058001680800", status),
+        (":06800468086808", ":058002680800"),
+        (":088001684100000000", ":0480000007"),
+        (":06800468416841", ":088002684100000000"),
+        (":08800168433F000000", ":0480000007"),
+        (":06800468436843", ":08800268433F000000"),
+        (":06800168260000", ":0480000005"),
+        (":06800468266826", ":06800268260000"),
+        (":058001680501", status),
+        (":06800468056805", ":058002680501"),
+        (":058001680802", status),
+        (":06800468086808", ":058002680802"),
+        (":06800101213E80", ":0480000005"),
+        (":06800401220121", ":06800201223E80"),
+        (":06800468436843", ":08800268433F000000"),
+        (":06800468056805", ":058002680501"),
+        (":06800468086808", ":058002680802"),
+    )
+    flow.start(50.0 * ML_PER_H, 0.5e-6)
+
+
+def test_bronkhorst_s_own_client_sees_the_counter(bench: VirtualBench) -> None:
+    import propar
+
+    controller = propar.instrument(bench.addresses["third"].removeprefix("ASRL").removesuffix("::INSTR"))
+    try:
+        assert controller.readParameter(128).strip() == "ml"
+        for number, value in ((124, 0.25), (127, 0), (126, 1), (130, 2), (122, 0.0)):
+            assert controller.writeParameter(number, value) is True
+            assert controller.readParameter(number) == value
+        assert controller.writeParameter(9, 32000) is True
+        bench.clock.sleep(4.5)
+        assert controller.readParameter(122) == pytest.approx(0.125, rel=1e-3)
+        bench.clock.sleep(9.0)
+        assert controller.readParameter(122) == pytest.approx(0.25, rel=1e-5)
+        assert controller.setpoint == 0
+    finally:
+        controller.master.stop()
+
+
+def test_a_dose_ends_by_itself_and_is_counted(flow: Any, bench: VirtualBench) -> None:
+    assert isinstance(flow, Pump)
+    assert flow.configure_pump(Syringe(0.0, 1e-4)) == []
+    assert flow.rate_span() == pytest.approx((2.0 * ML_PER_H, 100.0 * ML_PER_H))
+    begun = bench.side_door.flows()["flow"][""]["delivered"]
+    flow.start(50.0 * ML_PER_H, 0.5e-6)
+    bench.clock.sleep(18.0)
+    state = flow.pump_state()
+    assert state.running
+    assert state.delivered == pytest.approx(0.25e-6, rel=1e-3)
+    bench.clock.sleep(3600.0)  # and nobody says a word
+    assert bench.side_door.flows()["flow"][""]["flow"] == 0.0
+    assert bench.side_door.flows()["flow"][""]["delivered"] - begun == pytest.approx(0.5e-6, rel=3e-3)
+    assert flow.pump_state() == (False, pytest.approx(0.5e-6, rel=1e-5))
+    flow.stop()
+    assert flow.pump_state().delivered == pytest.approx(0.5e-6, rel=1e-5), "it is counted until the next dose"
+    with pytest.raises(ConfigError, match="cannot do"):
+        flow.start(-50.0 * ML_PER_H, 0.5e-6)
+    with pytest.raises(ConfigError, match="cannot do"):
+        flow.start(1.0 * ML_PER_H, 0.5e-6)
+
+
+def test_lost_replies_do_not_change_a_dose(flow: Any, bench: VirtualBench) -> None:
+    for fault in ("silence", "garbage", "half_open"):
+        for after in range(1, 25):
+            bench.side_door.renew()
+            begun = bench.side_door.flows()["flow"][""]["delivered"]
+            bench.side_door.inject("flow", fault, after=after)
+            flow.start(50.0 * ML_PER_H, 0.1e-6)
+            bench.clock.sleep(7.3)
+            assert flow.pump_state() == (False, pytest.approx(0.1e-6, rel=1e-4))
+            assert bench.side_door.flows()["flow"][""]["delivered"] - begun == pytest.approx(0.1e-6, rel=3e-3)
+
+
+@pytest.mark.parametrize("fault", ["restart", "stuck", "drift", "clog"])
+def test_a_dose_that_goes_wrong_is_noticed(flow: Any, bench: VirtualBench, fault: str) -> None:
+    flow.stop()
+    if fault == "stuck":
+        bench.side_door.inject("flow", fault)
+    flow.start(50.0 * ML_PER_H, 0.5e-6)
+    bench.clock.sleep(5.0)
+    if fault != "stuck":
+        bench.side_door.inject("flow", fault, 3.0 * ML_PER_H)
+    with pytest.raises(InstrumentError, match=r"switched off and on|stuck or clogged, or drifts"):
+        flow.pump_state()
+    flow.stop()
+    assert bench.side_door.flows()["flow"][""]["flow"] == 0.0
+
+
+def test_a_restart_before_the_flow_begins_never_makes_it_endless(flow: Any, bench: VirtualBench) -> None:
+    for after in range(1, 25):
+        bench.side_door.renew()
+        bench.side_door.inject("flow", "restart", after=after)
+        begun = bench.side_door.flows()["flow"][""]["delivered"]
+        try:
+            flow.start(50.0 * ML_PER_H, 0.1e-6)
+        except InstrumentError:
+            flow.stop()
+        bench.clock.sleep(100.0)
+        assert bench.side_door.flows()["flow"][""]["delivered"] - begun <= 0.1003e-6
+
+
+@pytest.mark.parametrize("fault", ["overflow", "nan"])
+def test_a_count_that_is_no_value_is_asked_for_again(flow: Any, bench: VirtualBench, fault: str) -> None:
+    flow.start(50.0 * ML_PER_H, 0.5e-6)
+    bench.clock.sleep(3600.0)
+    bench.side_door.inject("flow", fault, 1.0)
+    assert flow._counted("reading the counter") == pytest.approx(0.5e-6, rel=1e-5)
+
+
+def test_a_controller_that_was_left_flowing_is_stopped_first(flow: Any) -> None:
+    flow.set_flow(50.0 * ML_PER_H)
+    assert flow.configure_pump(Syringe(0.0, 1e-4)) == ["bronkhorst was found with a set-point; it was stopped first"]
+    assert flow.flow_now() == 0.0
+
+
+def test_a_counter_of_mass_is_refused(build: Build) -> None:
+    flow, _ = build(BronkhorstFlow, (":0780046867686704", ":098002686704" + b"g   ".hex().upper()))
+    with pytest.raises(InstrumentError, match=r"has a counter in 'g'; set its counter unit"):
+        flow._unit_of_counter()
