@@ -65,8 +65,9 @@ class Keithley6517B(ScpiInstrument):
         return {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
 
     def configure_meter(self, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
-        """Function, fixed range, integration time, single-shot triggering, bare readings; then zero check off."""
-        refuse_unknown(settings, ("range", "nplc"), f"{self.name}.{parameter}")
+        """Function, fixed range, integration time, guard, single-shot triggering, bare readings; then zero check off."""
+        known = ("range", "nplc", "guard") if parameter == "volt" else ("range", "nplc")
+        refuse_unknown(settings, known, f"{self.name}.{parameter}")
         head = HEADER[parameter]
         self._nplc = number_setting(settings, "nplc", 1.0) or 1.0
         self.nplc.validate(self._nplc)
@@ -81,6 +82,10 @@ class Keithley6517B(ScpiInstrument):
             self.exchange(f":SENS:{head}:RANG:AUTO OFF", doing="fixing the range")
             self.confirm(f":SENS:{head}:RANG {chosen:g}", f":SENS:{head}:RANG?", chosen, "setting the range", tolerance=0.06)
         self._count = 0
+        if "guard" in settings:
+            on = int(bool(settings["guard"]))
+            self.confirm(f":SENS:VOLT:GUAR {on}", ":SENS:VOLT:GUAR?", on, "driving the inner shield of the cable")
+            self.note(guard=bool(on))
         self.exchange(":SYST:ZCH OFF", doing="leaving zero check")
         self.note(function=parameter, range=chosen, nplc=self._nplc, zero_check=False)
         return ()

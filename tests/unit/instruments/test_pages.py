@@ -12,10 +12,33 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGES = ROOT / "docs" / "instruments"
 
 
+SECTIONS = ("Wiring", "Settings", "Limits", "Emulator", "How it was checked")
+
+
 def rows(page: str) -> list[list[str]]:
     """Cells of the tables of a page, without heads."""
     lines = [line for line in (PAGES / page).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("driver", station.own_drivers(), ids=lambda driver: driver.__name__)
+def test_every_driver_has_a_page_that_says_what_a_lab_has_to_know(driver: type) -> None:
+    heads = {path: path.read_text(encoding="utf-8").split("\n\n")[1] for path in PAGES.glob("*.md")}
+    (page,) = [path for path, head in heads.items() if head.startswith("Driver") and f"{driver.__name__}`" in head]
+    text = page.read_text(encoding="utf-8")
+    wanted = ("Limits and safety", "How it was checked") if issubclass(driver, VendorPressure) else SECTIONS
+    for section in wanted:
+        assert f"**{section}.**" in text, f"{page.name} has no paragraph {section!r}"
+
+
+@pytest.mark.parametrize("page", ["keithley_2400", "keithley_2450", "keithley_2600", "keithley_6517b", "keithley_707b",
+                                  "keithley_daq6510", "keysight_34970a", "keysight_b2900"])  # fmt: skip
+def test_pages_of_electrical_instruments_say_how_to_wire_them(page: str) -> None:
+    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    wiring = text.split("**Wiring.**")[1].split("\n\n")[0]
+    for word in ("LO|L of every channel", r"common\s+point", r"wiring\.md"):
+        assert re.search(rf"\b{word}\b", wiring, re.I), f"the wiring paragraph of {page}.md does not say {word!r}"
+    assert re.search(r"triaxial|shielded", wiring)
 
 
 def test_every_emulated_driver_has_its_line_among_the_clients_of_others() -> None:

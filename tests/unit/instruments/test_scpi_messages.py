@@ -188,6 +188,15 @@ def test_zero_check_goes_off_last(build: Build) -> None:
     assert meter.settings() == {"function": "volt", "range": 20.0, "nplc": 1.0, "zero_check": False}
 
 
+def test_the_guard_of_the_cable_is_driven_before_zero_check_goes_off(build: Build) -> None:
+    guard = (":SENS:VOLT:GUAR 1;:SENS:VOLT:GUAR?;:SYST:ERR?", f"1;{OK}")
+    meter, _ = build(Keithley6517B, *ELECTROMETER[:-1], guard, ELECTROMETER[-1])
+    meter.configure_meter("volt", {"range": 10.0, "nplc": 1, "guard": True})
+    assert meter.settings()["guard"] is True
+    with pytest.raises(ConfigError, match="no setting 'guard'"):  # for amperes the inner shield is low
+        meter.configure_meter("curr", {"guard": True})
+
+
 def test_one_reading_and_many_are_one_round_trip_each(build: Build) -> None:
     meter, _ = build(
         Keithley6517B,
