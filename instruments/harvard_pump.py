@@ -2,6 +2,10 @@
 
 Source: the pumps' manuals, pump-chain commands. A command ends in CR; the reply is a line feed, lines that end in CR LF,
 and a prompt without any end: ``:`` idle, ``>`` infusing, ``<`` withdrawing, ``*`` stalled, ``T*`` target reached. Address 0.
+
+With polling mode off, as delivered, a prompt also comes unasked when something happens, a target that is reached for example; one
+would be taken for the reply to the next command. With it on none does, and every prompt is followed by XON, which may be missing
+where the serial line keeps it for itself (``poll``: publication 5419-013, page 44). So it is switched on before anything is set.
 """
 
 import re
@@ -23,16 +27,26 @@ LONGEST_REPLY = 1024
 _PROMPT = re.compile(r"(?:^|\n)(T\*|[:><*])$")
 _AMOUNT = re.compile(r"^(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*([a-z]+)$")
 MOVING = (">", "<")
+XON = "\x11"
 
 
 def read_reply(resource: Resource) -> str:
-    """One reply with its prompt; ValueError for one that does not end."""
+    """One reply with its prompt, in either polling mode; ValueError for one that does not end."""
     text = ""
-    while len(text) < LONGEST_REPLY:
-        text += resource.read_bytes(1).decode("latin-1")
-        if text[-1] in ":><*" and _PROMPT.search(text) and "\n" in text:
+    for _ in range(LONGEST_REPLY):
+        # The XON of polling mode comes after the prompt: it is met before the next reply.
+        text += resource.read_bytes(1).decode("latin-1").replace(XON, "")
+        if text[-1:] and text[-1] in ":><*" and _PROMPT.search(text) and "\n" in text:
             return text
     raise ValueError(f"no prompt came in {LONGEST_REPLY} characters")
+
+
+def _parted(text: str) -> tuple[list[str], str]:
+    """Lines and prompt of one reply; ValueError where it has none."""
+    found = _PROMPT.search(text)
+    if found is None:
+        raise ValueError(f"{text[:40]!r}")
+    return [line.strip() for line in text[: found.start()].splitlines() if line.strip()], found.group(1)
 
 
 class HarvardPump(SyringePump):
@@ -46,7 +60,7 @@ class HarvardPump(SyringePump):
             label="Inner diameter of the syringe",
             unit="m",
             vals=Numbers(1e-4, 6e-2),
-            get_cmd=lambda: 1e-3 * float(self.command("diameter", "reading the diameter")[0].split()[0]),
+            get_cmd=self._diameter,
             set_cmd=self._set_diameter,
         )
 
@@ -58,13 +72,7 @@ class HarvardPump(SyringePump):
     def ask_pump(self, command: str, doing: str, *, anyway: bool = False) -> tuple[list[str], str]:
         """The lines of the reply, and the prompt. InstrumentError where none comes."""
 
-        def decode(text: str) -> tuple[list[str], str]:
-            found = _PROMPT.search(text)
-            if found is None:
-                raise ValueError(f"{text[:40]!r}")
-            return [line.strip() for line in text[: found.start()].splitlines() if line.strip()], found.group(1)
-
-        return self.inquire(command, decode, doing, anyway=anyway)
+        return self.inquire(command, _parted, doing, anyway=anyway)
 
     def command(self, command: str, doing: str) -> list[str]:
         """One command that has to be obeyed; its lines. InstrumentError in the pump's own words."""
@@ -72,6 +80,17 @@ class HarvardPump(SyringePump):
         if any("error" in line.lower() for line in lines):
             raise self.fault(f"refused {command!r} while {doing}: {' '.join(lines)}")
         return lines
+
+    def _told(self, command: str, doing: str) -> str:
+        """The first line of what ``command`` asks for; a prompt alone is no answer to it."""
+
+        def decode(text: str) -> str:
+            lines, _ = _parted(text)
+            if not lines:
+                raise ValueError(f"{text[:40]!r}")
+            return lines[0]
+
+        return self.inquire(command, decode, doing)
 
     def errors(self) -> list[str]:
         """The pump keeps no errors but one: that it has stalled."""
@@ -87,6 +106,7 @@ class HarvardPump(SyringePump):
 
     def configure_pump(self, syringe: Syringe) -> Sequence[str]:
         """Diameter and volume, read back; a pump found running is stopped."""
+        self._prompt_when_asked()
         _, prompt = self.ask_pump("status", "looking whether it runs")
         warnings = [f"{self.name} was found running; it was stopped first"] if prompt in MOVING else []
         self.stop()
@@ -104,7 +124,7 @@ class HarvardPump(SyringePump):
             self.command(word, "clearing counters and target")
         microlitres = abs(rate) * 60.0 / 1e-9
         self.command(f"{side}rate {microlitres:.6g} ul/min", "setting the rate")
-        kept = self.command(f"{side}rate", "reading the rate back")[0]
+        kept = self._told(f"{side}rate", "reading the rate back")
         found = re.match(r"^(\S+)\s+ul/min$", kept)
         if found is None or abs(float(found.group(1)) - microlitres) > 1e-3 * microlitres:
             raise self.fault(f"keeps the rate {kept} although {microlitres:.6g} ul/min was sent")
@@ -140,9 +160,23 @@ class HarvardPump(SyringePump):
         counted = float(found.group(1)) * VOLUME_UNITS[found.group(2)]
         return PumpState(prompt in MOVING, counted if self._side == "i" else -counted)
 
+    def _prompt_when_asked(self) -> None:
+        """Polling mode on, read back: until then a prompt may have come unasked."""
+        self.command("poll on", "switching polling mode on")
+        kept = self._told("poll", "asking for its polling mode")
+        if kept.lower() != "on":
+            raise self.fault(f"keeps its polling mode {kept!r} although 'on' was sent; set it to on or off at the pump")
+
+    def _diameter(self) -> float:
+        told = self._told("diameter", "reading the diameter")
+        found = re.match(r"^(\d*\.?\d+) mm$", told)
+        if found is None:
+            raise self.fault(f"tells its diameter as {told[:40]!r}, which is not understood")
+        return 1e-3 * float(found.group(1))
+
     def _set_diameter(self, metres: float) -> None:
         self.command(f"diameter {1e3 * metres:.4f}", "setting the diameter")
-        kept = 1e-3 * float(self.command("diameter", "reading the diameter")[0].split()[0])
+        kept = self._diameter()
         if abs(kept - metres) > 1e-3 * metres:
             raise self.fault(f"keeps the diameter {kept:g} m although {metres:g} m was sent")
 

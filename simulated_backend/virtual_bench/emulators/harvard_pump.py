@@ -4,8 +4,10 @@ Imitated: multi-line replies that end in a prompt (idle ``:``, infusing ``>``, w
 reached ``T*``), abbreviated commands, rates and volumes with units, limits from the speed of the pusher, target volume,
 counters, raw status, error sentences, a plunger that stalls at the end of its syringe or against a blocked line, an error
 within the data sheet's limit from the seed; ``@`` before a command (the screen is not redrawn), polling mode (on: XON after the
-prompt), quick-start mode, clock, brightness. Options: ``diameter`` (true, m), ``content`` and ``capacity`` (m^3). Not
-imitated: methods, ramps, target time, addresses, remote polling, prompts that are sent unasked, echo, the force limit.
+prompt; off: a prompt comes unasked when the pump stalls or reaches its target, here right before the next reply; publication
+5419-013, page 44), quick-start mode, clock, brightness. Options: ``diameter`` (true, m), ``content`` and ``capacity`` (m^3),
+``poll`` (the polling mode it is found in). Not imitated: methods, ramps, target time, addresses, remote polling, echo, the force
+limit.
 """
 
 import re
@@ -40,6 +42,7 @@ class HarvardPump(Emulator):
             "content": 10e-6,
             "capacity": 12e-6,
             "version": "11 ELITE I/W Single 3.0.4",
+            "poll": "off",
             "error": 5e-3,
             "slowest": 0.15e-6 / 60.0,
             "fastest": 159e-3 / 60.0,
@@ -49,6 +52,7 @@ class HarvardPump(Emulator):
             "content": 10e-6,
             "capacity": 12e-6,
             "version": "PHD ULTRA I/W 3.0.7",
+            "poll": "off",
             "error": 2.5e-3,
             "slowest": 0.18e-6 / 60.0,
             "fastest": 190.8e-3 / 60.0,
@@ -72,7 +76,8 @@ class HarvardPump(Emulator):
         """Idle, counters at 0."""
         self._plunger.stop()
         self._state = "idle"
-        self._polled = False
+        self._polled = self.options["poll"] == "on"
+        self._unasked = b""
         self._count = {"i": 0.0, "w": 0.0}
 
     def fill(self, volume: float | None) -> None:
@@ -106,7 +111,8 @@ class HarvardPump(Emulator):
         except _ArgumentError as problem:
             lines = [f"Argument error: {words[1] if len(words) > 1 else ''}", f"   {problem}"]
         self._drive()
-        told = b"\n" + b"".join(line.encode("latin-1") + b"\r\n" for line in lines) + _PROMPT[self._state].encode()
+        unasked, self._unasked = self._unasked, b""
+        told = unasked + b"\n" + b"".join(line.encode("latin-1") + b"\r\n" for line in lines) + _PROMPT[self._state].encode()
         return told + XON if self._polled else told
 
     # Language ------------------------------------------------------------------------------------------------------
@@ -251,7 +257,9 @@ class HarvardPump(Emulator):
             return
         counted, end = self._plunger.moved()
         self._count[self._state[0]] += counted
-        self._state = end or self._state
+        if end:
+            self._state = end
+            self._unasked = b"" if self._polled else b"\n" + _PROMPT[end].encode()
 
 
 def _shown(volume: float) -> str:

@@ -58,7 +58,8 @@ def test_a_target_is_reached_on_the_plant_s_clock_and_shown_by_the_prompt(plant:
     plant.clock.advance(15.0)
     assert say(pump, "ivolume") == ["\n250 ul\r\n>"]
     plant.clock.advance(3600.0)
-    assert say(pump, "", "ivolume", "irun") == ["\nT*", "\n500 ul\r\nT*", "\nCommand error: Target volume reached\r\nT*"]
+    # The first prompt came when the target was reached, unasked.
+    assert say(pump, "", "ivolume", "irun") == ["\nT*\nT*", "\n500 ul\r\nT*", "\nCommand error: Target volume reached\r\nT*"]
     assert plant.flow("pump", "").delivered() == pytest.approx(0.5e-6)
     assert say(pump, "ctvolume", "wrate 2 ml/min", "wrun") == ["\nT*", "\nT*", "\n<"]
     plant.clock.advance(30.0)
@@ -70,13 +71,22 @@ def test_the_end_of_the_syringe_and_a_blocked_line_stall(plant: Plant) -> None:
     pump = pump_on(plant, content=1e-6)
     say(pump, "irate 1 ml/min", "irun")
     plant.clock.advance(90.0)
-    assert say(pump, "ivolume") == ["\n1 ml\r\n*"]
+    assert say(pump, "ivolume") == ["\n*\n1 ml\r\n*"]
     say(pump, "wrate 1 ml/min", "wrun")
     plant.clock.advance(6.0)
     plant.flow("pump", "").block(True)
     plant.clock.advance(60.0)
-    assert say(pump, "wvolume") == ["\n100 ul\r\n*"]
+    assert say(pump, "wvolume") == ["\n*\n100 ul\r\n*"]
     assert say(pump, "status")[0].endswith("i.S...\r\n*")
+
+
+def test_in_polling_mode_no_prompt_comes_unasked_and_each_is_followed_by_xon(plant: Plant) -> None:
+    pump = pump_on(plant)
+    assert say(pump, "poll", "poll on", "poll") == ["\nOff\r\n:", "\n:\x11", "\nOn\r\n:\x11"]
+    assert say(pump, "irate 1 ml/min", "tvol 0.5 ml", "irun") == ["\n:\x11", "\n:\x11", "\n>\x11"]
+    plant.clock.advance(60.0)
+    assert say(pump, "ivolume") == ["\n500 ul\r\nT*\x11"]
+    assert say(pump, "poll off", "poll") == ["\nT*", "\nOff\r\nT*"]
 
 
 def test_the_end_of_a_reply_is_found_by_its_prompt() -> None:
@@ -91,6 +101,8 @@ def test_the_end_of_a_reply_is_found_by_its_prompt() -> None:
     for reply in ("\n:", "\nT*", "\n*", "\n11 ELITE: v1 <x>\r\n>"):
         line: Any = Line(reply.encode() + b"rest")
         assert read_reply(line) == reply
+    polled: Any = Line(b"\n:\x11\n1 ml\r\n>\x11")
+    assert [read_reply(polled), read_reply(polled)] == ["\n:", "\n1 ml\r\n>"]
     endless: Any = Line(b"")
     with pytest.raises(ValueError, match="no prompt"):
         read_reply(endless)
@@ -101,6 +113,7 @@ def bench() -> Iterator[VirtualBench]:
     plan = fluid_plan(
         InstrumentPlan("pump", "HarvardPump11Elite"),
         InstrumentPlan("ultra", "HarvardPHDUltra", {"content": 1e-6}),
+        InstrumentPlan("polled", "HarvardPump11Elite", {"poll": "on"}),
     )
     with VirtualBench.start(plan) as running:
         yield running
@@ -135,6 +148,42 @@ def test_a_stalled_pump_and_a_restarted_one_are_errors(pump: Any, bench: Virtual
     bench.side_door.inject("pump", "restart")
     with pytest.raises(InstrumentError, match="switched off and on"):
         pump.pump_state()
+
+
+@pytest.mark.parametrize("name", ["pump", "polled"])
+def test_a_pump_in_either_polling_mode_reaches_its_target_and_is_told_the_next_one(bench: VirtualBench, name: str) -> None:
+    """A prompt that comes unasked when the target is reached would be taken for the reply to the next command."""
+    bench.side_door.renew()
+    driver: Any = HarvardPump11Elite("elite", bench.addresses[name], visalib="@py", timeout=0.1)
+    notices: list[str] = []
+    driver.session.notice = notices.append
+    try:
+        assert driver.configure_pump(TEN_ML) == []
+        for volume in (0.5e-6, 0.25e-6):
+            driver.start(ML_PER_MIN, volume)
+            bench.clock.sleep(40.0)
+            assert driver.pump_state() == (False, pytest.approx(volume))
+            driver.stop()
+            assert driver.diameter() == pytest.approx(TEN_ML.diameter)
+    finally:
+        driver.close()
+    assert notices == []
+
+
+def test_a_prompt_that_came_before_the_pump_was_configured_is_no_reply(bench: VirtualBench) -> None:
+    bench.side_door.renew()
+    driver: Any = HarvardPump11Elite("elite", bench.addresses["pump"], visalib="@py", timeout=0.1)
+    try:
+        for command in ("irate 1 ml/min", "tvolume 0.1 ml", "irun"):
+            driver.command(command, "running as somebody left it")
+        bench.clock.sleep(60.0)
+        driver.configure_pump(TEN_ML)
+        driver.start(ML_PER_MIN, 0.5e-6)
+        bench.clock.sleep(12.0)
+        assert driver.pump_state() == (True, pytest.approx(0.2e-6))
+        driver.stop()
+    finally:
+        driver.close()
 
 
 def test_the_guard_stops_it(pump: Any, bench: VirtualBench) -> None:

@@ -45,11 +45,13 @@ def closing() -> Iterator[list[tuple[Any, ByteResource]]]:
 
 
 def harvard(word: str, *lines: str, prompt: str = ":") -> Exchange:
-    """A command and its reply: a line feed, lines that end in CR LF, the prompt."""
-    return word, "\n" + "".join(line + "\r\n" for line in lines) + prompt
+    """A command and its reply in polling mode: a line feed, lines that end in CR LF, the prompt, XON."""
+    return word, "\n" + "".join(line + "\r\n" for line in lines) + prompt + "\x11"
 
 
 SET_UP = (
+    harvard("poll on"),
+    harvard("poll", "On"),
     harvard("status", "0 0 0 i....."),
     harvard("stp"),
     harvard("diameter 14.5700"),
