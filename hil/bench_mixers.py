@@ -20,7 +20,7 @@ def mixer_specs(bench: BenchFile, book: Callable[[Mapping[str, float]], None] = 
     for name, mixer in bench.mixers.items():
         weak, strong = sorted(
             (
-                Stock(pump, stock.concentration, stock.volume, Syringe(stock.syringe.diameter, stock.syringe.volume))
+                Stock(pump, stock.concentration, stock.volume, Syringe(stock.syringe.diameter or 0.0, stock.syringe.volume))
                 for pump, stock in mixer.pumps.items()
             ),
             key=lambda stock: stock.concentration,

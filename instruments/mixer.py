@@ -15,7 +15,7 @@ from typing import Any
 from hil.core.clock import Clock
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Quantity, SafeAction, SafeState
-from instruments.fluid_roles import Pump, SelectorValve, Syringe
+from instruments.fluid_roles import SHORT, Course, FlowController, Pump, SelectorValve, Syringe
 from instruments.roles import Condition, SourcePlan, SourceState
 from instruments.safe_commands import HardwareWatchdog
 from instruments.station import parse_path
@@ -24,8 +24,6 @@ from instruments.wiring import ControlWire, InstrumentSpec
 
 SAME = 1e-4
 """Relative difference below which a reservoir has what is asked for; pumps are no better by an order of magnitude."""
-SHORT = 0.01
-"""Share of a delivery that may be missing by the pump's own count."""
 LOOK_EVERY = 5.0
 """s between two looks at pumps that run without a watchdog."""
 TURN_PATIENCE, TELL_AGAIN, TURN_LOOK = 15.0, 3.0, 0.2
@@ -156,6 +154,8 @@ class Mixer:
             pump = components[stock.pump]
             if not isinstance(pump, Pump):
                 raise ConfigError(f"mixer {spec.name!r}: {stock.pump!r} is a {type(pump).__name__}, which is no pump")
+            if stock.syringe.diameter == 0.0 and not isinstance(pump, FlowController):
+                raise ConfigError(f"mixer {spec.name!r}: say the diameter of the syringe in pump {stock.pump!r}")
             pumps[stock.pump] = pump
         valve = components[spec.valve]
         if not isinstance(valve, SelectorValve):
@@ -263,7 +263,7 @@ class Mixer:
         parts = self.spec.shares(level)
         for stock, share in parts:
             self._check_stock(stock, share * self.spec.volume)
-        begun = self.clock.now()
+        begun, courses = self.clock.now(), dict[str, Course]()
         outlet.level = None
         self._turn(outlet.position)
         for stock, share in parts:
@@ -272,13 +272,20 @@ class Mixer:
         for stock, share in parts:
             pump = self.pumps[stock.pump]
             self._guard_pump(pump, self.watchdogs.get(stock.pump, 0.0))
-            pump.start(share * self.spec.flow, share * self.spec.volume)
-        self._wait(parts)
+            rate, volume, asked = share * self.spec.flow, share * self.spec.volume, self.clock.now()
+            pump.start(rate, volume)
+            courses[stock.pump] = Course(rate, volume, asked, self.clock.now())
+        strayed = self._wait(courses)
         try:
             for stock, share in parts:
                 self._book(stock, share * self.spec.volume)
         finally:
             self.spec.book(dict(self.left))
+        if strayed:
+            raise InstrumentError(
+                f"mixer {self.spec.name!r}: pump {', '.join(map(repr, strayed))} did not keep to its rate, so that the mixture is "
+                "not what was ordered; look at its syringe and at the line"
+            )
         self.rest()
         self._prepared = True
         outlet.level = level
@@ -296,19 +303,25 @@ class Mixer:
                 f"`hil resume ID --refill {stock.pump}=VOLUME`, or begin with more or larger syringes"
             )
 
-    def _wait(self, parts: Sequence[tuple[Stock, float]]) -> None:
+    def _wait(self, courses: Mapping[str, Course]) -> list[str]:
+        """Until all have stopped by themselves; the pumps that were too early or too late on the way."""
         duration = self.spec.volume / self.spec.flow
         deadline = self.clock.now() + 1.05 * duration + 2.0 * LOOK_EVERY
-        patience = min([LOOK_EVERY, *(self.watchdogs[s.pump] / 3.0 for s, _ in parts if s.pump in self.watchdogs)])
-        pumps = [self.pumps[stock.pump] for stock, _ in parts]
-        left = duration
+        patience = min([LOOK_EVERY, *(self.watchdogs[pump] / 3.0 for pump in courses if pump in self.watchdogs)])
+        left, strayed = duration, list[str]()
         while True:
             self.clock.sleep(min(max(left, TURN_LOOK), patience))
             left -= patience
             # All are asked every time: that keeps their watchdogs quiet.
-            states = [pump.pump_state() for pump in pumps]
-            if not any(state.running for state in states):
-                return
+            running = False
+            for pump, course in courses.items():
+                asked = self.clock.now()
+                state = self.pumps[pump].pump_state()
+                running |= state.running
+                if pump not in strayed and course.left(state.delivered, asked, self.clock.now()):
+                    strayed.append(pump)
+            if not running:
+                return strayed
             if self.clock.now() > deadline:
                 raise InstrumentError(f"mixer {self.spec.name!r}: its pumps still run {duration:.3g} s after they were started")
 

@@ -13,9 +13,10 @@ Position = Annotated[int, Field(ge=1)]
 
 
 class SyringeModel(Strict):
-    """What is clamped into a pump: inner ``diameter``, and the ``volume`` it can hold."""
+    """What is clamped into a pump: inner ``diameter``, and the ``volume`` it can hold. Of a flow controller it is the vessel that
+    it draws from, whose diameter does not matter."""
 
-    diameter: Metres
+    diameter: Metres | None = None
     volume: Volume
 
 

@@ -30,6 +30,7 @@ class FakePump:
     log: list[tuple[Any, ...]]
     clock: SteppedClock
     loss: float = 0.0
+    pace: float = 1.0
     session: Session = field(default_factory=Session)
     begun: float = 0.0
     rate: float = 0.0
@@ -58,7 +59,7 @@ class FakePump:
         now = self.clock.now()
         self.longest_silence = max(self.longest_silence, now - self.asked)
         self.asked = now
-        passed = self.rate * (now - self.begun)
+        passed = self.pace * self.rate * (now - self.begun)
         return PumpState(passed < self.volume, min(passed, self.volume) * (1.0 - self.loss))
 
     def set_watchdog(self, seconds: float) -> None:
@@ -271,3 +272,21 @@ def test_what_a_pump_delivered_too_much_is_booked_although_the_exchange_failed(m
     with pytest.raises(InstrumentError, match=r"'weak' counts 0\.825 mL where 0\.75 mL"):
         mixer.level_writer(["n1"])([0.2])
     assert told[-1]["weak"] == pytest.approx(3e-6 - 0.825e-6)
+
+
+@pytest.mark.parametrize("pace", [0.93, 1.07])
+@pytest.mark.parametrize("pump", ["weak", "strong"])
+def test_a_pump_that_delivers_all_but_not_at_its_rate_has_mixed_something_else(mixer: Mixer, pump: str, pace: float) -> None:
+    mixer.pumps[pump].pace = pace  # type: ignore[attr-defined] # a fake
+    with pytest.raises(InstrumentError, match=rf"pump '{pump}' did not keep to its rate, so that the mixture is not"):
+        mixer.level_writer(["n1"])([0.2])
+    assert mixer.port("n1").level is None, "the next use gives it a new exchange"
+
+
+def test_only_a_flow_controller_needs_no_diameter(log: list[tuple[Any, ...]]) -> None:
+    vessel = Stock("weak", 0.1, 1e-6, Syringe(0.0, 1e-4))
+    spec = MixerSpec("m", (vessel, STOCKS[1]), "valve", 4, {}, 1e-8, 1e-6, 2e-7)
+    clock = SteppedClock()
+    pumps = {name: FakePump(name, log, clock) for name in ("weak", "strong")}
+    with pytest.raises(ConfigError, match="say the diameter of the syringe in pump 'weak'"):
+        Mixer.of(spec, {**pumps, "valve": FakeValve(log)}, clock, [])
