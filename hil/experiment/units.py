@@ -1,6 +1,7 @@
 """Units at the file edge: text such as ``5 V`` or ``3e-4 bar^2/V^2`` becomes one SI float, once."""
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,13 @@ from hil.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from pint import UnitRegistry
+
+# pint reads text as a sum of anything: it drops the comma of "5,0 V" (50 V) and the minus sign of typesetters (U+2212), adds,
+# and raises to powers. So what it may see is one plain number, and one unit without numbers other than small exponents.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_UNIT = re.compile(r"(?:°?[^\W0-9_]\w*|%|1(?=\s*/)|[/*·()\s]|(?:\^|\*\*)\s*\(?-?[0-9]{1,2}\)?(?!\s*(?:\^|\*\*)))*")
+_SIMPLE = re.compile(r"\(\w+\)(?:[\^/]\w+|/\(\w+\))*")
+_MINUS = str.maketrans("\N{MINUS SIGN}", "-")
 
 
 @lru_cache(maxsize=1)
@@ -50,16 +58,32 @@ def _convert(text: str, unit: str) -> float:
 
     import pint
 
+    plain = text.strip().translate(_MINUS)
+    found = _NUMBER.match(plain)
+    symbol = plain[found.end() :].strip() if found else plain
+    example = f"write for example '{'1' if unit == '1' else f'1 {_shown(unit)}'}'"
+    if symbol.startswith(","):
+        raise ConfigError(f"{text!r} is not a quantity; write the decimal point as '.', and nothing between thousands")
+    if found is None and symbol.lstrip("+-").lower().startswith(("nan", "inf")):
+        raise ConfigError(f"{text!r} is not a finite number")
+    if found is None or not _UNIT.fullmatch(symbol):
+        raise ConfigError(f"{text!r} is not one number with a unit; {example}")
+    target = registry().Unit("dimensionless" if unit == "1" else unit)
     try:
-        target = registry().Unit("dimensionless" if unit == "1" else unit)
-        quantity: Any = registry().Quantity(text)
-    except (pint.errors.PintError, TokenError, AttributeError, ValueError, TypeError, AssertionError, InvalidOperation) as error:
-        raise ConfigError(f"{text!r} is not a quantity ({error}); write for example '1 {_shown(unit)}'") from None
-    if quantity.dimensionality != target.dimensionality:
-        had = "no unit" if quantity.dimensionless else f"the unit {quantity.units:~}"
-        raise ConfigError(f"{text!r} has {had}, but a quantity in {_shown(unit)} is needed")
-    return float(quantity.to(target).magnitude)
+        measured = registry().parse_units(symbol)
+    except pint.errors.UndefinedUnitError:
+        raise ConfigError(f"{text!r}: there is no unit {symbol!r} (upper and lower case differ); {example}") from None
+    except (pint.errors.PintError, TokenError, AttributeError, ValueError, TypeError, AssertionError, ArithmeticError):
+        raise ConfigError(f"{text!r} is not one number with a unit; {example}") from None
+    if measured.dimensionality != target.dimensionality:
+        needed = _shown(unit) if unit == "1" else f"a quantity in {_shown(unit)}"
+        raise ConfigError(f"{text!r} has {f'the unit {symbol}' if symbol else 'no unit'}, but {needed} is needed")
+    try:
+        quantity: Any = registry().Quantity(Decimal(found.group()), measured)
+        return float(quantity.to(target).magnitude)
+    except ArithmeticError:
+        raise ConfigError(f"{text!r} is not a finite number") from None
 
 
 def _shown(unit: str) -> str:
-    return "a pure number" if unit == "1" else unit
+    return "a pure number" if unit == "1" else unit.replace("(", "").replace(")", "") if _SIMPLE.fullmatch(unit) else unit
