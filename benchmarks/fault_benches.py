@@ -29,36 +29,35 @@ EDGE_PRESSURE = "150 mbar"
 """Limit across every edge between two nodes with a pressure of their own."""
 REST = {Quantity.VOLTAGE: 0.0, Quantity.PRESSURE: ATMOSPHERE}
 """What a node has that nobody drives."""
-PRESSURES = """format: hil-protocol/1
+TEMPLATE = """format: hil-protocol/1
 procedure: train_network
 title: a short training run under faults
-bench: {bench}
-apply: {apply}
-targets: {targets}
-weights: pressure
-weight_sets: {{pressure: {{start: 1 bar, step: 5 mbar, learning_rate: 1.5e-4 bar^2/V^2}}}}
-gradient: {{method: forward_difference, scaling: si}}
-settle: {{tolerance: 0.5 mV, window: 200 ms, timeout: 20 s}}
-stop: {{loss_below: 1e-12 V^2, max_steps: 6}}
+bench: {{bench}}
+apply: {{apply}}
+targets: {{targets}}
+weights: {weights}
+weight_sets: {{{{{weights}: {{{{{change}}}}}}}}}
+gradient: {{{{method: forward_difference, scaling: si}}}}
+settle: {{{{{settle}}}}}
+stop: {{{{loss_below: 1e-12 V^2, max_steps: {steps}}}}}
 final_samples: 3
 """
-"""Six steps of training by pressure; ``bench``, ``apply`` and ``targets`` are filled in."""
+"""A short training; ``bench``, ``apply`` and ``targets`` are filled in last."""
+PRESSURES = TEMPLATE.format(
+    weights="pressure",
+    change="start: 1 bar, step: 5 mbar, learning_rate: 1.5e-4 bar^2/V^2",
+    settle="tolerance: 0.5 mV, window: 200 ms, timeout: 20 s",
+    steps=6,
+)
 UNSTEADY = PRESSURES.replace("tolerance: 0.5 mV", "tolerance: 6 mV")
-"""The same for controllers that hold a pressure less well."""
-CONCENTRATIONS = """format: hil-protocol/1
-procedure: train_network
-title: a short training run by concentration under faults
-bench: {bench}
-apply: {apply}
-targets: {targets}
-weights: concentration
-weight_sets: {{concentration: {{start: 0.2 mM, step: 0.01 mM, learning_rate: 3e-4 mM^2/V^2}}}}
-gradient: {{method: forward_difference, scaling: si}}
-settle: {{tolerance: 2 mV, window: 1 s, timeout: 120 s}}
-stop: {{loss_below: 1e-12 V^2, max_steps: 2}}
-final_samples: 3
-"""
-"""Two steps of training by concentration: every reading costs an exchange or two."""
+"""For controllers that hold a pressure less well."""
+CONCENTRATIONS = TEMPLATE.format(
+    weights="concentration",
+    change="start: 0.2 mM, step: 0.01 mM, learning_rate: 3e-4 mM^2/V^2",
+    settle="tolerance: 2 mV, window: 1 s, timeout: 120 s",
+    steps=2,
+)
+"""Two steps only: every reading costs an exchange or two."""
 IDEAL_ELECTRODES = {
     "seed": 1,
     "plant": {"electrodes": "ideal"},
@@ -129,20 +128,28 @@ class Places:
 
     ``instruments``: every one. ``readers``: those whose readings are used. ``queues``: those with an error queue.
     ``sources``: controls that one terminal drives. ``edges``, ``nodes``: of the network, without its ground. ``stocks``: of
-    mixers, by their pumps. ``closed``: their valves, and the position of each that is safe.
+    mixers, by their pumps. ``syringes``: pumps that have one. ``closed``: the valves of mixers, and the position of each that is
+    safe. ``runs_on``: pump -> s after which it stands still although nobody can reach it: what its watchdog or its dose allows.
     """
 
     def __init__(self, bench: FaultBench, file: BenchFile) -> None:
         self.name, self.file = bench.name, file
         self.models = {name: spec.type.rsplit(".", 1)[-1] for name, spec in file.station.instruments.items()}
         self.instruments = tuple(self.models)
-        wired = {one.instrument for one in (*file.controls.values(), *file.outputs.values())}
-        self.readers = tuple(name for name in self.instruments if name in wired)
+        read = {one.instrument for one in (*file.controls.values(), *file.outputs.values())}
+        read |= {name for mixer in file.mixers.values() for name, stock in mixer.pumps.items() if stock.syringe.diameter is None}
+        self.readers = tuple(name for name in self.instruments if name in read)
         self.queues = tuple(name for name in self.instruments if has_error_queue(self.models[name]))
         self.sources = tuple(one for one in file.controls.values() if one.instrument in self.models)
         self.edges = tuple(file.twin.edges)
         self.closed = {mixer.valve: mixer.closed for mixer in file.mixers.values()}
         self.stocks = {pump: stock for mixer in file.mixers.values() for pump, stock in mixer.pumps.items()}
+        self.syringes = tuple(name for name, stock in self.stocks.items() if stock.syringe.diameter is not None)
+        self.runs_on = {
+            pump: file.station.instruments[pump].watchdog or 1.1 * mixer.exchange / mixer.flow
+            for mixer in file.mixers.values()
+            for pump in mixer.pumps
+        }
         self.nodes = tuple(name for name, node in file.twin.nodes.items() if not node.ground)
         self._high = {name for name, text in bench.apply.items() if _near_the_top(file.controls[name], text)}
 
@@ -207,6 +214,13 @@ BENCHES = (
     ),
     FaultBench(
         "divider_harvard_pumps",
+        {"V1": "5 V", "V3": "0 V"},
+        {"V2": "4 V"},
+        {"V2": 12e-3},
+        CONCENTRATIONS,
+    ),
+    FaultBench(
+        "divider_flow_controllers",
         {"V1": "5 V", "V3": "0 V"},
         {"V2": "4 V"},
         {"V2": 12e-3},

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fault_benches import FaultBench, Places
+from benchmarks.fault_draws import OF_DEVICES, OF_RECORD, PASSING
 from hil.core.events import Event, Measured
 from hil.core.hydrostatics import ATMOSPHERE
 from hil.core.types import Quantity
@@ -31,7 +32,6 @@ PUMP_ERROR, TRACE = 0.0101, 1e-12
 """By the data sheets, rounded up; and m^3 that no pump can count."""
 SEEN = (Quantity.CURRENT, Quantity.VOLTAGE)
 """What meters of terminals read."""
-DEVICE_FAULTS = ("open", "short", "leak")
 
 
 @dataclass
@@ -72,10 +72,15 @@ class Tally:
 
 
 class Judge:
-    """A listener that compares every reading with the plant the moment it is accepted. ``count``: called once per block."""
+    """A listener that compares every reading with the plant the moment it is accepted. ``count``: called once per block.
+
+    ``outside``: what had gone beyond a limit by then, as ``beyond`` says it.
+    """
 
     def __init__(self, bench: FaultBench, places: Places, door: Any, tally: Tally, count: Callable[[], None]) -> None:
         self._bench, self._door, self._tally, self._count = bench, door, tally, count
+        self._limits = places.limits()
+        self.outside: dict[str, str] = {}
         self._controls, self._outputs = places.file.controls, places.file.outputs
         self._broken = 0
         self._measured = self._counts(Truth(door))
@@ -86,7 +91,7 @@ class Judge:
         if not isinstance(event, Measured):
             return
         happened = self._door.happened()
-        broken = sum(kind in DEVICE_FAULTS for _, kind in happened)
+        broken = sum(kind in OF_DEVICES for _, kind in happened)
         truths = [Truth(self._door)]
         if broken > self._broken:
             # A device may break between two looks of an instrument, and before the reading is on record.
@@ -107,6 +112,7 @@ class Judge:
             if wrong:
                 self._tally.wrong_values_accepted += 1
                 self._tally.note(f"{self._bench.name}: accepted {', '.join(wrong)} with {happened}")
+        self.outside |= beyond(self._door, self._limits)
         self._count()
 
     def _stale(self, truth: "Truth") -> list[str]:
@@ -184,16 +190,22 @@ class Truth:
         return self._known[what]
 
 
-def left_on(door: Any, valves: Mapping[str, Container[int | None]] = MappingProxyType({})) -> list[str]:
-    """Outputs that drive something although the run has ended, and valves at none of the positions that are fine for them."""
+def left_on(
+    door: Any, valves: Mapping[str, Container[int | None]] = MappingProxyType({}), unreachable: Container[str] = ()
+) -> list[str]:
+    """Outputs that drive something although the run has ended, and valves at none of the positions that are fine for them.
+
+    ``unreachable``: instruments that nobody can reach and of which the program has said so. They keep what they had, but a pump
+    among them has to have stopped by itself.
+    """
     left = []
     for instrument, ports in door.sources().items():
         for port, facts in ports.items():
-            if facts["source"] != "Open" and abs(facts["voltage"]) > OFF["V"]:
+            if instrument not in unreachable and facts["source"] != "Open" and abs(facts["voltage"]) > OFF["V"]:
                 left.append(f"{instrument}.{port} at {facts['level']:g}")
     for instrument, ports in door.outlets().items():
         for port, facts in ports.items():
-            if facts["state"] != "vent" and abs(facts["pressure"] - ATMOSPHERE) > OFF["Pa"]:
+            if instrument not in unreachable and facts["state"] != "vent" and abs(facts["pressure"] - ATMOSPHERE) > OFF["Pa"]:
                 left.append(f"{instrument}.{port} {facts['state']} at {facts['pressure']:.0f} Pa")
     for instrument, ports in door.flows().items():
         for facts in ports.values():
@@ -206,62 +218,72 @@ def left_on(door: Any, valves: Mapping[str, Container[int | None]] = MappingProx
 
 def beyond(
     door: Any, limits: Mapping[str, Mapping[str, tuple[float, float]]], drift: Mapping[str, float] = MappingProxyType({})
-) -> list[str]:
-    """Nodes and edges that went outside ``limits`` since the bench was renewed.
+) -> dict[str, str]:
+    """Nodes and edges that went outside ``limits`` since the bench was renewed, and how far.
 
     ``drift``: node -> V by which its source was off its level, or one that it follows. The source goes to 0 V before it is
     switched off, and stands that far beside it.
     """
-    found, extremes = [], door.extremes()
+    found, extremes = {}, door.extremes()
     for quantity, by_name in limits.items():
         for name, (low, high) in by_name.items():
             least, most = extremes[quantity][name]
             below = TOLERANCE[quantity] + (max(-drift.get(name, 0.0), 0.0) if quantity == "voltage" else 0.0)
             if least < low - below or most > high + TOLERANCE[quantity]:
-                found.append(f"{quantity} of {name}: {least:.6g} … {most:.6g}")
+                found[f"{quantity} of {name}"] = f"{least:.6g} … {most:.6g}"
     return found
 
 
-def reservoirs_beyond(door: Any, places: Places) -> list[str]:
-    """Driven nodes whose concentration is outside the limits of its control."""
-    found = []
+def reservoirs_beyond(door: Any, places: Places, unreachable: Container[str] = ()) -> dict[str, str]:
+    """Driven nodes whose concentration is outside the limits of its control.
+
+    A pump that is ``unreachable`` delivers the rest of its dose alone, to the node at which the valve was left: that node may
+    have anything up to its stock.
+    """
+    found, flows, true = {}, door.flows(), door.concentrations()
     for name, control in places.file.controls.items():
         if control.quantity is Quantity.CONCENTRATION:
-            true = door.concentrations()[control.node]
-            if not control.limits[0] - TOLERANCE["concentration"] <= true <= control.limits[1] + TOLERANCE["concentration"]:
-                found.append(f"{name} is {true:.6g} mol/m^3")
+            mixer = places.file.mixers[control.instrument]
+            here = flows[mixer.valve][""]["position"] == mixer.outlets[control.port]
+            alone = [stock.concentration for pump, stock in mixer.pumps.items() if here and pump in unreachable]
+            low, high = min(control.limits[0], *alone, inf), max(control.limits[1], *alone, -inf)
+            if not low - TOLERANCE["concentration"] <= true[control.node] <= high + TOLERANCE["concentration"]:
+                found[f"concentration of {name}"] = f"{true[control.node]:.6g} mol/m^3"
     return found
 
 
-def unaccounted(door: Any, before: Any, places: Places, booked: Mapping[str, Any]) -> list[str]:
+def unaccounted(door: Any, before: Any, places: Places, booked: Mapping[str, Any]) -> dict[str, str]:
     """Pumps that delivered more since ``before`` (``flows`` of the side door) than ``booked`` says, or than was in the syringe.
 
     ``booked``: ``results.liquids`` of a summary. What is booked may be more: an exchange that fails is booked as ordered.
     """
-    found = []
+    found = {}
     used = {pump: volume for one in booked.values() for pump, volume in one["stock_used"].items()}
     for pump, stock in places.stocks.items():
         true = door.flows()[pump][""]["delivered"] - before[pump][""]["delivered"]
         if true > used.get(pump, 0.0) * (1.0 + PUMP_ERROR) + TRACE or true > stock.volume * (1.0 + PUMP_ERROR):
-            found.append(f"{pump} delivered {1e6 * true:.6g} mL, {1e6 * used.get(pump, 0.0):.6g} mL of it booked")
+            found[f"{pump} delivered"] = f"{1e6 * true:.6g} mL, {1e6 * used.get(pump, 0.0):.6g} mL of it booked"
     return found
 
 
+BLAMED: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("could not be written",), OF_RECORD),
+    (("opened or shorted", "overloaded"), (*OF_DEVICES, "overflow", "nan")),
+    (("not in its limits", "stuck or drifts", "stuck or clogged", "keep to its rate"), ("stuck", "drift", "clog")),
+    (("switched off and on", "went off by itself"), ("restart",)),
+    (("does not answer", "did not complete", "means nothing"), (*PASSING, "dead")),
+)
+"""What an error says, and the faults that it may speak of."""
+
+
 def cause(acted: Sequence[tuple[str, str]], error: str) -> int:
-    """Position of the fault that the error speaks of: of the record, of a device, of the instrument it names; else the last."""
-    of_record = "could not be written" in error
-    of_device = "opened or shorted" in error or "overloaded" in error
-    of_source = "not in its limits" in error or "stuck or drifts" in error
-    for place in reversed(range(len(acted))):
-        instrument, kind = acted[place]
-        if of_record:
-            fits = instrument == "record"
-        elif of_device:
-            fits = kind in (*DEVICE_FAULTS, "overflow", "nan")
-        elif of_source:
-            fits = kind in ("stuck", "drift")
-        else:
-            fits = f"'{instrument}'" in error or f" {instrument}." in error
-        if fits:
-            return place
-    return len(acted) - 1
+    """Position of the fault that the error speaks of, by its words and by the instrument that it names; else the last.
+
+    What led to the end stands first in an error; what failed on the way to the safe state comes after it.
+    """
+    first = error.split("; and then")[0]
+    kinds = next((kinds for words, kinds in BLAMED if any(word in first for word in words)), ())
+    places = range(len(acted) - 1, -1, -1)
+    named = [place for place in places if f"'{acted[place][0]}'" in first or f" {acted[place][0]}." in first]
+    fitting = [place for place in places if acted[place][1] in kinds]
+    return next((place for place in (*(one for one in named if one in fitting), *named, *fitting)), len(acted) - 1)

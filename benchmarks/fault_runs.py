@@ -12,8 +12,8 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.fault_benches import FaultBench, Places
-from benchmarks.fault_draws import PASSING, Fault, draw
-from benchmarks.fault_judge import DEVICE_FAULTS, Judge, Led, Tally, beyond, cause, left_on, reservoirs_beyond, unaccounted
+from benchmarks.fault_draws import PASSING, Cell, Fault, cell, cells, draw
+from benchmarks.fault_judge import Judge, Led, Tally, beyond, cause, left_on, reservoirs_beyond, unaccounted
 from hil.bench import Target
 from hil.core.types import Quantity
 from hil.prepared import Request
@@ -84,14 +84,28 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def drifting(places: Places, faults: Sequence[Fault]) -> dict[str, float]:
-    """Node -> V by which ``faults`` let its source drift; a node that nobody drives is drawn along, one that is driven is not."""
-    volts = {(one.instrument, one.port): one.node for one in places.sources if one.quantity is Quantity.VOLTAGE}
+    """Node -> V by which ``faults`` let its source drift; nodes that nobody drives are drawn along, as far as there are devices
+    between them and the source."""
+    driven = {(one.instrument, one.port): one.node for one in places.sources if one.quantity is Quantity.VOLTAGE}
+    held = {*driven.values(), *(name for name, node in places.file.twin.nodes.items() if node.ground)}
     found: dict[str, float] = {}
     for one in faults:
-        if one.kind == "drift" and (one.instrument, one.where) in volts:
-            follow = set(places.file.twin.nodes) - set(volts.values())
-            found.update(dict.fromkeys({volts[one.instrument, one.where], *follow}, one.amount))
+        if one.kind == "drift" and (one.instrument, one.where) in driven:
+            drawn, new = set[str](), {driven[one.instrument, one.where]}
+            while new:
+                drawn |= new
+                ends = [{edge.base, edge.tip} for edge in places.file.twin.edges.values()]
+                new = {node for pair in ends if pair & new for node in pair} - drawn - held
+            found.update(dict.fromkeys(drawn, one.amount))
     return found
+
+
+def unreached(result: Result, acted: Sequence[tuple[str, str]]) -> set[str]:
+    """Instruments that died for good, where the end of the run says so: that it is not safe, and that it is because of them."""
+    dead = {instrument for instrument, kind in acted if kind == "dead"}
+    if result.summary["outcome"] != "failed" or result.summary["run_id"] is None:
+        return set()
+    return {one for one in dead if f"instrument '{one}'" in result.error and "the safe state was not reached" in result.error}
 
 
 class Campaign:
@@ -103,6 +117,7 @@ class Campaign:
         self._limits = self.places.limits()
         # A new day begins with every piece, and with it syringes are full.
         self._refills = tuple(f"{pump}={1e6 * stock.volume:.6g} mL" for pump, stock in self.places.stocks.items())
+        self._due: set[Cell] = set()
         self._messages = Counter(dict.fromkeys(self.places.instruments, 1))
         self._rng = np.random.default_rng(seed)
         self._seed = seed
@@ -136,9 +151,7 @@ class Campaign:
         refused = 0
         for piece in range(MOST_PIECES + MOST_REFUSALS):
             quiet = piece >= MOST_PIECES or self.tally.injections >= wanted
-            result, seen, acted = self._piece(
-                run_id, [] if quiet else draw(self.places, self._rng, passing[piece % len(passing)], self._pace())
-            )
+            result, seen, acted = self._piece(run_id, [] if quiet else self._drawn(passing[piece % len(passing)]))
             new_id = result.summary["run_id"]
             if new_id is not None:
                 if run_id is not None:
@@ -157,7 +170,8 @@ class Campaign:
                 break
             if run_id is not None and new_id is not None:
                 self.tally.stops += 1
-                if outcome != "stopped" or result.summary["results"].get("resumable") is not True:
+                expected = "failed" if any(kind == "dead" for _, kind in acted) else "stopped"
+                if outcome not in ("stopped", expected) or result.summary["results"].get("resumable") is not True:
                     self.tally.note(f"{self.bench.name}: ended as {outcome} after {acted}: {result.error}")
         else:
             self.tally.note(
@@ -169,6 +183,11 @@ class Campaign:
                 self.tally.measurements_lost += seen - stored
                 self.tally.note(f"{self.bench.name}: run {number} holds {stored} of {seen} readings")
 
+    def _drawn(self, passing: int) -> list[Fault]:
+        """Faults for the next piece; what has not come to this bench yet first."""
+        self._due = self._due or cells(self.places)
+        return draw(self.places, self._rng, passing, self._pace(), self._due)
+
     def _pace(self) -> dict[str, float]:
         """Instrument -> its messages so far for one of the busiest instrument."""
         most = max(self._messages.values())
@@ -178,7 +197,6 @@ class Campaign:
         """One piece of a run; the result, the readings accepted, and the faults that acted, in order."""
         self.door.renew()
         self._found = self.door.flows()
-        self._drift = drifting(self.places, faults)
         blockade = Blockade(self.folder / "data", next((fault for fault in faults if fault.of_record), None))
         for fault in faults:
             if not fault.of_record:
@@ -197,7 +215,8 @@ class Campaign:
             kind = next(fault.kind for fault in faults if fault.of_record)
             acted.append(("record", kind))
         self.tally.injections += len(acted)
-        self._judge_plant(acted, result)
+        self._due -= {cell(self.places, *one) for one in acted}
+        self._judge_plant(faults, acted, result, judge)
         self._attribute(acted, result)
         return result, judge.rows, acted
 
@@ -206,32 +225,40 @@ class Campaign:
         ended = result.summary["outcome"] not in ("converged", "not_converged", "done")
         blamed = cause(acted, result.error) if ended and acted else -1
         for place, (instrument, kind) in enumerate(acted):
-            model = "device" if kind in DEVICE_FAULTS else self.places.models.get(instrument, "record")
+            model = cell(self.places, instrument, kind).model
             if place == blamed:
                 to = "paused" if result.summary["run_id"] is not None else "not begun"
+                if result.summary["outcome"] == "failed" and instrument in unreached(result, acted):
+                    to = "ended, saying what keeps its output"
                 self.tally.led.append(Led(kind, model, to, result.error))
             else:
                 overcome = kind in PASSING or kind in ("overflow", "nan")
                 self.tally.led.append(Led(kind, model, "overcome" if overcome else "no effect"))
 
-    def _judge_plant(self, acted: list[tuple[str, str]], result: Result) -> None:
-        self._clock.sleep(DISCHARGE)
-        jammed = {instrument for instrument, kind in acted if kind == "stuck"}
-        # A piece that ends before it touches a valve leaves it as it was found.
+    def _judge_plant(self, faults: Sequence[Fault], acted: list[tuple[str, str]], result: Result, judge: Judge) -> None:
+        gone = unreached(result, acted)
+        # Who can be reached by nobody stops when its watchdog or its dose is over.
+        self._clock.sleep(max([DISCHARGE, *(DISCHARGE + self.places.runs_on.get(one, 0.0) for one in gone)]))
+        unmoved = {instrument for instrument, kind in acted if kind in ("stuck", "dead")}
+        # A valve rests where it is while a pump may still run, and a piece that ends before it touches one leaves it as it was.
+        unmoved |= set(self.places.closed) if gone & set(self.places.stocks) else set()
         fine = {
             valve: (place, self._found[valve][""]["position"])
             for valve, place in self.places.closed.items()
-            if valve not in jammed
+            if valve not in unmoved
         }
-        left = left_on(self.door, fine)
-        outside = [
-            *beyond(self.door, self._limits, self._drift if any(kind == "drift" for _, kind in acted) else {}),
-            *reservoirs_beyond(self.door, self.places),
-            *unaccounted(self.door, self._found, self.places, result.summary["results"].get("liquids", {})),
-        ]
+        left = left_on(self.door, fine, gone)
+        drifted = [one for one in faults if (one.instrument, one.kind) in acted]
+        # Readings end before a drifting source is switched off, and until then nothing is forgiven.
+        outside = {
+            **judge.outside,
+            **beyond(self.door, self._limits, drifting(self.places, drifted)),
+            **reservoirs_beyond(self.door, self.places, gone),
+            **unaccounted(self.door, self._found, self.places, result.summary["results"].get("liquids", {})),
+        }
         self.tally.outputs_left_on += len(left)
         self.tally.limits_exceeded += len(outside)
-        for sentence in (*left, *outside):
+        for sentence in (*left, *(f"{what}: {far}" for what, far in outside.items())):
             self.tally.note(f"{self.bench.name}: {sentence} after {acted}")
 
     def _stored(self, run_id: int) -> int:

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from benchmarks.fault_benches import BENCHES, FaultBench, models
-from benchmarks.fault_draws import LASTING, OF_LIQUIDS, PASSING, Fault, draw
+from benchmarks.fault_draws import LASTING, OF_DEVICES, OF_RECORD, PASSING, Cell, Fault, cell, cells, draw, targets
 from benchmarks.fault_judge import Judge, Led, Tally, beyond, cause, left_on
-from benchmarks.fault_runs import drifting
+from benchmarks.fault_runs import drifting, unreached
 from benchmarks.faults import shares, summary
 from hil.core.events import Measured
 from hil.core.types import Quantity, Readings, Stimulus
+from hil.run import Result
 from instruments.station import own_drivers
 from simulated_backend.virtual_bench.emulator import models as emulated
-from simulated_backend.virtual_bench.faults import FAULTS
+from simulated_backend.virtual_bench.faults import FAULTS, LIQUID_FAULTS
 
 DIVIDER = BENCHES[0]
 GOOD = {"V2": 3.0}
@@ -28,28 +29,54 @@ def test_every_driver_that_can_be_rehearsed_is_in_the_campaign() -> None:
 
 
 def test_every_fault_of_the_virtual_bench_is_drawn() -> None:
-    assert set(FAULTS) <= {*PASSING, *LASTING}
+    assert {*FAULTS, *LIQUID_FAULTS} | set(OF_RECORD) == {*PASSING, *LASTING}
 
 
 @on_every_bench
-def test_faults_are_drawn_on_what_there_is_and_in_the_end_on_everything(bench: FaultBench) -> None:
+def test_what_has_not_acted_yet_is_drawn_until_everything_has(bench: FaultBench) -> None:
     places = bench.places()
-    rng = np.random.default_rng(1)
-    pace = dict.fromkeys(places.instruments, 1.0)
-    drawn = [fault for _ in range(300) for fault in draw(places, rng, 3, pace)]
-    ports = {(one.instrument, one.port) for one in places.sources}
+    rng, pace, due = np.random.default_rng(1), dict.fromkeys(places.instruments, 1.0), cells(places)
+    drawn = []
+    for _ in range(len(due)):
+        piece = draw(places, rng, 2, pace, due)
+        due -= {cell(places, fault.instrument, fault.kind) for fault in piece}
+        drawn += piece
+    assert due == set()
     for fault in drawn:
-        assert fault.instrument in places.instruments or fault.of_record
-        if fault.kind in ("open", "short"):
-            assert fault.where in places.edges
-        elif fault.kind == "leak":
-            assert fault.where in places.nodes
-        elif fault.kind in ("stuck", "drift"):
-            assert (fault.instrument, fault.where) in ports or fault.instrument in places.closed
-    assert {fault.instrument for fault in drawn} >= set(places.instruments)
-    kinds = {fault.kind for fault in drawn}
-    assert kinds >= {*PASSING, *LASTING} - {"error" if not places.queues else ""}
-    assert kinds >= (set(OF_LIQUIDS) - {"jam"} if places.stocks else set())
+        assert (fault.instrument, fault.where) in targets(places, fault.kind)
+
+
+@on_every_bench
+def test_every_fault_that_can_occur_comes_about_as_often(bench: FaultBench) -> None:
+    places = bench.places()
+    rng, pace = np.random.default_rng(1), dict.fromkeys(places.instruments, 1.0)
+    lasting = Counter(draw(places, rng, 0, pace)[0].kind for _ in range(600))
+    able = [kind for kind in LASTING if targets(places, kind)]
+    assert set(lasting) == set(able)
+    assert min(lasting.values()) > 0.4 * 600 / len(able)
+
+
+def test_together_the_benches_have_every_fault_on_every_kind_of_instrument_that_has_it() -> None:
+    every = {one for bench in BENCHES for one in cells(bench.places())}
+    for model in models():
+        assert {kind for kind, other in every if other == model} >= {*PASSING, "restart", "dead"}
+    sources = {"Keithley2602B", "Keithley2636B", "Keithley2400", "Keithley2450", "KeysightB2901A", "KeysightB2912A"}
+    pressures = {"DruckPACE5000", "DruckPACE6000", "AlicatPressure", "MensorCPC"}
+    pumps = {"NewEraNE1000", "HarvardPump11Elite", "HarvardPHDUltra", "BronkhorstFlow"}
+    assert {model for kind, model in every if kind == "drift"} == sources | pressures | pumps
+    assert {model for kind, model in every if kind == "stuck"} == sources | pressures | pumps | {"ViciValve"}
+    assert {model for kind, model in every if kind == "clog"} == pumps
+    assert {model for kind, model in every if kind == "empty"} == pumps - {"BronkhorstFlow"}
+    assert {model for kind, model in every if kind == "overflow"} >= pressures | {"BronkhorstFlow", "Keithley6517B"}
+    assert {kind for kind, model in every if model in ("device", "record")} == {*OF_DEVICES, *OF_RECORD}
+
+
+def test_what_stands_on_the_fewest_benches_is_drawn_first() -> None:
+    places = DIVIDER.places()
+    pace = dict.fromkeys(places.instruments, 1.0)
+    due = {Cell("restart", "KeithleyDAQ6510"), Cell("dead", "DruckPACE6000"), Cell("disk full", "record")}
+    first = [draw(places, np.random.default_rng(seed), 0, pace, due)[0].instrument for seed in range(20)]
+    assert set(first) == {"meter"}
 
 
 def test_faults_on_an_instrument_that_is_seldom_spoken_to_come_as_soon() -> None:
@@ -97,6 +124,7 @@ class Door:
         self.meter_before = {"2": (seen, 0.0, False, 11.0, 1)}
         self.changed: dict[tuple[str, str], float] = {}
         self.looked, self.looks = 11.0, 0
+        self.lowest = -0.1
         self.acted: list[tuple[str, str]] = []
 
     def voltages(self) -> dict[str, float]:
@@ -131,7 +159,12 @@ class Door:
         return {"pump": {"": {"flow": 1e-9}}, "valve": {"": {"position": 3}}}
 
     def extremes(self) -> Any:
-        return {"voltage": {"1": [-0.1, 5.0]}, "pressure": {"1": [1e5, 1.1e5 + 99.0]}}
+        return {
+            "voltage": {"1": [self.lowest, 5.0], "2": [0.0, 5.0], "3": [0.0, 5.0]},
+            "pressure": {"1": [1e5, 1.1e5 + 99.0], "2": [1e5, 1e5], "3": [1e5, 1e5]},
+            "voltage_difference": {"a": [-5.0, 5.0], "b": [-5.0, 5.0]},
+            "pressure_difference": {"a": [-1e3, 1e3], "b": [-1e3, 1e3]},
+        }
 
     def happened(self) -> list[tuple[str, str]]:
         return list(self.acted)
@@ -237,8 +270,27 @@ def test_a_drifting_source_is_forgiven_at_its_own_node_and_where_nobody_drives()
     pressure = next(one for one in places.sources if one.quantity is Quantity.PRESSURE)
     assert drifting(places, [Fault("drift", pressure.instrument, 900.0, pressure.port)]) == {}
     limits = {"voltage": {"1": (0.0, 5.0)}}
-    assert beyond(Door(), limits, {"1": -0.5}) == []
-    assert beyond(Door(), limits, {"2": -0.5}) == ["voltage of 1: -0.1 … 5"]
+    assert beyond(Door(), limits, {"1": -0.5}) == {}
+    assert beyond(Door(), limits, {"1": -0.05}) == {"voltage of 1": "-0.1 … 5"}
+    assert beyond(Door(), limits, {"2": -0.5}) == {"voltage of 1": "-0.1 … 5"}
+
+
+def test_no_node_behind_one_that_is_held_is_drawn_along_by_a_drifting_source() -> None:
+    places = next(bench for bench in BENCHES if bench.name == "ladder_matrix").places()
+    (source,) = (one for one in places.sources if one.quantity is Quantity.VOLTAGE)
+    drift = drifting(places, [Fault("drift", source.instrument, -0.5, source.port)])
+    assert set(drift) == set(places.nodes)
+    assert not any(places.file.twin.nodes[name].ground for name in drift)
+
+
+def test_nothing_is_forgiven_while_readings_are_accepted() -> None:
+    door = Door()
+    door.acted = [("smu", "drift")]
+    _, judge = judged(door)
+    assert judge.outside == {"voltage of 1": "-0.1 … 5"}
+    door.lowest = 0.0
+    _, judge = judged(door)
+    assert judge.outside == {}
 
 
 def test_what_is_left_on_or_beyond_its_limit_is_found() -> None:
@@ -249,7 +301,39 @@ def test_what_is_left_on_or_beyond_its_limit_is_found() -> None:
         "valve stands at 3",
     ]
     limits = {"voltage": {"1": (0.0, 5.0)}, "pressure": {"1": (9e4, 1.1e5)}}
-    assert beyond(Door(), limits) == ["voltage of 1: -0.1 … 5"]
+    assert beyond(Door(), limits) == {"voltage of 1": "-0.1 … 5"}
+
+
+# Dead for good ------------------------------------------------------------------------------------------------------
+
+
+def test_who_cannot_be_reached_keeps_its_output_but_no_pump_runs_for_ever() -> None:
+    assert left_on(Door(), {}, {"smu"}) == ["pace1.a control at 103000 Pa", "pump delivers 1e-09 m^3/s"]
+    assert left_on(Door(), {}, {"smu", "pace1", "pump"}) == ["pump delivers 1e-09 m^3/s"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "named"),
+    [
+        ("failed", "instrument 'smu' at X does not answer; and then the safe state was not reached: instrument 'smu' …", {"smu"}),
+        ("failed", "instrument 'meter' at X does not answer; and then the safe state was not reached: …", set()),
+        ("failed", "instrument 'smu' at X does not answer any more", set()),
+        ("stopped", "instrument 'smu' at X does not answer; and then the safe state was not reached: instrument 'smu' …", set()),
+    ],
+)
+def test_it_is_only_forgiven_where_the_end_of_the_run_says_that_it_is_not_safe_and_who(
+    outcome: str, error: str, named: set[str]
+) -> None:
+    result = Result({"outcome": outcome, "run_id": 1}, 3, error)
+    assert unreached(result, [("meter", "silence"), ("smu", "dead")]) == named
+    assert unreached(result, [("smu", "half_open")]) == set()
+
+
+def test_a_pump_that_nobody_reaches_has_until_its_watchdog_or_the_end_of_its_dose() -> None:
+    by_name = {bench.name: bench.places().runs_on for bench in BENCHES}
+    assert by_name["divider"] == {}
+    assert by_name["divider_concentration"] == {"pump_weak": 15.0, "pump_strong": 15.0}
+    assert by_name["divider_flow_controllers"]["flow_weak"] == pytest.approx(1.1 * 63.6, rel=0.01)
 
 
 def test_the_cause_is_what_the_error_names() -> None:
@@ -259,21 +343,29 @@ def test_the_cause_is_what_the_error_names() -> None:
     assert cause(acted, "a device has opened or shorted") == 2
     assert cause(acted, "the data could not be written") == 3
     assert cause(acted, "something else") == 4
+    both = [("smu", "silence"), ("smu", "drift"), ("meter", "restart")]
+    assert cause(both, "instrument 'smu' at X does not answer any more; and then … 'meter' …") == 0
+    assert cause(both, "instrument 'meter' at X was switched off and on") == 2
 
 
 # The report ---------------------------------------------------------------------------------------------------------
 
 
-def test_faults_are_shared_evenly_and_none_is_lost() -> None:
-    assert shares(1000, 8) == [125] * 8
-    assert shares(10, 3) == [3, 3, 4]
-    assert sum(shares(1000, 7)) == 1000
+def test_faults_are_shared_by_what_there_is_to_break_and_none_is_lost() -> None:
+    assert shares(1000, [5] * 8) == [125] * 8
+    assert shares(10, [1, 1, 1]) == [3, 3, 4]
+    assert shares(100, [30, 10, 60]) == [30, 10, 60]
+    assert sum(shares(1000, [3, 1, 4, 1, 5, 9, 2])) == 1000
 
 
 def test_an_instrument_that_no_fault_came_to_is_told() -> None:
     tally = Tally(led=[Led("silence", "KeithleyDAQ6510", "overcome"), Led("disk full", "record", "paused", "why")])
     found = summary(tally, 1.0, [DIVIDER])
-    assert found["by_instrument"] == {"DruckPACE6000": 0, "Keithley2602B": 0, "KeithleyDAQ6510": 1, "record": 1}
+    told = {"DruckPACE6000": 0, "Keithley2602B": 0, "KeithleyDAQ6510": 1, "device": 0, "record": 1}
+    assert found["by_instrument"] == told
+    assert found["matrix"]["KeithleyDAQ6510"]["silence"] == 1  # type: ignore[index] # JSON
+    assert "dead on Keithley2602B" in found["gaps"]  # type: ignore[operator] # JSON
+    assert "silence on KeithleyDAQ6510" not in found["gaps"]  # type: ignore[operator] # JSON
     assert found["led_to"] == {"disk full": Counter(paused=1), "silence": Counter(overcome=1)}
 
 
