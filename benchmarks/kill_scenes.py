@@ -1,8 +1,8 @@
 """What the kill benchmark stands on: emulators in real time, a training run that keeps their outputs busy, and what to judge.
 
-``electrical``: the divider with two PACE6000, which trains by pressure. ``liquid``: two syringe pumps, a valve, an Alicat and a
-Mensor, which trains by concentration, so that a pump runs most of the time. Some instruments of both accept one client only,
-or stand on serial lines.
+``electrical``: the divider with two source-measure units, at whose ends more stands than may stand between them, and two
+PACE6000; it trains by pressure. ``liquid``: two syringe pumps, a valve, an Alicat and a Mensor, which trains by concentration, so
+that a pump runs most of the time. Some instruments of both accept one client only, or stand on serial lines.
 """
 
 from dataclasses import dataclass, field
@@ -14,9 +14,12 @@ import yaml
 EDGE_LIMIT = 2000.0
 """Pa across every channel; venting one side alone from the working pressure would put 5000 Pa there."""
 WORKING, AMBIENT, EMERGENCY_SLEW = 1.05e5, 1e5, 1e4
+VOLTAGE_LIMIT = 2.0
+"""V across the device between the two source-measure units, which stand at 5 V and 3.5 V."""
 OFF = 0.02
 """V: a terminal below is off (an output-off terminal keeps its offset)."""
-CLIENTS = {"smu": {"clients": 1}, "pace1": {"clients": 1}, "pace2": {"transport": "serial"}}
+CLIENTS = ("smu", "smu2", "pace1", "pace2")
+"""Instruments of the electrical scene that serve one client, the last on a serial line."""
 LIQUID_PROTOCOL = f"""format: hil-protocol/1
 procedure: train_network
 title: a training run that is going to be killed
@@ -36,7 +39,7 @@ class Scene:
     """Emulators that run. ``arguments``: of ``hil run``. ``spread``: s after its first output within which to kill.
 
     ``has_pumps``: whether a kill should find one running. ``led``: pressure controllers whose set-point the guard has to lead, so
-    that they are on no course that could be read off. ``edges``: edges with a limit.
+    that they are on no course that could be read off. ``edges``, ``voltage_edges``: edges with a limit of pressure, of voltage.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Scene:
     has_pumps: bool = False
     led: frozenset[str] = frozenset()
     edges: frozenset[str] = field(default_factory=frozenset)
+    voltage_edges: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def data(self) -> Path:
@@ -55,9 +59,12 @@ class Scene:
 
     def busy(self) -> bool:
         """Whether an output is on: a source, or a pump."""
-        door = self.virtual.side_door
-        sources = door.sources()["smu"].values()
-        return any(abs(port["level"] or 0.0) > OFF for port in sources) or bool(self.running_pumps())
+        return any(abs(port["level"] or 0.0) > OFF for port in self.sources()) or bool(self.running_pumps())
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Every port of every source-measure unit."""
+        found = self.virtual.side_door.sources()
+        return [port for name in found if name.startswith("smu") for port in found[name].values()]
 
     def running_pumps(self) -> list[str]:
         """Pumps that deliver at this moment."""
@@ -66,16 +73,14 @@ class Scene:
 
 
 def electrical(folder: Path, spread: float) -> Scene:
-    """The divider of the shipped bench file, one client at a time for most of its instruments."""
-    data = _bench("divider")
-    data["virtual"]["instruments"] = CLIENTS
-    data["edge_limits"] = {edge: {"pressure": f"{EDGE_LIMIT} Pa"} for edge in data["twin"]["edges"]}
-    for name in ("P1", "P2", "P3"):
-        data["controls"][name]["emergency_slew"] = f"{EMERGENCY_SLEW} Pa/s"
+    """The divider, its ends on two units, one client at a time for most of its instruments."""
+    data = _bench("divider_two_units")
     virtual = _start(data, folder)
-    arguments = ["voltage_divider", "--bench", str(folder / "bench.yaml")]
+    arguments = ["voltage_divider", "--bench", str(folder / "bench.yaml"), "--set", "apply.V3=3.5 V"]
     arguments += ["--set", f"weight_sets.pressure.start={WORKING} Pa", "--set", "stop.max_steps=100000"]
-    return Scene("electrical", folder, virtual, arguments, spread, edges=frozenset(data["twin"]["edges"]))
+    limited = data["edge_limits"]
+    volts = frozenset(edge for edge in limited if "voltage" in limited[edge])
+    return Scene("electrical", folder, virtual, arguments, spread, edges=frozenset(limited), voltage_edges=volts)
 
 
 def liquid(folder: Path, spread: float) -> Scene:

@@ -3,7 +3,7 @@
 Emulated instruments run in real time in processes of their own, some of them for one client only, some on serial lines. A
 training run (``hil run … --on bench``) is started on them and ended by SIGKILL, every few kills on a bench with syringe pumps.
 The judge looks into the plant, past all instruments: when was every terminal told to be safe, when did the last pump stop, and
-did a difference of pressure ever exceed the limit of its edge? In the end every data set is opened with plain QCoDeS.
+did a difference of pressure or voltage ever exceed the limit of its edge? In the end every data set is opened with plain QCoDeS.
 
 Exit code 0 when every output was commanded safe in time, no edge limit was exceeded, and every data set can be read.
 """
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kill_scenes import AMBIENT, CLIENTS, EDGE_LIMIT, EMERGENCY_SLEW, OFF, Scene, electrical, liquid
+from benchmarks.kill_scenes import AMBIENT, CLIENTS, EDGE_LIMIT, EMERGENCY_SLEW, OFF, VOLTAGE_LIMIT, Scene, electrical, liquid
 
 TIME_LIMIT = 0.1
 """s after the kill within which every channel is commanded safe."""
 EDGE_TOLERANCE = 150.0
 """Pa by which true pressures differ from what calibrated controllers show (0.01 % of reading and of full scale, two of them)."""
+VOLTAGE_TOLERANCE = 0.02
+"""V by which the true voltages of two source-measure units differ from their levels (data sheets, 20 V range, rounded up)."""
 UNCALIBRATED = 300.0
 """Pa: the same for an Alicat of 1.2 bar (0.25 % of full scale)."""
 ON_COURSE = 150.0
@@ -49,7 +51,8 @@ ONE_CLIENT_WITH_LIQUIDS = ("mensor", "pump_strong", "pump_weak", "valve", "alica
 class Verdict:
     """What one kill led to. Times in s after the kill; inf: never. ``driving``: an output was on when the program was killed.
 
-    ``running``: a pump was. ``rested``: in the end nothing was controlled any more.
+    ``running``: a pump was. ``rested``: in the end nothing was controlled any more. ``edges``, ``volts``: largest difference
+    ever across edges with a limit, Pa and V.
     """
 
     scene: Scene
@@ -60,6 +63,14 @@ class Verdict:
     pumps: float
     rested: bool = False
     edges: dict[str, float] = field(default_factory=dict)
+    volts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def exceeded(self) -> int:
+        """Edges whose limit was exceeded, beyond what instruments may be off."""
+        pressure = EDGE_LIMIT + (UNCALIBRATED if self.scene.led else EDGE_TOLERANCE)
+        voltage = VOLTAGE_LIMIT + VOLTAGE_TOLERANCE
+        return sum(value > pressure for value in self.edges.values()) + sum(value > voltage for value in self.volts.values())
 
     @property
     def latency(self) -> float:
@@ -90,7 +101,7 @@ def running(scene: Scene) -> Iterator["subprocess.Popen[bytes]"]:
 
 def voltages(scene: Scene, killed: float) -> tuple[bool, float]:
     """Whether every source is off, and when the last one was told so (s after the kill, not below 0)."""
-    ports = scene.virtual.side_door.sources()["smu"].values()
+    ports = scene.sources()
     safe = all(port["source"] == "Open" or abs(port["level"]) < OFF for port in ports)
     return safe, max(0.0, *(port["since"] - killed for port in ports))
 
@@ -157,9 +168,15 @@ def kill_once(scene: Scene, rng: np.random.Generator) -> Verdict:
     while not rested(door) and time.monotonic() < until:
         time.sleep(5 * POLL)
     verdict.rested = rested(door)
-    differences = door.extremes()["pressure_difference"]
-    verdict.edges = {edge: max(abs(low), abs(high)) for edge, (low, high) in differences.items() if edge in scene.edges}
+    extremes = door.extremes()
+    verdict.edges = largest(extremes["pressure_difference"], scene.edges)
+    verdict.volts = largest(extremes["voltage_difference"], scene.voltage_edges)
     return verdict
+
+
+def largest(differences: Mapping[str, Sequence[float]], edges: Collection[str]) -> dict[str, float]:
+    """Largest difference ever, either way round, across ``edges``."""
+    return {edge: max(abs(low), abs(high)) for edge, (low, high) in differences.items() if edge in edges}
 
 
 def unreadable(data: Path) -> tuple[int, int]:
@@ -206,14 +223,13 @@ def report(verdicts: Sequence[Verdict], datasets: Sequence[tuple[int, int]]) -> 
     """The JSON line. ``pump_…``: of the kills while a pump ran."""
     driving = [verdict for verdict in verdicts if verdict.driving]
     stops = [verdict.pumps for verdict in verdicts if verdict.running]
-    worst: dict[str, float] = {}
-    over = 0
+    pascal: dict[str, float] = {}
+    volt: dict[str, float] = {}
     for verdict in verdicts:
-        allowed = EDGE_LIMIT + (UNCALIBRATED if verdict.scene.led else EDGE_TOLERANCE)
-        over += sum(value > allowed for value in verdict.edges.values())
-        for edge, value in verdict.edges.items():
-            name = f"{verdict.scene.name}.{edge}"
-            worst[name] = max(worst.get(name, 0.0), round(value, 1))
+        for worst, found, digits in ((pascal, verdict.edges, 1), (volt, verdict.volts, 3)):
+            for edge, value in found.items():
+                name = f"{verdict.scene.name}.{edge}"
+                worst[name] = max(worst.get(name, 0.0), round(value, digits))
     return {
         "kills": len(verdicts),
         "while_driving": len(driving),
@@ -226,9 +242,11 @@ def report(verdicts: Sequence[Verdict], datasets: Sequence[tuple[int, int]]) -> 
         "while_a_pump_ran": len(stops),
         "pump_median_ms": _ms(stops, median),
         "pump_max_ms": _ms(stops, max),
-        "limits_exceeded": over,
-        "largest_difference_Pa": worst,
+        "limits_exceeded": sum(verdict.exceeded for verdict in verdicts),
+        "largest_difference_Pa": pascal,
         "edge_limit_Pa": EDGE_LIMIT,
+        "largest_difference_V": volt,
+        "edge_limit_V": VOLTAGE_LIMIT,
         "datasets": sum(count for count, _ in datasets),
         "unreadable": sum(bad for _, bad in datasets),
         "one_client_only": sorted({*CLIENTS, *ONE_CLIENT_WITH_LIQUIDS}) if len(datasets) > 1 else sorted(CLIENTS),
