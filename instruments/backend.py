@@ -46,6 +46,7 @@ from instruments.terminals import (
     Read,
     Reader,
     Sense,
+    at_sources,
     configure_meters,
     look_at,
     numbered,
@@ -144,7 +145,7 @@ class InstrumentBackend(Backend):
             parts |= self._mixers
             self._drives = numbered(tied(tie_control, self._control_wires, self._replicas, parts))
             senses = tied(tie_output, self._output_wires, self._replicas, parts)
-            self._senses = self._corrections.tied(self._drives, senses, station.components)
+            self._senses = at_sources(self._drives, self._corrections.tied(self._drives, senses, station.components))
             self._movers = Movers()
             self._notices.listen(parts.values())
             self._way_home = WayHome(self.envelope, self._clock, self._movers, self._ramp_period, self._order)

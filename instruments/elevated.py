@@ -12,6 +12,7 @@ from typing import Any
 from hil.core.errors import ConfigError
 from hil.core.hydrostatics import head
 from hil.core.types import Quantity, SafeAction
+from instruments.plain_meter import port_of
 from instruments.replica_wiring import paths_of
 from instruments.roles import (
     Acquired,
@@ -27,7 +28,6 @@ from instruments.roles import (
 )
 from instruments.safe_commands import HardwareWatchdog
 from instruments.station import parse_path
-from instruments.terminals import port_of
 from instruments.wiring import ControlWire, Setting
 
 

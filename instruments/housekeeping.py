@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hil.core.errors import ConfigError, HilError
+from instruments.plain_meter import asked, number_of
 from instruments.station import parse_path
 
 
@@ -48,8 +49,8 @@ class Watched:
         problems: dict[str, str] = {}
         for name, parameter in tuple(self._parameters.items()):
             try:
-                values[name] = float(parameter.get())
-            except (HilError, OSError, ValueError, TypeError) as error:
+                values[name] = number_of(asked(parameter))
+            except HilError as error:
                 problems[name] = str(error)
                 del self._parameters[name]
         return values, problems

@@ -12,9 +12,9 @@ from hil.core.types import Quantity, SafeAction
 from instruments.base import BenchInstrument
 from instruments.housekeeping import Watched
 from instruments.outputs import Interlocks
+from instruments.plain_meter import port_of
 from instruments.roles import Source, Telling
 from instruments.station import parse_path
-from instruments.terminals import port_of
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire
 
 CURRENT_LIMITS = ("compliance", "limiti")

@@ -11,11 +11,12 @@ from hil.core.safety import SafetyEnvelope
 from hil.core.types import FloatArray, Quantity, SafeAction
 from instruments.calibration import Corrections
 from instruments.guard_process import Guard, NoGuard
+from instruments.plain_meter import asked, number_of, port_of
 from instruments.roles import MeterInstrument, PressurePort
 from instruments.safe_commands import HardwareWatchdog
 from instruments.safe_state import WayHome
 from instruments.station import parse_path
-from instruments.terminals import Drive, Output, by_instrument, port_of
+from instruments.terminals import Drive, Output, by_instrument
 from instruments.wiring import InstrumentSpec, InterlockWire
 
 
@@ -36,7 +37,7 @@ class Interlocks:
     def check(self) -> None:
         """InterlockError naming the input that does not permit sourcing."""
         for wire, parameter in self._inputs:
-            found = float(parameter.get())
+            found = number_of(asked(parameter))
             if found != wire.expected:
                 raise InterlockError(
                     f"interlock {wire.name!r}: {wire.parameter} reads {found:g}, but {wire.expected:g} is needed for sourcing; "

@@ -1,20 +1,20 @@
 """Controls and outputs tied to the ports of open drivers, and grouped so that each instrument is spoken to once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
 import numpy as np
 
 from hil.core.errors import ConfigError, InstrumentError
-from hil.core.types import Channel, FloatArray
+from hil.core.types import Channel, FloatArray, Quantity
 from hil.experiment.units import parse
 from instruments.calibration import undone
+from instruments.plain_meter import PlainMeter, port_of
 from instruments.roles import (
     Acquired,
     Condition,
-    Identified,
     Meter,
     MeterInstrument,
     PressurePort,
@@ -82,25 +82,13 @@ class Sense:
     matrix: Any = None
     crosspoint: str = ""
     correction: Correction = EXACT
+    source: Drive | None = None
+    """That of the same terminal, where it measures a voltage only while it is on."""
 
-
-class PlainMeter:
-    """Reads the parameters of a driver that plays no role of its own, one query each."""
-
-    simultaneous = False
-
-    def __init__(self, instrument: Any) -> None:
-        self._instrument = instrument
-
-    def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
-        """A function that gets every parameter ``n`` times."""
-        parameters = [port_of(self._instrument, port).parameters[name] for port, name in terminals]
-
-        def read(samples: int) -> Acquired:
-            values = np.array([[float(parameter.get()) for parameter in parameters] for _ in range(samples)])
-            return Acquired.of(values)
-
-        return read
+    @property
+    def blind(self) -> bool:
+        """Whether its terminal is disconnected, so that what it shows is not the voltage of the node."""
+        return self.source is not None and self.source.output is not Output.ON
 
 
 def settings_in_si(raw: Mapping[str, object], unit: str, where: str) -> dict[str, Setting]:
@@ -117,20 +105,6 @@ def settings_in_si(raw: Mapping[str, object], unit: str, where: str) -> dict[str
         else:
             parsed[key] = parse(value, of or unit)
     return parsed
-
-
-def port_of(instrument: Any, name: str) -> Any:
-    """The port ``name`` of an open instrument ("" is the instrument itself); ConfigError if there is none."""
-    if isinstance(instrument, Identified):
-        return instrument.port(name)
-    port = instrument
-    for part in name.split(".") if name else ():
-        if part not in port.submodules:
-            raise ConfigError(
-                f"instrument {instrument.name!r} has no port {part!r}; ports: {', '.join(port.submodules) or 'none'}"
-            )
-        port = port.submodules[part]
-    return port
 
 
 def tie_control(wire: ControlWire, parameter: str, components: Mapping[str, Any]) -> Drive:
@@ -186,6 +160,29 @@ def tie_output(wire: OutputWire, parameter: str, components: Mapping[str, Any]) 
     if settings:
         raise ConfigError(f"output {channel.name!r}: {type(instrument).__name__} takes no setup through the bench file")
     return Sense(channel, parameter, instrument, path.port, path.quantity, None, settings, matrix, crosspoint)
+
+
+def at_sources(drives: Sequence[Sequence[Drive]], senses: Sequence[Sequence[Sense]]) -> list[list[Sense]]:
+    """Senses of every replica, each told the drive whose output has to be on for it."""
+    found = []
+    for of, row in zip(drives, senses, strict=True):
+        there: dict[tuple[int, str] | None, Drive] = {(id(drive.instrument), drive.port_name): drive for drive in of}
+        found.append(
+            [replace(one, source=there.get((id(one.instrument), one.port_name)) if _needs_on(one) else None) for one in row]
+        )
+    return found
+
+
+def _needs_on(sense: Sense) -> bool:
+    return sense.channel.quantity is Quantity.VOLTAGE and not getattr(sense.instrument, "reads_when_off", True)
+
+
+def unblinded(acquired: Acquired, senses: Sequence[Sense]) -> Acquired:
+    """``acquired`` (samples, n_senses) without what a disconnected terminal showed: no reading, in overload."""
+    blind = np.array([sense.blind for sense in senses], dtype=np.bool_)
+    if not blind.any():
+        return acquired
+    return Acquired(np.where(blind, np.nan, acquired.values), acquired.overload | blind)
 
 
 def by_instrument(members: Sequence[Any]) -> list[tuple[Any, list[int]]]:
@@ -260,7 +257,8 @@ class Reader:
     """
 
     def __init__(self, senses: Sequence[Sense]) -> None:
-        self._count = len(senses)
+        self._senses, self._count = senses, len(senses)
+        self._sourcing = any(sense.source is not None for sense in senses)
         self._undo = undone(senses)
         self._parts: list[tuple[Callable[[int], Acquired], list[int]]] = []
         direct = [k for k, sense in enumerate(senses) if sense.matrix is None]
@@ -281,12 +279,14 @@ class Reader:
         """Values and overload, (samples, n)."""
         if len(self._parts) == 1:
             values, overload = self._parts[0][0](samples)
-            return values if self._undo is None else self._undo(values), overload
-        table = np.empty((samples, self._count))
-        flags = np.empty((samples, self._count), dtype=np.bool_)
-        for acquire, positions in self._parts:
-            table[:, positions], flags[:, positions] = acquire(samples)
-        return table if self._undo is None else self._undo(table), flags
+        else:
+            values = np.empty((samples, self._count))
+            overload = np.empty((samples, self._count), dtype=np.bool_)
+            for acquire, positions in self._parts:
+                values[:, positions], overload[:, positions] = acquire(samples)
+        if self._sourcing:
+            values, overload = unblinded(Acquired(values, overload), self._senses)
+        return values if self._undo is None else self._undo(values), overload
 
 
 def _switched(acquire: Callable[[int], Acquired], sense: Sense, others: Sequence[Sense]) -> Callable[[int], Acquired]:

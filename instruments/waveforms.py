@@ -14,7 +14,7 @@ from instruments.calibration import Aim, corrected, undone
 from instruments.list_sweep import LONGEST_CHUNK, MOST_POINTS
 from instruments.roles import Acquired
 from instruments.station import parse_path
-from instruments.terminals import Drive, Output, Sense
+from instruments.terminals import Drive, Output, Sense, unblinded
 from instruments.wiring import ControlWire, OutputWire
 
 SHORTEST_SEGMENT = 1e-3
@@ -117,7 +117,7 @@ def prepared(
     undo = undone(senses)
 
     def run(levels: FloatArray, begins: FloatArray, reads: FloatArray, end: float) -> Acquired:
-        return corrected(play(levels, begins, reads, end), undo)
+        return corrected(unblinded(play(levels, begins, reads, end), senses), undo)
 
     return Playing(swept, aim.levels(drives, waveform.values)[:, columns], waveform, wanted, run)
 
