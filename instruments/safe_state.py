@@ -3,7 +3,8 @@
 A pressure never moves alone while it has an edge in common with another: all linked pressures go to one value (or each to
 the level that is its safe state) together, then vent, so that the difference across an edge stays within its limit on the way
 down, too. Replicas are networks of their own, which have no edge in common. Terminals that are disconnected leave before the
-others move, because nothing can differ from them afterwards.
+others move, because nothing can differ from them afterwards. Voltages whose difference is limited come down in steps together:
+an instrument that fails on the way is tried again before the others take the next step, but it does not keep them on.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,8 +63,8 @@ class WayHome:
             members = [drive for drive in touched if drive.channel.name in group]
             pressures = [drive for drive in members if drive.plan.quantity is Quantity.PRESSURE]
             others = [drive for drive in members if drive.plan.quantity is not Quantity.PRESSURE]
-            first = [drive for drive in others if _disconnects(drive)]
-            last = [drive for drive in others if not _disconnects(drive)]
+            first = [drive for drive in others if self._disconnects(drive, others)]
+            last = [drive for drive in others if drive not in first]
             for drive in first:
                 self._leave(drive, problems)
             on_the_way: list[str] = []
@@ -109,13 +110,34 @@ class WayHome:
         start = np.array([drive.level for drive in level])
         count = max(count, self._fewest_steps(level, start, start + change))
         alive = dict(self._per_instrument(level))
+        attempts = [ATTEMPTS if self._tied(drive, level) else 1 for drive in level]
         for step in range(1, count + 1):
             if count > 1 and alive:
                 self._clock.sleep(self._period)  # first, because the last write may have been a moment ago
             points = start + change * (step / count)
             for key, (write, positions) in tuple(alive.items()):
-                if attempt(partial(write, [float(points[k]) for k in positions]), problems) is None:
+                told = partial(write, [float(points[k]) for k in positions])
+                if insist(told, problems, max(attempts[k] for k in positions)) is None:
                     del alive[key]
+
+    def _tied(self, drive: Drive, others: Sequence[Drive]) -> bool:
+        """Whether the difference between ``drive`` and one of ``others`` that is on is limited."""
+        beside = {
+            other.channel.name
+            for other in others
+            if other is not drive and other.replica == drive.replica and other.output is Output.ON
+        }
+        ends = [{limit.plus, limit.minus} for limit in self._envelope.edges if isfinite(limit.maximum)]
+        return any(drive.channel.name in pair and pair & beside for pair in ends)
+
+    def _disconnects(self, drive: Drive, others: Sequence[Drive]) -> bool:
+        """Whether its safe state leaves the terminal to itself before ``others`` move.
+
+        An instrument that has just failed would hold them up: they wait for it only where their difference is limited.
+        """
+        if drive.channel.safe.action is not SafeAction.HIGH_IMPEDANCE:
+            return False
+        return not drive.instrument.session.failed or self._tied(drive, others)
 
     def _fewest_steps(self, drives: Sequence[Drive], start: FloatArray, stop: FloatArray) -> int:
         places = {name: place for place, name in enumerate(self._envelope.layout.names)}
@@ -239,10 +261,10 @@ class WayHome:
         )
 
 
-def insist(action: Callable[[], T], problems: list[str]) -> T | bool | None:
+def insist(action: Callable[[], T], problems: list[str], attempts: int = ATTEMPTS) -> T | bool | None:
     """Like ``attempt``, several times: every time makes the link new, and what is done here may be done twice."""
     trouble: list[str] = []
-    for _ in range(ATTEMPTS):
+    for _ in range(attempts):
         found = attempt(action, trouble)
         if found is not None:
             return found
@@ -260,11 +282,6 @@ def attempt(action: Callable[[], T], problems: list[str]) -> T | bool | None:
             problems.append(text)
         return None
     return True if result is None else result
-
-
-def _disconnects(drive: Drive) -> bool:
-    """Whether its safe state leaves the terminal to itself; an instrument that has just failed would hold the others up."""
-    return drive.channel.safe.action is SafeAction.HIGH_IMPEDANCE and not drive.instrument.session.failed
 
 
 def _span(drive: Drive) -> tuple[float, float]:

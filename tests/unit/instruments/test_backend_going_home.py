@@ -182,3 +182,72 @@ def test_every_replica_keeps_its_edge_limits_on_the_way_down(bench: Bench) -> No
     for what, level in told:
         now[what] = level
         assert abs(now["a level"] - now["b level"]) <= 1.0 + 1e-9
+
+
+def limited(bench: Bench, **changes: Any) -> Any:
+    """Two voltages on two instruments, of which 1 V may stand between them; the second is ``changes``d."""
+    wires = [ControlWire(volt("V1"), "smu.a.volt", 1e-5), ControlWire(volt("V2", **changes), "other.a.volt", 1e-5)]
+    return make(bench, wires, edges=[EdgeLimit("e", "V1", "V2", 1.0)])
+
+
+def failing(unit: Any, monkeypatch: pytest.MonkeyPatch, what: str, times: int, after: int = 0) -> list[str]:
+    """``unit`` does not do ``what`` so many times, once it has done it ``after`` times; the list of what it was asked for."""
+    asked: list[str] = []
+    act = unit.act
+
+    def acting(asked_for: str, value: float = 0.0) -> None:
+        if asked_for == what:
+            asked.append(asked_for)
+            if after < len(asked) <= after + times:
+                unit.session.failed = True
+                raise InstrumentError(f"instrument {unit.name!r} does not answer")
+        act(asked_for, value)
+
+    monkeypatch.setattr(unit, "act", acting)
+    return asked
+
+
+@pytest.mark.parametrize("culprit", ["smu", "other"])
+def test_who_fails_for_a_moment_on_the_way_down_is_waited_for_where_a_difference_is_limited(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, culprit: str
+) -> None:
+    with limited(bench) as backend:
+        backend.apply(Stimulus.of([4.5, 4.0]))
+        bench.log.clear()
+        asked = failing(bench.instruments[culprit], monkeypatch, "a level", 2, after=3)
+        backend.make_safe()  # and nothing is complained about, because it was overcome
+        assert len(asked) > 5
+        assert not any(unit.ports["a"].on for unit in bench.instruments.values())
+    now = {"smu": 4.5, "other": 4.0}
+    for who, _, level in bench.done("level"):
+        now[who] = level
+        assert abs(now["smu"] - now["other"]) <= 1.0
+    assert max(abs(level) for level in now.values()) < 1e-9
+
+
+def test_who_is_dead_keeps_nobody_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with limited(bench) as backend:
+        backend.apply(Stimulus.of([4.5, 4.0]))
+        asked = failing(bench.instruments["other"], monkeypatch, "a level", 3, after=3)
+        backend.make_safe()
+        assert len(asked) == 7, "three that were done, three attempts at the next; then the others go on, and it is switched off"
+        assert not any(unit.ports["a"].on for unit in bench.instruments.values())
+
+
+def test_without_a_limit_nobody_waits_for_who_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with two_volts(bench) as backend:
+        backend.apply(Stimulus.of([4.5, 4.0]))
+        asked = failing(bench.instruments["other"], monkeypatch, "a level", 1, after=3)
+        backend.make_safe()
+        assert len(asked) == 5, "three that were done, one that was not, and it is switched off"
+
+
+def test_nobody_moves_before_who_has_just_failed_is_disconnected_where_a_difference_is_limited(bench: Bench) -> None:
+    with limited(bench, safe=SafeState(SafeAction.HIGH_IMPEDANCE)) as backend:
+        backend.apply(Stimulus.of([4.5, 4.0]))
+        bench.log.clear()
+        bench.instruments["other"].session.failed = True
+        backend.make_safe()
+        entries = [(who, what) for _, who, what, _ in bench.log]
+        assert entries[0] == ("other", "a high_impedance")
+        assert ("smu", "a level") in entries
