@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def stop(folder: Path, timeout: float = STOP_TIMEOUT) -> list[str]:
 
     Raises ConfigError when nothing runs, BackendError when something does not end in time.
     """
-    return _answers(folder, "run", _stopped, timeout)
+    return _answers(folder, "run", partial(_stopped, timeout), timeout)
 
 
 def emergency(folder: Path, timeout: float = RESCUE_TIMEOUT) -> list[str]:
@@ -92,7 +93,7 @@ def emergency(folder: Path, timeout: float = RESCUE_TIMEOUT) -> list[str]:
     try:
         return _answers(folder, "guard", _rescued, timeout)
     except ConfigError:
-        return _answers(folder, "run", _stopped, timeout)
+        return _answers(folder, "run", partial(_stopped, timeout), timeout)
 
 
 def _answers(folder: Path, kind: str, ask: Any, timeout: float) -> list[str]:
@@ -106,7 +107,7 @@ def _answers(folder: Path, kind: str, ask: Any, timeout: float) -> list[str]:
             continue
         with link:
             link.sendall((json.dumps({"token": facts["token"]}) + "\n").encode())
-            link.settimeout(timeout)
+            link.settimeout(max(timeout, GREETING_TIMEOUT))
             answer = _line(link)
             if not answer:
                 path.unlink(missing_ok=True)  # somebody else has got this port in the meantime
@@ -124,7 +125,8 @@ def _line(link: socket.socket) -> str:
         return ""
 
 
-def _stopped(pid: int, _answer: str, link: socket.socket) -> str:
+def _stopped(timeout: float, pid: int, _answer: str, link: socket.socket) -> str:
+    link.settimeout(timeout)
     try:
         while link.recv(64):
             pass

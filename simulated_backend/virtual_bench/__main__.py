@@ -19,6 +19,7 @@ def answer(bench: Bench, question: Mapping[str, Any]) -> object:
     """The answer to one question from the program. ValueError for one that it does not know."""
     plant = bench.plant
     verb = question.get("ask")
+    bench.traffic.stand_back()  # what the program wrote to an instrument before it asked here has been obeyed
     if verb == "inject":  # an instrument's own lock comes before the plant's
         _inject(bench, question)
         return None
@@ -38,7 +39,6 @@ def answer(bench: Bench, question: Mapping[str, Any]) -> object:
         "extremes": plant.extremes,
         "troubles": lambda: plant.troubles,
     }
-    bench.traffic.stand_back()
     with plant.lock:
         if verb == "advance":
             plant.clock.advance(float(question["seconds"]))

@@ -4,6 +4,7 @@ import json
 import socketserver
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,14 @@ from tests.marks import needs_posix
 
 # -- locks ------------------------------------------------------------------------------------------------------
 
+
+@pytest.fixture
+def _locks_of_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else on this machine holds the bench, whatever else runs here."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
 HOLDER = """
 import sys
 from hil.locks import locked_bench
@@ -49,6 +58,7 @@ def somebody_else(*addresses: str) -> Iterator["subprocess.Popen[str]"]:
             other.kill()
 
 
+@pytest.mark.usefixtures("_locks_of_our_own")
 def test_a_bench_in_use_is_refused_with_who_and_why(tmp_path: Path) -> None:
     # One shared instrument is enough, however its address is written.
     with somebody_else("TCPIP0::192.0.2.13::5025::SOCKET"):
@@ -58,6 +68,7 @@ def test_a_bench_in_use_is_refused_with_who_and_why(tmp_path: Path) -> None:
     assert result.summary["run_id"] is None
 
 
+@pytest.mark.usefixtures("_locks_of_our_own")
 def test_the_lock_of_a_program_that_was_killed_is_no_lock() -> None:
     address = "TCPIP0::192.0.2.77::1::SOCKET"
     with somebody_else(address) as other:

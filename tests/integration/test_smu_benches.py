@@ -27,7 +27,7 @@ format: hil-bench/1
 title: divider of two membranes, driven by one unit that also reads its current
 station:
   instruments:
-    smu: {{type: {type}, address: "TCPIP0::192.0.2.31::5025::SOCKET", options: {{timeout: 1.0}}}}
+    smu: {{type: {type}, address: "TCPIP0::192.0.2.31::5025::SOCKET", options: {{timeout: 5.0}}}}
     meter: {{type: instruments.keithley_daq6510.KeithleyDAQ6510, address: "TCPIP0::192.0.2.32::5025::SOCKET"}}
 twin:
   law: {{name: conical_channel, preset: network, parallel: 20000}}
@@ -142,7 +142,7 @@ def test_the_guard_switches_it_off_with_nothing_but_an_address(driver: str, tmp_
         said: list[str] = []
         plan = guard_plan([spec], {"smu": driver_class(spec)}, [wire], {}, envelope(file, layout, "t"), said.append)
         (instrument,) = plan["instruments"]
-        rescued = Instrument(instrument, said.append, time.monotonic() + 20.0)
+        rescued = Instrument(instrument, said.append, time.monotonic() + 240.0)
         try:
             rescued.start()
         finally:

@@ -14,7 +14,7 @@ from simulated_backend.virtual_bench.emulators.bronkhorst_flow import Bronkhorst
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import fluid_plan, rescue
+from tests.fluid_bench import fluid_plan, hasty, rescue
 from tests.unit.instruments.conftest import Build
 
 ML_PER_H = 1e-6 / 3600.0
@@ -85,7 +85,7 @@ def bench() -> Iterator[VirtualBench]:
 @pytest.fixture
 def flow(bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
-    made = BronkhorstFlow("bronkhorst", bench.addresses["flow"], visalib="@py", timeout=0.1)
+    made = hasty(BronkhorstFlow("bronkhorst", bench.addresses["flow"], visalib="@py"))
     yield made
     made.close()
 
@@ -147,7 +147,7 @@ def test_bronkhorst_s_own_client_drives_it(bench: VirtualBench) -> None:
     [
         ("silence", 1.0),
         ("garbage", 2.0),
-        ("delay", 0.25),
+        ("delay", 1.0),
         ("drop", 0.0),
         ("drop", 1.0),
         ("half_open", 2.0),

@@ -39,7 +39,7 @@ def plan(smu: kit.Device) -> dict[str, Any]:
 
 def log_of(guard: Guard, sentence: str) -> str:
     """The guard's log, once it says ``sentence``."""
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 240.0
     while sentence not in (text := guard.log.read_text(encoding="utf-8")):
         assert time.monotonic() < end, text
         time.sleep(0.01)
@@ -126,7 +126,7 @@ def test_the_door_opens_for_its_token_only(guard: Guard, smu: kit.Device) -> Non
     (door,) = (guard.folder / "running").glob("guard-*.json")
     port = json.loads(door.read_text(encoding="utf-8"))["port"]
     for message in (b'{"token": "guess"}\n', b"nonsense\n", b"3\n"):
-        with socket.create_connection(("127.0.0.1", port), 5.0) as link:
+        with socket.create_connection(("127.0.0.1", port), 60.0) as link:
             link.sendall(message)
             assert link.recv(10) == b""
     guard.check()

@@ -3,14 +3,14 @@
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from instruments import guard_instrument, guard_rescue
+from instruments import guard_descent, guard_instrument, guard_rescue
 from instruments.guard_links import LinkError, SocketLink, connect, is_socket, release
 from instruments.guard_rescue import Rescue
 from tests.marks import needs_posix
@@ -22,14 +22,10 @@ class Device:
     def __init__(self, answer: Callable[[str], str | None], refuse: int = 0) -> None:
         self.answer = answer
         self.refuse = refuse
-        self.heard: list[tuple[float, str]] = []
+        self.lines: list[str] = []
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
-
-    @property
-    def lines(self) -> list[str]:
-        return [line for _, line in self.heard]
 
     def _accept(self) -> None:
         while True:
@@ -44,7 +40,7 @@ class Device:
             with link, link.makefile("r") as stream:
                 try:
                     for line in stream:
-                        self.heard.append((time.monotonic(), line.rstrip("\n")))
+                        self.lines.append(line.rstrip("\n"))
                         reply = self.answer(line.rstrip("\n"))
                         if reply is not None:
                             link.sendall((reply + "\n").encode())
@@ -55,21 +51,52 @@ class Device:
         self.socket.close()
 
 
+class Time:
+    """Passes only while somebody waits for it, so that it does not matter how fast the machine is."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._lock = threading.Lock()
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def wait(self, seconds: float) -> None:
+        with self._lock:
+            self._now += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """The time of the guard and of the pressures; only how long a reply may take is counted by the machine."""
+    made = Time()
+    waiting = SimpleNamespace(Lock=threading.Lock, Event=lambda: made)
+    for module in (guard_rescue, guard_descent, guard_instrument):
+        monkeypatch.setattr(module, "time", made)
+    for module in (guard_rescue, guard_instrument):
+        monkeypatch.setattr(module, "threading", waiting)
+    monkeypatch.setattr(guard_instrument, "REPLY_TIMEOUT", 60.0)
+    return made
+
+
 class Pressure:
     """A controller: goes to its set-point at its slew."""
 
-    def __init__(self, start: float, on: bool = True) -> None:
+    def __init__(self, clock: Time, start: float, on: bool = True) -> None:
         self.start, self.goal, self.slew, self.on, self.vented = start, start, 1e9, on, False
-        self.since = time.monotonic()
+        self.clock = clock
+        self.since = clock.monotonic()
+        self.heard: list[tuple[float, str]] = []
 
     @property
     def now(self) -> float:
-        way = self.slew * (time.monotonic() - self.since)
+        way = self.slew * (self.clock.monotonic() - self.since)
         if abs(self.goal - self.start) <= way:
             return self.goal
         return self.start + way * (1 if self.goal > self.start else -1)
 
     def __call__(self, line: str) -> str | None:
+        self.heard.append((self.clock.monotonic(), line))
         word, _, rest = line.partition(" ")
         if word == "P?":
             return f"P {self.now}"
@@ -78,7 +105,7 @@ class Pressure:
         if word == "VENT?":
             return f"VENT {int(self.vented)}"
         if word == "GO":
-            self.start, self.since = self.now, time.monotonic()
+            self.start, self.since = self.now, self.clock.monotonic()
             self.goal, self.slew = (float(part) for part in rest.split())
             self.on = True
         if word == "VENT":
@@ -133,10 +160,16 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard_rescue, "PATIENCE", 0.3)
-    monkeypatch.setattr(guard_instrument, "REPLY_TIMEOUT", 0.1)
-    monkeypatch.setattr(guard_instrument, "RELEASE_AFTER", 0.05)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For instruments that owe a reply and never give it."""
+    monkeypatch.setattr(guard_instrument, "REPLY_TIMEOUT", 1.0)
+
+
+@pytest.fixture
+def impatient(brief: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gives no reply is given up at the second attempt."""
+    monkeypatch.setattr(guard_rescue, "PATIENCE", 0.5 * guard_instrument.FIRST_PAUSE)
+    monkeypatch.setattr(guard_instrument, "RELEASE_AFTER", -1.0)
     monkeypatch.setattr(guard_rescue, "ARRIVAL_TIME", 0.2)
 
 
@@ -150,9 +183,8 @@ def test_sources_are_left_in_declared_order_and_confirmed(said: list[str]) -> No
 def test_an_instrument_for_one_client_is_tried_again_until_it_lets_us_in(said: list[str]) -> None:
     with devices(off) as (smu,):
         smu.refuse = 5
-        begun = time.monotonic()
         assert Rescue({"instruments": [instrument("smu", smu, source("A"))], "edges": []}, said.append).run() == []
-        assert time.monotonic() - begun < 2.0
+        assert smu.refuse == 0
         assert smu.lines.count("A off") >= 1
 
 
@@ -168,7 +200,7 @@ def test_one_that_never_confirms_is_reported_and_the_others_are_safe(said: list[
     assert any(line.startswith("NOT SAFE: dumb") for line in said)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("brief")
 def test_commands_of_one_line_and_compound_queries(said: list[str]) -> None:
     replies = iter(["OFF", "OFF;ON", "OFF ; OFF"])
     with devices(lambda line: next(replies) if "?" in line else None) as (smu,):
@@ -178,7 +210,7 @@ def test_commands_of_one_line_and_compound_queries(said: list[str]) -> None:
         assert smu.lines == 3 * smu_silent_lines
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("brief")
 def test_a_reply_to_somebody_else_is_passed_over_and_a_wrong_one_is_no_confirmation(said: list[str]) -> None:
     replies = iter(["1.0e-9", "OFF"])
     with devices(lambda line: f"late answer\n{next(replies)}" if line == "STATE?" else None) as (smu,):
@@ -187,8 +219,8 @@ def test_a_reply_to_somebody_else_is_passed_over_and_a_wrong_one_is_no_confirmat
         assert smu.lines.count("A off") == 2
 
 
-def test_linked_pressures_move_together_and_vent_when_they_have_arrived(said: list[str]) -> None:
-    one, other = Pressure(1.05e5), Pressure(1.02e5)
+def test_linked_pressures_move_together_and_vent_when_they_have_arrived(said: list[str], clock: Time) -> None:
+    one, other = Pressure(clock, 1.05e5), Pressure(clock, 1.02e5)
     with devices(one, other) as (first, second):
         plan = {
             "instruments": [instrument("one", first, pressure("P1")), instrument("other", second, pressure("P2"))],
@@ -196,18 +228,18 @@ def test_linked_pressures_move_together_and_vent_when_they_have_arrived(said: li
         }
         assert Rescue(plan, said.append).run() == []
         courses = [next(line for line in device.lines if line.startswith("GO")).split() for device in (first, second)]
-        goes = [next(t for t, line in device.heard if line.startswith("GO")) for device in (first, second)]
-        vents = [next(t for t, line in device.heard if line == "VENT") for device in (first, second)]
+    goes = [next(t for t, line in unit.heard if line.startswith("GO")) for unit in (one, other)]
+    vents = [next(t for t, line in unit.heard if line == "VENT") for unit in (one, other)]
     assert [float(goal) for _, goal, _ in courses] == [1e5, 1e5]
     assert float(courses[0][2]) == pytest.approx(1e5)
     assert float(courses[1][2]) == pytest.approx(4e4)
-    assert min(vents) - max(goes) > 0.04
+    assert min(vents) - max(goes) == pytest.approx(0.05)
     assert one.vented
     assert other.vented
 
 
-def test_a_pressure_without_a_slew_of_its_own_is_led_in_step_with_the_others(said: list[str]) -> None:
-    led, other = Pressure(1.05e5), Pressure(1.05e5)
+def test_a_pressure_without_a_slew_of_its_own_is_led_in_step_with_the_others(said: list[str], clock: Time) -> None:
+    led, other = Pressure(clock, 1.05e5), Pressure(clock, 1.05e5)
     with devices(led, other) as (first, second):
         leader = {**pressure("P1"), "move": ["GO {level} 1e9"], "led": True, "slew": 2e4}
         plan = {
@@ -215,14 +247,14 @@ def test_a_pressure_without_a_slew_of_its_own_is_led_in_step_with_the_others(sai
             "edges": [["P1", "P2", 2e3]],
         }
         assert Rescue(plan, said.append).run() == []
-        steps = [(t, float(line.split()[1])) for t, line in first.heard if line.startswith("GO")]
-        (gone,) = [t for t, line in second.heard if line.startswith("GO")]
+        steps = [(t, float(line.split()[1])) for t, line in led.heard if line.startswith("GO")]
+        (gone,) = [t for t, line in other.heard if line.startswith("GO")]
         assert [line for line in second.lines if line.startswith("GO")] == ["GO 100000.0 20000.0"]
     assert steps[0][1] == pytest.approx(1.05e5)
     assert steps[-1][1] == 1e5
     assert len(steps) >= 4
     for when, level in steps:
-        assert abs(level - max(1.05e5 - 2e4 * (when - gone), 1e5)) < 2e3
+        assert abs(level - max(1.05e5 - 2e4 * (when - gone), 1e5)) < 2e4 * 0.51 * guard_rescue.LEAD_PERIOD
     assert led.vented
     assert other.vented
 
@@ -232,12 +264,12 @@ class Slow(Pressure):
 
     def __call__(self, line: str) -> str | None:
         if line.startswith("GO"):
-            time.sleep(0.1)
+            self.clock.wait(0.1)
         return super().__call__(line)
 
 
-def test_a_pressure_that_is_led_slowly_is_led_to_the_end(said: list[str]) -> None:
-    led = Slow(1.05e5)
+def test_a_pressure_that_is_led_slowly_is_led_to_the_end(said: list[str], clock: Time) -> None:
+    led = Slow(clock, 1.05e5)
     with devices(led) as (device,):
         leader = {**pressure("P1"), "move": ["GO {level} 1e9"], "led": True, "slew": 2e4}
         assert Rescue({"instruments": [instrument("led", device, leader)], "edges": []}, said.append).run() == []
@@ -247,8 +279,8 @@ def test_a_pressure_that_is_led_slowly_is_led_to_the_end(said: list[str]) -> Non
     assert led.vented
 
 
-def test_a_controller_that_is_off_is_vented_without_being_moved(said: list[str]) -> None:
-    still = Pressure(1.05e5, on=False)
+def test_a_controller_that_is_off_is_vented_without_being_moved(said: list[str], clock: Time) -> None:
+    still = Pressure(clock, 1.05e5, on=False)
     with devices(still) as (device,):
         assert Rescue({"instruments": [instrument("p", device, pressure("P1"))], "edges": []}, said.append).run() == []
         assert not [line for line in device.lines if line.startswith("GO")]
@@ -256,8 +288,8 @@ def test_a_controller_that_is_off_is_vented_without_being_moved(said: list[str])
 
 
 @pytest.mark.usefixtures("impatient")
-def test_nobody_moves_beside_a_partner_that_does_not_answer(said: list[str]) -> None:
-    alone, partner = Pressure(1.05e5), Pressure(1.05e5)
+def test_nobody_moves_beside_a_partner_that_does_not_answer(said: list[str], clock: Time) -> None:
+    alone, partner = Pressure(clock, 1.05e5), Pressure(clock, 1.05e5)
     with devices(alone, lambda _: None, partner, off) as (first, dead, free, smu):
         plan = {
             "instruments": [
@@ -278,13 +310,15 @@ def test_nobody_moves_beside_a_partner_that_does_not_answer(said: list[str]) -> 
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("limit", "vented"), [(1e3, False), (1e300, True)])
-def test_who_does_not_arrive_is_vented_only_if_that_exceeds_no_limit(said: list[str], limit: float, vented: bool) -> None:
+def test_who_does_not_arrive_is_vented_only_if_that_exceeds_no_limit(
+    said: list[str], clock: Time, limit: float, vented: bool
+) -> None:
     class Stuck(Pressure):
         @property
         def now(self) -> float:
             return 1.05e5
 
-    stuck, fine = Stuck(1.05e5), Pressure(1.05e5)
+    stuck, fine = Stuck(clock, 1.05e5), Pressure(clock, 1.05e5)
     with devices(stuck, fine) as (first, second):
         plan = {
             "instruments": [instrument("one", first, pressure("P1")), instrument("two", second, pressure("P2"))],
@@ -317,11 +351,12 @@ def test_addresses_that_are_plain_sockets() -> None:
 
 
 def test_nobody_at_the_door_is_a_link_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    plan = {"address": f"TCPIP0::127.0.0.1::{port}::SOCKET", "write_termination": "\n", "read_termination": "\n"}
-    with pytest.raises(LinkError):
-        connect(plan)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens: while it is held, nobody else can
+        port = taken.getsockname()[1]
+        plan = {"address": f"TCPIP0::127.0.0.1::{port}::SOCKET", "write_termination": "\n", "read_termination": "\n"}
+        with pytest.raises(LinkError):
+            connect(plan)
     with pytest.raises(LinkError, match="no socket address"):
         SocketLink({**plan, "address": "GPIB0::1::INSTR"})
     with pytest.raises(LinkError):
@@ -354,7 +389,7 @@ def test_a_serial_line_is_cleaned_of_what_the_dead_program_left() -> None:
             heard += os.read(host, 100)
         assert heard == b"\r\nOUTP 0\r\nOUTP?\r\n"
         os.write(host, b"OUTP 0\n")
-        assert link.line(1.0) == "OUTP 0"
+        assert link.line(60.0) == "OUTP 0"
         with pytest.raises(LinkError):
             link.line(0.05)
     finally:

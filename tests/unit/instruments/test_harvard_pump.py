@@ -13,7 +13,7 @@ from simulated_backend.virtual_bench.emulators.harvard_pump import HarvardPump a
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan, rescue
+from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan, hasty, rescue
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def bench() -> Iterator[VirtualBench]:
 @pytest.fixture
 def pump(bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
-    made = HarvardPump11Elite("elite", bench.addresses["pump"], visalib="@py", timeout=0.1)
+    made = hasty(HarvardPump11Elite("elite", bench.addresses["pump"], visalib="@py"))
     yield made
     made.stop()
     made.close()
@@ -133,7 +133,7 @@ def test_it_says_which_firmware_it_has(pump: Any) -> None:
 
 
 def test_a_stalled_pump_and_a_restarted_one_are_errors(pump: Any, bench: VirtualBench) -> None:
-    ultra: Any = HarvardPHDUltra("ultra", bench.addresses["ultra"], visalib="@py", timeout=0.1)
+    ultra: Any = hasty(HarvardPHDUltra("ultra", bench.addresses["ultra"], visalib="@py"))
     try:
         ultra.configure_pump(TEN_ML)
         ultra.start(3.0 * ML_PER_MIN, 5e-6)

@@ -16,7 +16,7 @@ from simulated_backend.virtual_bench.emulators.new_era_ne1000 import NewEraNE100
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan, rescue
+from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan, hasty, rescue
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def bench() -> Iterator[VirtualBench]:
 @pytest.fixture
 def pump(bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
-    made = NewEraNE1000("ne1000", bench.addresses["pump"], visalib="@py", timeout=0.1)
+    made = hasty(NewEraNE1000("ne1000", bench.addresses["pump"], visalib="@py"))
     yield made
     made.set_watchdog(0.0)
     made.close()

@@ -11,7 +11,7 @@ from instruments.mensor_cpc import MensorCPC
 from instruments.roles import PressurePort
 from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import POLICY, fluid_plan, linked_backend, outcome_under, pressure_backend, rescue
+from tests.fluid_bench import POLICY, fluid_plan, hasty, linked_backend, outcome_under, pressure_backend, rescue
 
 
 class Controller(NamedTuple):
@@ -65,7 +65,7 @@ def test_one_left_on_in_its_own_unit_is_brought_home_first(controller: Controlle
 @pytest.fixture
 def lossy(controller: Controller, bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
-    unit = controller.driver("lossy", bench.addresses["unit"], visalib="@py", timeout=0.1)
+    unit = hasty(controller.driver("lossy", bench.addresses["unit"], visalib="@py"))
     assert isinstance(unit, PressurePort)
     assert unit.prepare_unit() == (300e3, False, ())
     yield unit
@@ -76,16 +76,18 @@ def lossy(controller: Controller, bench: VirtualBench) -> Iterator[Any]:
 def test_replies_lost_while_reading_are_overcome(controller: Controller, bench: VirtualBench, lossy: Any, fault: str) -> None:
     for after in range(1, 6):
         bench.side_door.inject("unit", fault, after=after)
-        assert lossy.look().actual == pytest.approx(101_325.0, abs=controller.error)
-        assert lossy.pressure_now() == pytest.approx(101_325.0, abs=controller.error)
+        while len(bench.side_door.happened()) < after:  # each has acted before the next one waits
+            assert lossy.look().actual == pytest.approx(101_325.0, abs=controller.error)
+            assert lossy.pressure_now() == pytest.approx(101_325.0, abs=controller.error)
 
 
 @pytest.mark.parametrize("fault", ["silence", "garbage"])
 def test_replies_lost_while_switching_are_overcome(bench: VirtualBench, lossy: Any, fault: str) -> None:
     for after in range(1, 8):
         bench.side_door.inject("unit", fault, after=after)
-        lossy.enable(110e3)
-        lossy.disable(SafeAction.NONE)
+        while len(bench.side_door.happened()) < after:
+            lossy.enable(110e3)
+            lossy.disable(SafeAction.NONE)
 
 
 @pytest.mark.parametrize(

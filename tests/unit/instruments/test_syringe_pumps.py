@@ -12,7 +12,7 @@ from instruments.new_era_ne1000 import NewEraNE1000
 from instruments.safe_commands import Guarded
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan
+from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan, hasty
 
 
 @pytest.fixture(scope="module", params=[HarvardPump11Elite, NewEraNE1000])
@@ -30,7 +30,7 @@ def bench(driver: type[Any]) -> Iterator[VirtualBench]:
 @pytest.fixture
 def pump(driver: type[Any], bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
-    made = driver("a_pump", bench.addresses["pump"], visalib="@py", timeout=0.1)
+    made = hasty(driver("a_pump", bench.addresses["pump"], visalib="@py"))
     yield made
     made.stop()
     made.close()

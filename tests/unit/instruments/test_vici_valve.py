@@ -14,7 +14,7 @@ from simulated_backend.virtual_bench.emulators.vici_valve import ViciValve as Em
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import fluid_plan
+from tests.fluid_bench import fluid_plan, hasty
 from tests.unit.instruments.conftest import Build
 
 
@@ -99,7 +99,7 @@ def bench() -> Iterator[VirtualBench]:
 
 
 def test_the_driver_turns_the_emulated_valve(bench: VirtualBench) -> None:
-    valve: Any = ViciValve("vici", bench.addresses["valve"], visalib="@py", timeout=0.2)
+    valve: Any = hasty(ViciValve("vici", bench.addresses["valve"], visalib="@py"))
     try:
         assert isinstance(valve, SelectorValve)
         assert valve.positions() == 6
