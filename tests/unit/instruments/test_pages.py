@@ -31,13 +31,22 @@ def test_every_driver_has_a_page_that_says_what_a_lab_has_to_know(driver: type) 
         assert f"**{section}.**" in text, f"{page.name} has no paragraph {section!r}"
 
 
-@pytest.mark.parametrize("page", ["keithley_2400", "keithley_2450", "keithley_2600", "keithley_6517b", "keithley_707b",
-                                  "keithley_daq6510", "keysight_34970a", "keysight_b2900"])  # fmt: skip
+def electrical() -> list[str]:
+    """Pages of instruments that drive or read volts, and of matrices."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
+    return sorted(name for name, text in texts.items() if re.search(r"^Driver", text, re.M) and re.search(r"\.volt\b", text))
+
+
+def test_there_are_pages_of_electrical_instruments() -> None:
+    assert {"keithley_2600.md", "keithley_707b.md", "keysight_34970a.md"} <= set(electrical())
+
+
+@pytest.mark.parametrize("page", electrical())
 def test_pages_of_electrical_instruments_say_how_to_wire_them(page: str) -> None:
-    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    text = (PAGES / page).read_text(encoding="utf-8")
     wiring = text.split("**Wiring.**")[1].split("\n\n")[0]
     for word in ("LO|L of every channel", r"common\s+point", r"wiring\.md"):
-        assert re.search(rf"\b{word}\b", wiring, re.I), f"the wiring paragraph of {page}.md does not say {word!r}"
+        assert re.search(rf"\b{word}\b", wiring, re.I), f"the wiring paragraph of {page} does not say {word!r}"
     assert re.search(r"triaxial|shielded", wiring)
 
 
