@@ -1,7 +1,6 @@
 """Command line: parse and print, nothing else. Everything heavy is imported by the command that needs it."""
 
 import json
-import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +15,7 @@ from hil.shown import run_lines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hil.core.events import Event, Listener
+    from hil.core.events import Listener
     from hil.run import Result
 
 app = typer.Typer(
@@ -24,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Train memristor networks on a bench, or in software.",
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 
@@ -58,6 +58,21 @@ app.command("dry-run")(dry_run)
 def main() -> None:
     """Entry point of the ``hil`` command."""
     app(prog_name="hil")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"memristor-hil {version('memristor-hil')}")
+        raise typer.Exit
+
+
+@app.callback()
+def hil(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Train memristor networks on a bench, or in software."""
 
 
 @app.command()
@@ -131,15 +146,11 @@ def _ask(act: "Callable[[], list[str]]") -> None:
 
 
 def _go(begin: "Callable[[list[Listener]], Result]", as_json: bool) -> NoReturn:
-    """Run with a progress bar where somebody looks, print the end, and exit with its code."""
-    if as_json or not sys.stderr.isatty():
-        result = begin([])
-    else:
-        from rich.console import Console
-        from rich.progress import Progress
+    """Run with a progress line where somebody looks, print the end, and exit with its code."""
+    from hil.progress_line import progress_line
 
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            result = begin([_Bar(progress)])
+    with progress_line("getting ready", quiet=as_json) as listeners:
+        result = begin(listeners)
     if result.error:
         typer.echo(f"hil: {result.error}", err=True)
     if as_json:
@@ -298,22 +309,6 @@ def _print_json(facts: Mapping[str, Any]) -> None:
 
 def _print_lines(lines: list[str]) -> None:
     typer.echo("\n".join(lines))
-
-
-class _Bar:
-    """The progress bar, one more listener."""
-
-    def __init__(self, progress: Any) -> None:
-        self._progress = progress
-        self._task: Any = None
-
-    def __call__(self, event: "Event") -> None:
-        from hil.core.events import Progress
-
-        if isinstance(event, Progress):
-            if self._task is None:
-                self._task = self._progress.add_task("", total=event.total)
-            self._progress.update(self._task, completed=event.done, description=event.text)
 
 
 if __name__ == "__main__":

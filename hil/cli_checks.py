@@ -92,8 +92,12 @@ def check(
     from hil.check_run import CheckRequest
     from hil.check_run import check as check_bench
     from hil.experiment.units import parse
+    from hil.progress_line import progress_line
 
-    with _told("the check was stopped; everything is in its safe state, and nothing was put on record"):
+    with (
+        progress_line(f"checking {bench}", quiet=as_json),
+        _told("the check was stopped; everything is in its safe state, and nothing was put on record"),
+    ):
         applied = None if voltage is None else parse(voltage, "V")
         request = CheckRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), tolerance, applied)
         facts = check_bench(request)
@@ -155,8 +159,12 @@ def calibrate(
     from hil.calibrate_run import CalibrateRequest
     from hil.calibrate_run import calibrate as calibrate_bench
     from hil.experiment.units import parse
+    from hil.progress_line import progress_line
 
-    with _told("the calibration was stopped; everything is in its safe state, and the one before is kept"):
+    with (
+        progress_line(f"calibrating {bench}", quiet=as_json),
+        _told("the calibration was stopped; everything is in its safe state, and the one before is kept"),
+    ):
         largest = None if voltage is None else parse(voltage, "V")
         request = CalibrateRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), largest, reference)
         facts = calibrate_bench(request)
@@ -173,14 +181,18 @@ def dry_run(
 ) -> None:
     """Rehearse a protocol on the virtual bench: limits, dose, loading, hours, refusals, faults. Records nothing."""
     from hil import bench as benches
+    from hil.core.events import Progress
     from hil.dry_run import dry_run as rehearse
     from hil.prepared import Request
+    from hil.progress_line import progress_line
 
-    def told(done: int, of: int) -> None:
-        if sys.stderr.isatty():
-            typer.echo(f"\rfault {done} of {of}", err=True, nl=done == of)
+    with progress_line(f"rehearsing {protocol}", quiet=as_json) as listeners:
 
-    report = rehearse(Request(protocol, bench, benches.Target.VIRTUAL, False, tuple(set_ or ()), seed), faults, told)
+        def told(done: int, of: int) -> None:
+            for listener in listeners:
+                listener(Progress(done, of, "faults"))
+
+        report = rehearse(Request(protocol, bench, benches.Target.VIRTUAL, False, tuple(set_ or ()), seed), faults, told)
     if report.error:
         typer.echo(f"hil: {report.error}", err=True)
     typer.echo(json.dumps(report.facts, allow_nan=False) if as_json else "\n".join(report.lines()))
