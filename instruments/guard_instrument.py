@@ -138,6 +138,9 @@ class Instrument:
         if compound and queries:
             link.send([*attention, *together, compound.join(query for query, _ in queries)])
             return self._replies(link, compound, [expected for _, expected in queries], patience)
+        if len(queries) > 1 and not link.pipelined:
+            link.send([*attention, *together])
+            return [self._asked(link, query, expected, patience) for query, expected in queries]
         link.send([*attention, *together, *(query for query, _ in queries)])
         # A late reply to the dead program may come first: it is taken for an answer only if it could be one.
         return [self._reply(link, expected, patience) for _, expected in queries]

@@ -19,7 +19,9 @@ class LinkError(Exception):
 
 
 class Link(Protocol):
-    """A fresh connection."""
+    """A fresh connection. ``pipelined``: whether a question may be sent before the last one is answered."""
+
+    pipelined: bool
 
     def send(self, messages: list[str]) -> None:
         """Send messages, each with its terminator, in one go where the transport allows."""
@@ -67,6 +69,8 @@ def release(plan: dict[str, Any]) -> None:
 
 class SocketLink:
     """A TCP connection."""
+
+    pipelined = True
 
     def __init__(self, plan: dict[str, Any]) -> None:
         found = _SOCKET.match(plan["address"])
@@ -117,6 +121,7 @@ class VisaLink:
 
         address = plan["address"]
         self._serial = address.upper().startswith("ASRL")
+        self.pipelined = self._serial  # elsewhere IEEE 488.2 has it that a new question takes the answer to the last away
         try:
             opener = visa_manager(plan["visalib"]).open_resource
             resource: Any = AdaptedResource(address, opener) if is_adapted(address) else opener(address)

@@ -1,6 +1,6 @@
 """The guard on voltages of different instruments whose difference is limited, in real time, judged in the plant."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def left_on(safe: Mapping[str, SafeState]) -> Iterator[tuple[VirtualBench, dict[str, Any]]]:
+def left_on(safe: Mapping[str, SafeState]) -> Generator[tuple[VirtualBench, dict[str, Any]]]:
     """Three sources on three instruments, a device between every two of them, all left on; and the guard's plan."""
     pairs = [("A", "B"), ("B", "C"), ("A", "C")]
     law = registry.law("ohmic")

@@ -19,7 +19,7 @@ from instruments.keithley_2400 import Keithley2400
 from instruments.keithley_2600 import Keithley2602B
 from instruments.keysight_b2900 import KeysightB2912A
 from instruments.safe_commands import SafeCommands
-from instruments.wiring import ControlWire, InstrumentSpec
+from instruments.wiring import ControlWire, InstrumentSpec, Setting
 from tests.unit.instruments import test_guard_rescue as kit
 
 # -- the arithmetic -------------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class Mute(Keithley2400):
     """Says how it is left, but not how it moves."""
 
     @classmethod
-    def safe_commands(cls, *words: Any) -> SafeCommands | None:
+    def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
         return SafeCommands(("OFF",), "OFF?", "1")
 
 
@@ -132,7 +132,7 @@ def test_who_leaves_at_high_impedance_is_waited_for_and_takes_no_steps() -> None
 
 
 def test_replicas_have_limits_of_their_own() -> None:
-    four = dict.fromkeys(("a", "b", "c", "d"), Keithley2400)
+    four = dict.fromkeys("abcd", Keithley2400)
     paths = {"A": {"V1": "a.volt", "V2": "b.volt"}, "B": {"V1": "c.volt", "V2": "d.volt"}}
     plan = plan_of(["", ""], four, [("V1", "V2", 2.0)], replicas=paths)
     assert [group["channels"] for group in plan["descents"]] == [["A:V1", "A:V2"], ["B:V1", "B:V2"]]

@@ -219,6 +219,33 @@ def test_a_reply_to_somebody_else_is_passed_over_and_a_wrong_one_is_no_confirmat
         assert smu.lines.count("A off") == 2
 
 
+@pytest.mark.parametrize(
+    ("pipelined", "sent"),
+    [(True, [["abort", "A off", "B off", "STATE?", "STATE?"]]), (False, [["abort", "A off", "B off"], ["STATE?"], ["STATE?"]])],
+)
+def test_where_a_question_takes_the_last_answer_away_one_is_asked_at_a_time(
+    said: list[str], monkeypatch: pytest.MonkeyPatch, pipelined: bool, sent: list[list[str]]
+) -> None:
+    class Wire:
+        def __init__(self) -> None:
+            self.pipelined, self.sent = pipelined, list[list[str]]()
+
+        def send(self, messages: list[str]) -> None:
+            self.sent.append(messages)
+
+        def line(self, _: float) -> str:
+            return "OFF"
+
+        def close(self) -> None:
+            self.sent.append([])
+
+    wire = Wire()
+    monkeypatch.setattr(guard_instrument, "connect", lambda _: wire)
+    with devices(off) as (smu,):
+        assert Rescue({"instruments": [instrument("smu", smu, source("A"), source("B"))], "edges": []}, said.append).run() == []
+    assert wire.sent == [*sent, []]
+
+
 def test_linked_pressures_move_together_and_vent_when_they_have_arrived(said: list[str], clock: Time) -> None:
     one, other = Pressure(clock, 1.05e5), Pressure(clock, 1.02e5)
     with devices(one, other) as (first, second):
