@@ -110,7 +110,7 @@ class Descent:
         one.leave(self._names)
         mine = ", ".join(terminal["channel"] for terminal in one.stepped if terminal["channel"] in self._names)
         if mine:
-            self._say(f"{one.name}: {mine} left in the safe state after {self._elapsed()}, in {self._taken + 1} steps")
+            self._say(f"{one.name}: {mine} left in the safe state after {self._elapsed()} (steps: {self._taken + 1})")
 
     def _down(self, present: list[Instrument], levels: dict[str, float], pool: ThreadPoolExecutor) -> list[Instrument]:
         """Take every step but the last; who did not follow is taken out of ``present`` and returned."""
