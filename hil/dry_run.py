@@ -15,10 +15,11 @@ from hil.core.outcome import Outcome
 from hil.core.types import FloatArray, Layout, Quantity, Readings, Stimulus
 from hil.experiment.bench_file import BenchFile
 from hil.exposure import Dose, Nearest
+from hil.fault_rehearsal import for_rehearsal
 from hil.fault_rehearsal import lines as fault_lines
-from hil.fault_rehearsal import rehearse_faults
+from hil.fault_workers import rehearse_faults
 from hil.liquid_plan import lines as liquid_lines
-from hil.liquid_plan import planned_use, refilled, require_enough
+from hil.liquid_plan import planned_use, require_enough
 from hil.record.recorder import plain
 from hil.run import EXIT_CODES, Prepared, Request, check_plan, exit_code_of, prepare
 from hil.stock_book import booked
@@ -152,29 +153,23 @@ def dry_run(request: Request, faults: bool = False, told: Callable[[int, int], N
     try:
         prepared = prepare(request)
         facts["protocol"], facts["bench"] = prepared.name, prepared.bench_document.path.name
-        prepared = replace(prepared, bench=booked(prepared.bench, request.data, facts["bench"]))
-        facts["planned"] = planned_use(prepared)
+        stocked = replace(prepared, bench=booked(prepared.bench, request.data, facts["bench"]))
+        facts["planned"] = planned_use(stocked)
         with prepared.located():
-            require_enough(prepared.bench, facts["planned"])
-        seed = prepared.bench.virtual.seed if request.seed is None else request.seed
-        rehearsed = replace(prepared, bench=_for_rehearsal(prepared.bench))
-        with rehearsed.assembled(Target.VIRTUAL, seed=seed + OTHER_BENCH) as assembled:
+            require_enough(stocked.bench, facts["planned"])
+        seed = (prepared.bench.virtual.seed if request.seed is None else request.seed) + OTHER_BENCH
+        rehearsed = replace(prepared, bench=for_rehearsal(prepared))
+        with rehearsed.assembled(Target.VIRTUAL, seed=seed) as assembled:
             used = prepared.bench.calibration.use
             if used is not None:
                 assembled.warnings(f"the calibration {used} is left out: instruments in a rehearsal have errors of their own")
-            code = _rehearse(prepared, assembled, facts)
+            code = _rehearse(rehearsed, assembled, facts)
         if faults:
-            facts["faults"] = rehearse_faults(prepared, facts["relaxations"], told=told)
+            facts["faults"] = rehearse_faults(prepared, seed, facts["relaxations"], told=told)
     except HilError as error:
         facts["refusal"] = str(error)
         return Report(plain(facts), exit_code_of(error), str(error))
     return Report(plain(facts), code)
-
-
-def _for_rehearsal(bench: BenchFile) -> BenchFile:
-    """All that there is in the syringes, and no calibration, which would be one of other instruments."""
-    calibration = bench.calibration.model_copy(update={"use": None})
-    return refilled(bench).model_copy(update={"calibration": calibration})
 
 
 def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """What each kind of fault would lead to: a rehearsal per fault and moment on the virtual bench, judged in the plant."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,16 @@ from hil.core.lab import Lab
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import Quantity, Readings, Stimulus
 from hil.experiment.bench_file import BenchFile
+from hil.liquid_plan import refilled
 from hil.plausibility import PlausibilityWatch
 from hil.prepared import Prepared
+from hil.stock_book import booked
 
 MOMENTS = ("switching on", "measuring")
 WATCHED = 4
 """Readings after a fault acted for which the procedure goes on before the rehearsal of that fault ends."""
-LATEST = 8
-"""The last reading after which a fault is put on: the steps of a procedure are alike, and time is dear."""
+LATEST = 4
+"""A fault is put on before this reading: the steps of a procedure are alike, and time is dear."""
 MESSAGES = 20
 """A fault acts when its instrument gets one of this many messages."""
 OFF = {"V": 0.02, "Pa": 500.0}
@@ -104,18 +106,23 @@ def cases(bench: BenchFile, rng: np.random.Generator, readings: int, kinds: Sequ
     return found
 
 
-def rehearse_faults(
-    prepared: Prepared, readings: int, kinds: Sequence[str] | None = None, told: Callable[[int, int], None] | None = None
-) -> list[dict[str, Any]]:
-    """One rehearsal per case; JSON-able. ``told``: how many of how many are done. Raises HilError where no bench can start."""
-    chosen = cases(prepared.bench, np.random.default_rng(prepared.seed), readings, kinds)
-    found = []
-    for number, case in enumerate(chosen):
-        with prepared.assembled(Target.VIRTUAL) as assembled:
-            found.append(asdict(_rehearse(prepared, assembled, case)))
-        if told is not None:
-            told(number + 1, len(chosen))
-    return found
+def for_rehearsal(prepared: Prepared) -> BenchFile:
+    """The bench as it is rehearsed: all that there is of the stocks in the syringes, because nobody stands by to refill them, and
+    no calibration, which would be one of other instruments."""
+    left = booked(prepared.bench, prepared.request.data, prepared.bench_document.path.name)
+    calibration = prepared.bench.calibration.model_copy(update={"use": None})
+    return refilled(left).model_copy(update={"calibration": calibration})
+
+
+def chosen_cases(prepared: Prepared, readings: int, kinds: Sequence[str] | None = None) -> list[Case]:
+    """The cases for a protocol, drawn from its seed; see ``cases``."""
+    return cases(prepared.bench, np.random.default_rng(prepared.seed), readings, kinds)
+
+
+def rehearse_case(prepared: Prepared, case: Case, seed: int) -> Led:
+    """One rehearsal on a bench of its own, whose imperfections are drawn from ``seed``. HilError where it cannot start."""
+    with prepared.assembled(Target.VIRTUAL, seed=seed) as assembled:
+        return _rehearse(prepared, assembled, case)
 
 
 class _Injector:

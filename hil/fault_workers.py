@@ -1,0 +1,159 @@
+"""Rehearsals of faults side by side: each has a bench of its own, so that every processor of the machine can take one.
+
+A worker is this module as a program. It reads a line of JSON that says what is rehearsed, then a number of a case per line, and
+answers each with a line; it ends when its input closes, so that it never outlives the program that started it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from hil.bench import Target
+from hil.core.errors import BackendError, HilError
+from hil.fault_rehearsal import chosen_cases, for_rehearsal, rehearse_case
+from hil.prepared import Prepared, Request, prepare
+
+Told = Callable[[int, int], None]
+
+
+def rehearse_faults(
+    prepared: Prepared, seed: int, readings: int, kinds: Sequence[str] | None = None, told: Told | None = None, workers: int = 0
+) -> list[dict[str, Any]]:
+    """One rehearsal per case (see ``hil.fault_rehearsal``), ``workers`` at a time (0: one for each processor); JSON-able.
+
+    ``prepared``: as the files say; ``seed`` of the benches; ``readings``: how many the whole procedure takes; ``told``: how many
+    of how many are done. Raises HilError where a bench cannot start.
+    """
+    total = len(chosen_cases(prepared, readings, kinds))
+    said = {"request": _packed(prepared.request), "seed": seed, "readings": readings, "kinds": kinds and list(kinds)}
+    team = _Team(total, told)
+    members = [_Worker(said) for _ in range(min(workers or _processors(), total))]
+    try:
+        threads = [threading.Thread(target=team.feed, args=(member,)) for member in members]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for member in members:
+            member.stop()
+    return team.results()
+
+
+class _Team:
+    """What is still to be done, and what was found."""
+
+    def __init__(self, total: int, told: Told | None) -> None:
+        self._lock = threading.Lock()
+        self._open = list(range(total))
+        self._found: list[dict[str, Any] | None] = [None] * total
+        self._told = told
+        self._refusal = ""
+
+    def feed(self, worker: "_Worker") -> None:
+        """Give one case after the other to ``worker`` until there is none left, or one could not be rehearsed."""
+        while True:
+            with self._lock:
+                if not self._open or self._refusal:
+                    return
+                number = self._open.pop(0)
+            answer = worker.ask(number)
+            with self._lock:
+                if "refusal" in answer:
+                    self._refusal = self._refusal or str(answer["refusal"])
+                    return
+                self._found[number] = answer
+                if self._told is not None:
+                    self._told(sum(one is not None for one in self._found), len(self._found))
+
+    def results(self) -> list[dict[str, Any]]:
+        """In the order of the cases; BackendError where one could not be rehearsed."""
+        found = [one for one in self._found if one is not None]
+        if self._refusal or len(found) < len(self._found):
+            raise BackendError(f"the faults were not all rehearsed: {self._refusal or 'interrupted'}")
+        return found
+
+
+class _Worker:
+    """One process."""
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        root = str(Path(__file__).resolve().parents[1])
+        paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "hil.fault_workers"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+        )
+        self._first = json.dumps(said) + "\n"
+
+    def ask(self, number: int) -> dict[str, Any]:
+        """What case ``number`` led to, or ``refusal``."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        reply = ""
+        if stdin is not None and stdout is not None:
+            with suppress(OSError, ValueError):
+                stdin.write(f"{self._first}{number}\n")
+                stdin.flush()
+                self._first = ""
+                reply = stdout.readline()
+        return dict(json.loads(reply)) if reply else {"refusal": "a process that rehearses faults has ended"}
+
+    def stop(self) -> None:
+        """End it, whatever it is doing; its bench ends with it."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _packed(request: Request) -> dict[str, Any]:
+    return {**asdict(request), "target": request.target.value, "data": str(request.data)}
+
+
+def _unpacked(packed: dict[str, Any]) -> Request:
+    changed = {"target": Target(packed["target"]), "sets": tuple(packed["sets"]), "data": Path(packed["data"])}
+    return Request(**{**packed, **changed})
+
+
+def main() -> int:
+    """Answer until standard input ends. Returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's affair; it ends us
+    said = json.loads(sys.stdin.readline())
+    try:
+        prepared = prepare(_unpacked(said["request"]))
+        found = chosen_cases(prepared, said["readings"], said["kinds"])
+        rehearsed = replace(prepared, bench=for_rehearsal(prepared))
+        for line in sys.stdin:
+            _say(asdict(rehearse_case(rehearsed, found[int(line)], said["seed"])))
+    except HilError as error:
+        _say({"refusal": str(error)})
+        return 1
+    return 0
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
