@@ -103,6 +103,8 @@ class WayHome:
         level = [drive for drive in drives if drive.channel.safe.action is SafeAction.LEVEL and isfinite(drive.level)]
         if not level:
             return
+        # Who has the longest way takes every step first: on the way to one level that narrows a difference, never widens it.
+        level.sort(key=lambda drive: (bool(drive.instrument.session.failed), -abs(drive.channel.safe.value - drive.level)))
         change = np.array([drive.channel.safe.value - drive.level for drive in level])
         slews = np.array([_emergency_slew(drive) for drive in level])
         with np.errstate(invalid="ignore", divide="ignore"):

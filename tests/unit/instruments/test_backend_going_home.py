@@ -225,6 +225,19 @@ def test_who_fails_for_a_moment_on_the_way_down_is_waited_for_where_a_difference
     assert max(abs(level) for level in now.values()) < 1e-9
 
 
+@pytest.mark.parametrize("levels", [(5.0, 4.0), (4.0, 5.0), (-3.5, -4.5)])
+def test_a_difference_that_stands_at_its_limit_does_not_grow_on_the_way_down(bench: Bench, levels: tuple[float, float]) -> None:
+    with limited(bench) as backend:
+        backend.apply(Stimulus.of(levels))
+        bench.log.clear()
+    now = dict(zip(("smu", "other"), levels, strict=True))
+    told = [(who, level) for who, _, level in bench.done("level")]
+    assert len(told) > 10
+    for who, level in told:
+        now[who] = level
+        assert abs(now["smu"] - now["other"]) <= 1.0 + 1e-9
+
+
 def test_who_is_dead_keeps_nobody_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with limited(bench) as backend:
         backend.apply(Stimulus.of([4.5, 4.0]))
