@@ -1,6 +1,7 @@
 """The backend that stands on instruments: one path from a stimulus to the wires, and every rule of the bench on it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ class InstrumentBackend(Backend):
         self._order = groups_of(ramp_order, envelope)
         self._dwell.order(self._order or [range(len(controls))])
         self._ramp_period, self._warn = ramp_period, warn or (lambda _: None)
-        self._ramper = Ramper(envelope, clock, ramp_period, self._order)
+        self._ramper = Ramper(envelope, clock, ramp_period, self._order, self._glance)
         self._corrections, self._aim = corrections or Corrections(), Aim(envelope, self._warn)
         self._corrections.check(self._control_wires, self._output_wires)
         self._station: Station | None = None
@@ -154,7 +155,8 @@ class InstrumentBackend(Backend):
             drives = list(chain.from_iterable(self._drives))
             self._flow = FlowMeters(drives, self.envelope, self._clock, self._control_wires, self._corrections)
             self._switchboard.switched = self._flow.begin
-            self._verify = Verification((self._switchboard.check, self._flow.check))
+            standing = partial(self._ramper.check, self._drives, self._movers)
+            self._verify = Verification((self._switchboard.check, self._flow.check), standing)
         except BaseException:
             close_station(station)
             raise
@@ -189,6 +191,7 @@ class InstrumentBackend(Backend):
         """Bring the controls of the first replicas to their stimuli, all together, along checked ramps."""
         self._prepare_meters()
         now = self._clock.now()
+        self._verify.begin(now)
         targets = [self._aim.stimulus(drives, stimulus) for drives, stimulus in zip(self._drives, row, strict=False)]
         for drives, stimulus in zip(self._drives, targets, strict=False):
             for drive, wanted in zip(drives, stimulus.connected, strict=True):
@@ -206,6 +209,9 @@ class InstrumentBackend(Backend):
             configure_meters(chain.from_iterable(self._senses), self._warn)
             self._readers.clear()
             self._meters_ready = True
+
+    def _glance(self, now: float) -> None:
+        self._verify.glance(now)
 
     def _look(self, drives: Sequence[Drive]) -> None:
         look_at([drive for drive in drives if drive.output is Output.ON], self._movers)
@@ -236,6 +242,7 @@ class InstrumentBackend(Backend):
 
         def late() -> list[str]:
             nonlocal pending
+            self._glance(self._clock.now())
             self._look(drives if self._looked_at != begin else pending)
             self._looked_at = begin
             pending = [drive for drive in pending if drive.output is Output.ON and not drive.in_limits]
@@ -245,13 +252,19 @@ class InstrumentBackend(Backend):
         if failed is not None:
             return failed
         reader = self._reader(replicas)
-        report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin)
+
+        def look() -> FloatArray:
+            self._glance(self._clock.now())
+            values: FloatArray = reader(1)[0][0]
+            return values
+
+        report, flat = until_flat(look, self._clock, policy, begin)
         limited = at_compliance(drives)
         if limited and report.settled:
             # A source charges a cable at its compliance and leaves it; one that stays there marks what is read.
             self._look(limited)
             if at_compliance(limited) != limited:
-                report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin)
+                report, flat = until_flat(look, self._clock, policy, begin)
         short = ", ".join(f"{drive.channel.name!r} ({drive.plan.compliance:g} A)" for drive in at_compliance(drives))
         self._limited = bool(short)
         if short:

@@ -12,7 +12,7 @@ from hil.core.types import FloatArray, Quantity, SafeAction
 from instruments.calibration import Corrections
 from instruments.guard_process import Guard, NoGuard
 from instruments.plain_meter import asked, number_of, port_of
-from instruments.roles import MeterInstrument, PressurePort
+from instruments.roles import MeterInstrument, PressurePort, Recoverable
 from instruments.safe_commands import HardwareWatchdog
 from instruments.safe_state import WayHome
 from instruments.station import parse_path
@@ -139,11 +139,13 @@ class Switchboard:
         """Output on, at the pressure there is, or as near to 0 as edge limits against the sources ``beside`` it allow."""
         if drive.output is not Output.FLOATING:
             self._configure(drive, beside)
+        elif isinstance(drive.instrument, Recoverable):
+            drive.instrument.require_settings_kept()  # compliance and range, since it was configured
         self.check()
         pressure = drive.port.pressure_now() if isinstance(drive.port, PressurePort) else None
         start = self._way_home.nearest_to_zero(drive, beside) if pressure is None else pressure
         drive.output = Output.ON
-        drive.level = start
+        drive.level = drive.seen = start
         drive.port.enable(start)
         drive.commanded = start
         drive.on_course = False

@@ -1,12 +1,13 @@
 """Bringing sources that are on to their levels: the one place from which levels leave, but for the way home."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from hil.core.clock import Clock
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import FloatArray
+from instruments.following import Following
 from instruments.mixer import exchange, is_mixed
 from instruments.ramp_order import ordered_ramp
 from instruments.terminals import Drive, Movers, Output
@@ -15,12 +16,26 @@ from instruments.terminals import Drive, Movers, Output
 class Ramper:
     """Moves drives along ramps that the envelope has checked. ``period``: s between the points of a ramp.
 
-    ``order``: positions of controls in groups that ramp one after the other.
+    ``order``: positions of controls in groups that ramp one after the other. ``watch``: is told the time (s of the clock) at
+    every point, and raises where the bench does not permit to go on.
     """
 
-    def __init__(self, envelope: SafetyEnvelope, clock: Clock, period: float, order: Sequence[Sequence[int]]) -> None:
-        self._envelope, self._clock, self._period, self._order = envelope, clock, period, order
+    def __init__(
+        self,
+        envelope: SafetyEnvelope,
+        clock: Clock,
+        period: float,
+        order: Sequence[Sequence[int]],
+        watch: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._envelope, self._clock, self._period, self._order, self._watch = envelope, clock, period, order, watch
+        self._following = Following(envelope, clock, period)
         self._moved_at = -np.inf
+
+    def check(self, rows: Sequence[Sequence[Drive]], movers: Movers) -> None:
+        """LimitExceededError where pressures that stand have drifted apart; looks at them."""
+        for drives in rows:
+            self._following.check(drives, movers)
 
     def go(self, targets: Sequence[tuple[Sequence[Drive], FloatArray]], movers: Movers, now: float) -> None:
         """Bring the drives of every replica to its values (n_controls,), all together. ``now``: s of the clock.
@@ -49,10 +64,11 @@ class Ramper:
                 ordered_ramp(self._envelope, start, values, self._period, self._order)
                 for start, (_, values) in zip(starts, targets, strict=True)
             ]
-            self._move(moving, columns, ramps, movers, now)
+            self._move([drives for drives, _ in targets], moving, columns, ramps, movers, now)
 
     def _move(
         self,
+        rows: Sequence[Sequence[Drive]],
         moving: Sequence[Drive],
         columns: Sequence[tuple[int, int]],
         ramps: Sequence[FloatArray],
@@ -67,6 +83,10 @@ class Ramper:
         for step in range(count):
             if step:
                 self._clock.sleep(self._period)
+            self._watch(now + early + step * self._period)
+            if any(drive.is_pressure for drive in moving):
+                for drives, points in zip(rows, ramps, strict=True):
+                    self._following.wait(drives, points[min(step, len(points) - 1)], movers)
             row = [float(ramps[r][min(step, len(ramps[r]) - 1), c]) for r, c in columns]
             for write, positions in writers:
                 if all(moving[p].commanded == row[p] and not (unsure[p] and step == count - 1) for p in positions):

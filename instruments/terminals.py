@@ -56,6 +56,8 @@ class Drive:
     in_limits: bool = False
     correction: Correction = EXACT
     replica: int = 0
+    seen: float = float("nan")
+    """Of a pressure: where it was last measured."""
     is_pressure: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -230,7 +232,7 @@ def look_at(active: Sequence[Drive], movers: Movers) -> None:
                 raise InstrumentError(
                     f"control {drive.channel.name!r}: the output of {drive.path} went off by itself; look at the instrument"
                 )
-            drive.level = condition.level
+            drive.level = drive.seen = condition.level
             # A pressure is where it was measured; a voltage source tells its programmed level, which nobody may change.
             moved = not abs(condition.level - drive.commanded) <= 1e-9 + 1e-6 * abs(drive.commanded)
             drive.in_limits = condition.in_limits

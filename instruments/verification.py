@@ -14,16 +14,20 @@ from instruments.roles import OVERFLOW, Delivery, Recoverable, VerifiableSource
 from instruments.terminals import Drive, Output, by_instrument
 
 Check = Callable[[], list[Delivery]]
+EVERY = 1.0
+"""s between two looks at what has to be so all the time, while nothing is read: ramps, settling."""
 
 
 class Verification:
     """Measures what sources deliver, one round trip per instrument; compiled once for every set of sources.
 
-    ``also``: what else has to be so with every reading, however it was taken (the guard, interlocks, power, charge).
+    ``also``: what else has to be so with every reading, however it was taken (the guard, interlocks, power, charge), and in
+    between. ``standing``: what is looked at in between only, because every reading judges it by what sources deliver.
     """
 
-    def __init__(self, also: Sequence[Callable[[], None]] = ()) -> None:
-        self._also = tuple(also)
+    def __init__(self, also: Sequence[Callable[[], None]] = (), standing: Callable[[], None] = lambda: None) -> None:
+        self._also, self._standing = tuple(also), standing
+        self._glanced = -inf
         self._checks: dict[tuple[int, ...], list[tuple[Check, list[int]]]] = {}
 
     def __call__(self, drives: Sequence[Drive]) -> bool:
@@ -43,6 +47,17 @@ class Verification:
             if isinstance(instrument, Recoverable):
                 instrument.require_settings_kept()
         return limited
+
+    def begin(self, now: float) -> None:
+        """Something new is applied: what it charges in its first moments (cables, devices) is not judged. s of the clock."""
+        self._glanced = now
+
+    def glance(self, now: float) -> None:
+        """While nothing is read: what has to be so is looked at, once in a while. ``now``: s of the clock."""
+        if now - self._glanced >= EVERY:
+            self._glanced = now
+            for require in (*self._also, self._standing):
+                require()
 
     def _compiled(self, active: Sequence[Drive]) -> list[tuple[Check, list[int]]]:
         key = tuple(map(id, active))

@@ -63,7 +63,9 @@ class DwellWatch:
     def order(self, groups: Sequence[Sequence[int]]) -> None:
         """Positions of controls that go home one group after the other; in each of them pressures follow the others."""
         self._groups = [
-            [place for place in group if (place in self._pressures) is pressures] for group in groups for pressures in (False, True)
+            [place for place in group if (place in self._pressures) is pressures]
+            for group in groups
+            for pressures in (False, True)
         ]
 
     # -- what happens -------------------------------------------------------------------------------------------------

@@ -139,6 +139,31 @@ class SafetyEnvelope:
     def _where(self) -> str:
         return f" (set in {self.source})" if self.source else ""
 
+    def exceeded_on_the_way(self, actual: FloatArray, coming: FloatArray, bands: FloatArray) -> EdgeLimit | None:
+        """The edge whose limit may be exceeded while channels that are seen at ``actual`` are sent to ``coming``; None: none.
+
+        All (n_controls,), NaN for a channel that does not take part. Any of them may follow before the others. ``bands``: how
+        far a channel that has arrived may be off; within ``LEAST_MARGIN`` of a limit it counts as kept. What moves may come from
+        a difference that is larger, and does not make it larger.
+        """
+        edges = self._edges
+        if not edges.finite:
+            return None
+
+        def apart(plus: FloatArray, minus: FloatArray) -> FloatArray:
+            there: FloatArray = np.abs(plus[edges.plus] - np.where(edges.grounded, 0.0, minus[edges.minus]))
+            return there
+
+        with np.errstate(invalid="ignore"):
+            before = apart(actual, actual)
+            off = bands[edges.plus] + np.where(edges.grounded, 0.0, bands[edges.minus])
+            worst = np.fmax(np.fmax(apart(coming, actual), apart(actual, coming)), apart(coming, coming))
+            moves = (coming != actual)[edges.plus] | ((coming != actual)[edges.minus] & ~edges.grounded)
+            allowed = edges.limit * (1.0 + LEAST_MARGIN) + off
+            over = worst > np.where(moves & np.isfinite(before), np.fmax(allowed, before), allowed)
+        found = np.flatnonzero(over)
+        return self.edges[int(found[0])] if len(found) else None
+
     def ramp(self, start: FloatArray, stop: FloatArray, period: float) -> FloatArray:
         """Points from ``start`` (excluded) to ``stop`` (included), one every ``period`` seconds: (n, n_controls).
 

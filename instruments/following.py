@@ -1,0 +1,82 @@
+"""Pressures that share a limited difference follow their set-points, or nobody goes on: judged by what the controllers measure.
+
+A ramp keeps a limit between set-points. A controller that sticks, leaks or has no supply stands elsewhere, and the others would
+leave it behind.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hil.core.clock import Clock
+from hil.core.errors import LimitExceededError
+from hil.core.safety import SafetyEnvelope
+from hil.core.types import FloatArray, Quantity
+from instruments.terminals import Drive, Movers, Output, look_at
+
+PATIENCE = 10.0
+"""s that a controller may take to follow one step of a ramp."""
+
+
+class Following:
+    """Compares measured pressures with limits of their differences. ``period``: s between two looks at one who is late."""
+
+    def __init__(self, envelope: SafetyEnvelope, clock: Clock, period: float) -> None:
+        self._envelope, self._clock, self._period = envelope, clock, period
+        pressures = {channel.name for channel in envelope.layout.of(Quantity.PRESSURE)}
+        self.needed = any(
+            np.isfinite(edge.maximum) and edge.plus in pressures and (edge.minus is None or edge.minus in pressures)
+            for edge in envelope.edges
+        )
+        """Whether any difference of pressures is limited."""
+
+    def wait(self, drives: Sequence[Drive], coming: FloatArray, movers: Movers) -> None:
+        """Wait until the drives of a replica are near enough for ``coming`` (n_controls,), their next set-points.
+
+        Whoever was near enough when last seen is not looked at again. LimitExceededError naming the edge and who does not follow.
+        """
+        if not self.needed or not self._ahead(drives, coming):
+            return
+        end = self._clock.now() + PATIENCE
+        while True:
+            self._look(drives, movers)
+            found = self._ahead(drives, coming)
+            if not found:
+                return
+            if self._clock.now() >= end:
+                raise LimitExceededError(f"{found}; nothing was sent beyond it, look at the controllers, supplies and leaks")
+            self._clock.sleep(self._period)
+
+    def check(self, drives: Sequence[Drive], movers: Movers) -> None:
+        """LimitExceededError where pressures that stand have drifted apart; looks at them."""
+        if self.needed:
+            self._look(drives, movers)
+            found = self._ahead(drives, np.array([drive.seen for drive in drives]))
+            if found:
+                raise LimitExceededError(f"{found}; look at the controllers, supplies and leaks")
+
+    @staticmethod
+    def _look(drives: Sequence[Drive], movers: Movers) -> None:
+        look_at([drive for drive in drives if drive.is_pressure and drive.output is Output.ON], movers)
+
+    def _ahead(self, drives: Sequence[Drive], coming: FloatArray) -> str:
+        active = np.array([drive.is_pressure and drive.output is Output.ON for drive in drives], dtype=np.bool_)
+        actual = np.where(active, [drive.seen for drive in drives], np.nan)
+        # What nobody has looked at yet may be anywhere.
+        unknown = active & np.isnan(actual)
+        bands = np.array([_band(drive) for drive in drives])
+        edge = self._envelope.exceeded_on_the_way(np.where(unknown, np.inf, actual), np.where(active, coming, np.nan), bands)
+        if edge is None:
+            return ""
+        ends = [name for name in (edge.plus, edge.minus) if name is not None]
+        stand = " and ".join(
+            f"{drive.channel.name!r} stands at {drive.seen:g} Pa" for drive in drives if drive.channel.name in ends
+        )
+        where = f" (set in {self._envelope.source})" if self._envelope.source else ""
+        return f"edge {edge.edge!r}: {stand}, and the difference would exceed its limit of {edge.maximum:g} Pa{where}"
+
+
+def _band(drive: Drive) -> float:
+    """Pa by which a pressure that has arrived may be off."""
+    told = drive.plan.settings.get("in_limits")
+    return max(float(told) if isinstance(told, int | float) else 0.0, drive.channel.resolution)
