@@ -1,8 +1,9 @@
 """Keysight (Agilent) B2901A and B2912A source-measure units, SCPI.
 
 Source: manual "B2900 Series SCPI Command Reference" (B2910-90030): :SENSe:CURRent:PROTection, :OUTPut:OFF:MODE, lists
-(:SOURce:LIST, :SOURce:VOLTage:MODE), :TRIGger, :FETCh:ARRay? with channel lists, and table 1-2 for the bits of the status
-element (1 and 2: compliance, 13: overflow). 9.91E+37 is not a number. Both channels are read over the same time.
+(:SOURce:LIST, :SOURce:VOLTage:MODE), :TRIGger with its sources AINT and TIMer, :FETCh:ARRay? with channel lists, and table 1-2
+for the bits of the status element (1 and 2: compliance, 13: overflow). 9.91E+37 is not a number. Both channels are read over
+the same time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from qcodes.instrument import InstrumentChannel
 
-from hil.core.errors import ConfigError
+from hil.core.errors import CapabilityError, ConfigError
 from hil.core.types import FloatArray, SafeAction
 from instruments.roles import Acquired
 from instruments.safe_commands import SafeCommands
@@ -22,6 +23,9 @@ from instruments.wiring import Setting
 
 LIMITED, TOO_HOT, BEYOND = 2 | 4, 32, 8192
 LONGEST_LIST = 2500
+READING_OVERHEAD = 100e-6  # s, beside the integration
+MICROSECOND = 1e-6
+"""Step of its timer."""
 
 
 def words_of(channel: int) -> SmuWords:
@@ -134,19 +138,72 @@ class KeysightB2900(ScpiSmu):
 
         return run, seconds
 
-    def _swept(self, ports: Sequence[str], read: Sequence[str], points: int, dwell: float, ends: FloatArray) -> FloatArray:
-        """Arm, run, read. The last level stays (triggered output goes on) until the fixed level has been set to it."""
+    def waveform_player(
+        self, ports: Sequence[str], terminals: Sequence[tuple[str, str]]
+    ) -> tuple[Callable[[FloatArray, FloatArray, FloatArray, float], Acquired], float]:
+        """Levels of ``ports`` as a list that a timer steps, the unit reading at every step; ends at 0 V, also by itself.
+
+        All times have to be multiples of one step, which is found; CapabilityError where they are not, or there are too many.
+        """
+        read = list(dict.fromkeys([*ports, *(port for port, _ in terminals)]))
+        lead = self.seconds_per_sample(read) + READING_OVERHEAD
+
+        def run(levels: FloatArray, begins: FloatArray, samples: FloatArray, end: float) -> Acquired:
+            step = self.require_steps(np.concatenate([begins, samples, [end]]), lead)
+            count = round(end / step)
+            at = np.searchsorted(np.round(begins / step), np.arange(count), side="right") - 1
+            points = np.vstack([levels[at], np.zeros(len(ports))])
+            for port, column in zip(ports, points.T, strict=True):
+                self.exchange(f":SOUR{port[-1]}:VOLT 0", doing="choosing what a waveform ends at")
+                self.send_counted_list([float(level) for level in column], port[-1])
+            timer = f":SOUR TIM;:TRIG{{n}}:TIM {step:.9g}"
+            delay = step - lead
+            table = self._swept(ports, read, len(points), delay, np.zeros(len(ports)), timer=timer, spent=step)
+            return self.picked(table[np.round(samples / step).astype(np.int64) - 1], read, terminals)
+
+        return run, lead
+
+    def require_steps(self, times: FloatArray, lead: float) -> float:
+        """See ``waveforms.Stepping``."""
+        counts = np.round(times / MICROSECOND).astype(np.int64)
+        step = float(np.gcd.reduce(counts)) * MICROSECOND
+        if not np.allclose(counts * MICROSECOND, times, rtol=0.0, atol=1e-9) or step < lead:
+            raise CapabilityError(
+                f"{self.name} steps a waveform by a timer and reads at every step: its times have to be multiples of "
+                f"{lead:.6g} s or more, not of {step:.6g} s; choose other times, or a shorter integration time (`nplc`)"
+            )
+        if np.max(counts) * MICROSECOND / step + 1 > LONGEST_LIST:
+            raise CapabilityError(
+                f"{self.name} keeps {LONGEST_LIST} steps of a waveform; {step:.6g} s is too short for its length"
+            )
+        return step
+
+    def _swept(
+        self,
+        ports: Sequence[str],
+        read: Sequence[str],
+        points: int,
+        delay: float,
+        ends: FloatArray,
+        *,
+        timer: str = "",
+        spent: float = 0.0,
+    ) -> FloatArray:
+        """Arm, run, read. Without a ``timer`` the last level stays (triggered output goes on) until the fixed level has been set
+        to it; with one the unit goes back to its fixed level, 0 V, by itself. ``spent``: s for one point at the least."""
         still = [port[-1] for port in read if port not in ports]
         held = self.exchange(*(f":SOUR{n}:VOLT?" for n in still), doing="looking at the sources") if still else []
+        goes_on = "OFF" if timer else "ON"
         self.exchange(
             *(f":SOUR{n}:VOLT:TRIG {float(level):.9g}" for n, level in zip(still, held, strict=True)),
-            *(f":TRIG{port[-1]}:COUN {points};:TRIG{port[-1]}:ACQ:DEL {dwell:.6g}" for port in read),
-            *(f":SOUR{port[-1]}:FUNC:TRIG:CONT ON;:SOUR{port[-1]}:VOLT:MODE LIST" for port in ports),
+            *(f":TRIG{port[-1]}{timer.format(n=port[-1])}" for port in read if timer),
+            *(f":TRIG{port[-1]}:COUN {points};:TRIG{port[-1]}:ACQ:DEL {delay:.6g}" for port in read),
+            *(f":SOUR{port[-1]}:FUNC:TRIG:CONT {goes_on};:SOUR{port[-1]}:VOLT:MODE LIST" for port in ports),
             doing="arming a list",
         )
         self._count = ()
         listed = _listed(read)
-        patience = self._session.link.timeout + 2 * points * (dwell + self.seconds_per_sample(read))
+        patience = self._session.link.timeout + 2 * points * max(spent, delay + self.seconds_per_sample(read))
         try:
             message = f":INIT {listed};*WAI;:FETC:ARR? {listed}"
             text = self.inquire(message, str, "running a list", repeat=False, timeout=patience)
@@ -157,6 +214,7 @@ class KeysightB2900(ScpiSmu):
                     for port, level in zip(ports, ends, strict=True)
                 ),
                 *(f":TRIG{port[-1]}:ACQ:DEL 0" for port in read),
+                *(f":TRIG{port[-1]}:SOUR AINT" for port in read if timer),
                 doing="ending a list",
             )
         return self._judged(text, points, read)

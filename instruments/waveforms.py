@@ -34,6 +34,16 @@ class WaveformInstrument(Protocol):
         ...
 
 
+@runtime_checkable
+class Stepping(Protocol):
+    """An instrument that goes through a waveform in equal steps."""
+
+    def require_steps(self, times: FloatArray, lead: float) -> float:
+        """The longest step, s, of which all ``times`` (levels, samples, end) are multiples. CapabilityError where it is shorter
+        than the ``lead`` s of a reading, or there would be more steps than the instrument keeps."""
+        ...
+
+
 def waveform_limits(
     classes: Mapping[str, type[Any]], controls: Sequence[ControlWire], outputs: Sequence[OutputWire]
 ) -> WaveformLimits | None:
@@ -114,6 +124,8 @@ def prepared(
             f"a reading takes {lead:g} s here, but two samples (or the beginning and the first) are {gap:g} s apart; "
             "take fewer samples, or a shorter integration time (`nplc`)"
         )
+    if isinstance(instrument, Stepping):
+        instrument.require_steps(np.concatenate([waveform.times, wanted, [waveform.end]]), lead)
     undo = undone(senses)
 
     def run(levels: FloatArray, begins: FloatArray, reads: FloatArray, end: float) -> Acquired:

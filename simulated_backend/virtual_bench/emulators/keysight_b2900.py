@@ -5,15 +5,17 @@ element) and 4 (SOURce, SENSe, OUTPut, TRIGger, FETCh and READ with channel list
 by reading, 9.91E+37 where a channel has none). Figures: data sheet 5990-7009EN, one year, 23 °C ± 5 °C, 1 PLC.
 
 Ports: "ch1" and "ch2". A triggered run steps all its channels together. After a list the source returns to its immediate level,
-unless FUNCtion:TRIGgered:CONTinuous is on. Not imitated: pulses, arbitrary waves, limits tests, digital lines, calculations.
+unless FUNCtion:TRIGgered:CONTinuous is on. The first trigger of the timer comes at once (assumed). Not imitated: pulse shapes,
+arbitrary waves, limits tests, digital lines, calculations.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isinf, isnan, nan
+from math import isinf, nan
 from typing import ClassVar
 
 import numpy as np
 
+from simulated_backend.virtual_bench.emulators.keysight_b2900_channel import Channel, data, functions, written
 from simulated_backend.virtual_bench.ports import PlantView
 from simulated_backend.virtual_bench.scpi import (
     Handler,
@@ -24,71 +26,14 @@ from simulated_backend.virtual_bench.scpi import (
     choice,
     keyword,
     number,
-    quoted,
 )
-from simulated_backend.virtual_bench.smu import CURR, VOLT, SmuData, SmuRange, SmuReading, SourceMeter
+from simulated_backend.virtual_bench.smu import CURR, VOLT, SmuReading, SourceMeter
 
 NAMES = {VOLT: "VOLTage", CURR: "CURRent"}
 ELEMENTS = ("VOLTage", "CURRent", "RESistance", "TIME", "STATus", "SOURce")
 ORDER = ("VOLT", "CURR", "RES", "TIME", "STAT", "SOUR")
 LIMIT_BITS, OVERFLOW_BIT, CURRENT_SOURCE_BIT = 2, 8192, 1
 LONGEST_LIST = 2500
-NOT_A_NUMBER, OVERFLOW = 9.91e37, 9.9e37
-SHOWN = {1.5: 1e-6, 3.0: 1e-5}
-"""Resolution of the current ranges that show no millionth of their full scale."""
-
-
-def _data(fine: bool) -> SmuData:
-    """Ranges of the models that source in steps of 1 uV, or (``fine``) of 100 nV, which have the 10 nA range, too."""
-    step = 1.0 if fine else 10.0
-    volts = tuple(
-        SmuRange(full, 5e-7 * full * step, gain, offset, 2.5e-5 * full if full > 0.2 else 1e-5, 5e-7 * full, gain, offset)
-        for full, gain, offset in ((0.2, 1.5e-4, 225e-6), (2.0, 2e-4, 350e-6), (20.0, 1.5e-4, 5e-3), (200.0, 1.5e-4, 50e-3))
-    )
-    amperes = tuple(
-        SmuRange(full, 1e-6 * full * step, gain, offset, 2e-5 * full, SHOWN.get(full, 1e-6 * full), gain, offset)
-        for full, gain, offset in (
-            *(((1e-8, 1e-3, 50e-12),) if fine else ()),
-            *((1e-7, 6e-4, 100e-12), (1e-6, 2.5e-4, 500e-12), (1e-5, 2.5e-4, 1.5e-9), (1e-4, 2e-4, 25e-9)),
-            *((1e-3, 2e-4, 200e-9), (1e-2, 2e-4, 2.5e-6), (1e-1, 2e-4, 20e-6), (1.0, 3e-4, 1.5e-3)),
-            *((1.5, 5e-4, 3.5e-3), (3.0, 4e-3, 7e-3)),
-        )
-    )
-    area = ((6.0, 3.0), (20.0, 1.5), (200.0, 0.1))
-    return SmuData(volts, amperes, area, overrange=1.05, default_limits=(2.0, 100e-6))
-
-
-class _Channel:
-    """One channel: its terminal and what triggers make of it."""
-
-    def __init__(self, smu: SourceMeter) -> None:
-        self.smu = smu
-        self.reset()
-
-    def reset(self) -> None:
-        """The defaults of *RST."""
-        self.smu.reset()
-        self.mode = {VOLT: "FIX", CURR: "FIX"}
-        self.immediate = {VOLT: 0.0, CURR: 0.0}
-        self.triggered = {VOLT: 0.0, CURR: 0.0}
-        self.lists: dict[str, list[float]] = {VOLT: [0.0], CURR: [0.0]}
-        self.sweep = {quantity: {"STAR": 0.0, "STOP": 0.0, "POIN": 1.0} for quantity in (VOLT, CURR)}
-        self.keeps = False
-        self.nplc = 1.0
-        self.functions = {VOLT, CURR}
-        self.counts = {"TRAN": 1, "ACQ": 1}
-        self.delays = {"TRAN": 0.0, "ACQ": 0.0}
-        self.taken: list[dict[str, float]] = []
-
-    def levels(self) -> list[float]:
-        """Levels that triggers step through."""
-        func = self.smu.func
-        if self.mode[func] == "LIST":
-            return self.lists[func]
-        if self.mode[func] == "SWE":
-            plan = self.sweep[func]
-            return [float(level) for level in np.linspace(plan["STAR"], plan["STOP"], round(plan["POIN"]))]
-        return [self.triggered[func]]
 
 
 class KeysightB2900(ScpiEmulator):
@@ -111,10 +56,10 @@ class KeysightB2900(ScpiEmulator):
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
         self.options = options
         two = "B2912A" in str(options["identity"])
-        data = _data(fine=two)
+        figures = data(fine=two)
         hertz = self.number("line_frequency")
         ports = [plant.electrical(name, port) for port in ("ch1", "ch2")[: 2 if two else 1]]
-        self._channels = [_Channel(SourceMeter(data, plant, port, rng, self._shown, hertz)) for port in ports]
+        self._channels = [Channel(SourceMeter(figures, plant, port, rng, self._shown, hertz)) for port in ports]
         super().__init__(name, plant, options, rng)
 
     def _shown(self, value: float) -> float:
@@ -137,15 +82,15 @@ class KeysightB2900(ScpiEmulator):
         for quantity in (VOLT, CURR):
             self._declare_source(quantity, f"[:SOURce#]:{NAMES[quantity]}")
             self._declare_sense(quantity, f":SENSe#:{NAMES[quantity]}[:DC]")
-        functions = ":SENSe#:FUNCtion"
+        sensed = ":SENSe#:FUNCtion"
         self._per_channel(
-            f"{functions}[:ON]",
-            lambda c, p: c.functions.update(_functions(p)),
+            f"{sensed}[:ON]",
+            lambda c, p: c.functions.update(functions(p)),
             lambda c: ",".join(f'"{one}"' for one in (VOLT, CURR) if one in c.functions),
         )
-        self._per_channel(f"{functions}:OFF", lambda c, p: c.functions.difference_update(_functions(p)))
-        self._per_channel(f"{functions}:ALL", lambda c, _p: c.functions.update((VOLT, CURR)))
-        self._per_channel(f"{functions}:OFF:ALL", lambda c, _p: c.functions.clear())
+        self._per_channel(f"{sensed}:OFF", lambda c, p: c.functions.difference_update(functions(p)))
+        self._per_channel(f"{sensed}:ALL", lambda c, _p: c.functions.update((VOLT, CURR)))
+        self._per_channel(f"{sensed}:OFF:ALL", lambda c, _p: c.functions.clear())
         self._per_channel(":SENSe#:REMote", self._set_remote, lambda c: str(int(c.smu.remote)))
         self._per_channel(":OUTPut#[:STATe]", lambda c, p: c.smu.set_output(boolean(p)), lambda c: str(int(c.smu.output)))
         self._per_channel(
@@ -177,21 +122,21 @@ class KeysightB2900(ScpiEmulator):
     def _per_channel(
         self,
         notation: str,
-        command: Callable[[_Channel, list[str]], object] | None = None,
-        query: Callable[[_Channel], str] | None = None,
+        command: Callable[[Channel, list[str]], object] | None = None,
+        query: Callable[[Channel], str] | None = None,
     ) -> None:
         """A header whose first suffix chooses the channel."""
 
-        def chosen(suffixes: tuple[int, ...]) -> _Channel:
+        def chosen(suffixes: tuple[int, ...]) -> Channel:
             return self._channel(suffixes[0] if suffixes else 1)
 
-        def obeying(act: Callable[[_Channel, list[str]], object]) -> Handler:
+        def obeying(act: Callable[[Channel, list[str]], object]) -> Handler:
             def obey(suffixes: tuple[int, ...], parameters: list[str]) -> None:
                 act(chosen(suffixes), parameters)
 
             return obey
 
-        def answering(ask: Callable[[_Channel], str]) -> Handler:
+        def answering(ask: Callable[[Channel], str]) -> Handler:
             return lambda suffixes, _p: ask(chosen(suffixes))
 
         self.tree.add(notation, command and obeying(command), query and answering(query))
@@ -199,17 +144,17 @@ class KeysightB2900(ScpiEmulator):
     def _declare_source(self, quantity: str, root: str) -> None:
         per, top = self._per_channel, self._channels[0].smu.top(quantity)
 
-        def set_level(c: _Channel, p: list[str]) -> None:
+        def set_level(c: Channel, p: list[str]) -> None:
             level = number(p, -top, top, 0.0)
             c.smu.set_level(quantity, level)
             c.immediate[quantity] = c.triggered[quantity] = level
 
-        def set_list(c: _Channel, p: list[str], before: Sequence[float]) -> None:
+        def set_list(c: Channel, p: list[str], before: Sequence[float]) -> None:
             if not p or len(before) + len(p) > LONGEST_LIST:
                 raise ScpiError(-223 if p else -109)
             c.lists[quantity] = [*before, *(number([text], -top, top) for text in p)]
 
-        def set_mode(c: _Channel, p: list[str]) -> None:
+        def set_mode(c: Channel, p: list[str]) -> None:
             c.mode[quantity] = choice(p, ("FIXed", "LIST", "SWEep"))
             if c.mode[quantity] == "FIX":
                 c.smu.set_level(quantity, c.immediate[quantity])
@@ -239,7 +184,7 @@ class KeysightB2900(ScpiEmulator):
     def _declare_sense(self, quantity: str, root: str) -> None:
         per, top = self._per_channel, self._channels[0].smu.top(quantity)
 
-        def set_limit(c: _Channel, p: list[str]) -> None:
+        def set_limit(c: Channel, p: list[str]) -> None:
             least = 0.01 * c.smu.data.ranges(quantity)[0].full_scale
             c.smu.set_limit(quantity, number(p, least, top, least))
 
@@ -254,7 +199,7 @@ class KeysightB2900(ScpiEmulator):
     def _declare_trigger(self, layer: str, names: tuple[str, ...]) -> None:
         root = f":TRIGger#{layer}"
 
-        def put(c: _Channel, key: str, value: float) -> None:
+        def put(c: Channel, key: str, value: object) -> None:
             for name in names:
                 getattr(c, key)[name] = value
 
@@ -262,19 +207,22 @@ class KeysightB2900(ScpiEmulator):
                           lambda c: str(c.counts[names[0]]))  # fmt: skip
         self._per_channel(f"{root}:DELay", lambda c, p: put(c, "delays", number(p, 0.0, 1e5, 0.0)),
                           lambda c: f"{c.delays[names[0]]:+.6E}")  # fmt: skip
-        self._per_channel(f"{root}:SOURce", lambda c, p: choice(p, ("AINT",)), lambda c: "AINT")
+        self._per_channel(f"{root}:SOURce", lambda c, p: put(c, "sources", choice(p, ("AINT", "TIMer"))),
+                          lambda c: c.sources[names[0]])  # fmt: skip
+        self._per_channel(f"{root}:TIMer", lambda c, p: put(c, "timers", number(p, 1e-5, 1e5, 1e-5)),
+                          lambda c: f"{c.timers[names[0]]:+.6E}")  # fmt: skip
 
     def _declare_spot(self, element: str, name: str) -> None:
         self.tree.add(f"MEASure:{name}[:DC]", query=lambda _s, p: self._spot(p, element))
 
     # Settings ------------------------------------------------------------------------------------------------------
 
-    def _channel(self, wanted: int) -> _Channel:
+    def _channel(self, wanted: int) -> Channel:
         if not 1 <= wanted <= len(self._channels):
             raise ScpiError(-114)
         return self._channels[wanted - 1]
 
-    def _listed(self, parameters: list[str]) -> list[_Channel]:
+    def _listed(self, parameters: list[str]) -> list[Channel]:
         numbers = channel_list(parameters[0]) if parameters else [1]
         return [self._channel(wanted) for wanted in sorted(set(numbers))]
 
@@ -290,12 +238,12 @@ class KeysightB2900(ScpiEmulator):
             channel.smu.drive()
 
     @staticmethod
-    def _set_remote(channel: _Channel, parameters: list[str]) -> None:
+    def _set_remote(channel: Channel, parameters: list[str]) -> None:
         channel.smu.remote = boolean(parameters)
         channel.smu.drive()
 
     @staticmethod
-    def _set_off_mode(channel: _Channel, parameters: list[str]) -> None:
+    def _set_off_mode(channel: Channel, parameters: list[str]) -> None:
         word = choice(parameters, ("ZERO", "HIZ", "NORMal"))
         channel.smu.off_mode = "HIMP" if word == "HIZ" else word
         channel.smu.drive()
@@ -308,12 +256,15 @@ class KeysightB2900(ScpiEmulator):
 
     # Measuring -----------------------------------------------------------------------------------------------------
 
-    def _run(self, channels: list[_Channel], *, transient: bool) -> None:
+    def _run(self, channels: list[Channel], *, transient: bool) -> None:
         """Step and read ``channels`` together until all counts are full; nothing is stepped unless ``transient``."""
         for channel in channels:
             channel.taken = []
         turns = max(max(c.counts["ACQ"], c.counts["TRAN"] if transient else 0) for c in channels)
+        began, layer = self.plant.clock.now(), "TRAN" if transient else "ACQ"
+        period = max((c.timers[layer] for c in channels if c.sources[layer] == "TIM"), default=0.0)
         for turn in range(turns):
+            self._wait(began + turn * period - self.plant.clock.now() if period else 0.0)
             self._wait(max(c.delays["TRAN"] for c in channels) if transient else 0.0)
             for channel in channels if transient else ():
                 if turn < channel.counts["TRAN"]:
@@ -329,7 +280,7 @@ class KeysightB2900(ScpiEmulator):
         if seconds > 0.0:
             self.plant.clock.advance(seconds)
 
-    def _acquire(self, channels: list[_Channel]) -> None:
+    def _acquire(self, channels: list[Channel]) -> None:
         """One reading of every channel, over the same time."""
         if not channels:
             return
@@ -340,7 +291,7 @@ class KeysightB2900(ScpiEmulator):
             channel.taken.append(self._record(channel, channel.smu.judge(sample, channel.nplc)))
 
     @staticmethod
-    def _record(channel: _Channel, found: SmuReading) -> dict[str, float]:
+    def _record(channel: Channel, found: SmuReading) -> dict[str, float]:
         smu = channel.smu
         volts = found.volts if VOLT in channel.functions else nan
         amperes = found.amperes if CURR in channel.functions else nan
@@ -356,14 +307,14 @@ class KeysightB2900(ScpiEmulator):
             "SOUR": smu.levels[smu.func],
         }
 
-    def _sent(self, channels: list[_Channel], *, last: bool = False, elements: Sequence[str] | None = None) -> str:
+    def _sent(self, channels: list[Channel], *, last: bool = False, elements: Sequence[str] | None = None) -> str:
         chosen = elements or self._elements
         rows = 1 if last else max((len(channel.taken) for channel in channels), default=0)
         parts = []
         for row in range(rows):
             for channel in channels:
                 there = channel.taken[-1:] if last else channel.taken[row : row + 1]
-                parts += [_text(there[0][name]) if there else _text(nan) for name in chosen]
+                parts += [written(there[0][name] if there else nan) for name in chosen]
         return ",".join(parts)
 
     def _read(self, parameters: list[str], *, last: bool) -> str:
@@ -381,19 +332,3 @@ class KeysightB2900(ScpiEmulator):
     def _error(self, _s: tuple[int, ...], _p: list[str]) -> str:
         code, text = self.next_error()
         return f'{code:+d},"{text}"'
-
-
-def _functions(parameters: list[str]) -> set[str]:
-    found = set()
-    for text in parameters:
-        word = quoted([text]).upper().removesuffix(":DC")
-        found.add(keyword(word, ("VOLTage", "CURRent")))
-    return found
-
-
-def _text(value: float) -> str:
-    if isnan(value):
-        return f"{NOT_A_NUMBER:+.6E}"
-    if isinf(value):
-        return f"{OVERFLOW if value > 0.0 else -OVERFLOW:+.6E}"
-    return f"{value:+.6E}"

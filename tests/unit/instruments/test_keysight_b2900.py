@@ -60,6 +60,29 @@ def test_a_single_channel_is_set_and_read_by_the_same_words(build: Build) -> Non
     assert smu.acquisition([("ch1", "curr"), ("ch1", "volt")])(1).values.tolist() == [[2.5e-7, 0.5001]]
 
 
+def test_a_pulse_ends_at_0_volts_whatever_becomes_of_the_computer(build: Build) -> None:
+    """The level that it goes back to is 0 before anything runs, and nothing holds the last one of the list."""
+    fine = '+0,"No error"'
+    smu, _ = build(
+        KeysightB2901A,
+        (":SOUR1:VOLT 0;:SYST:ERR?", fine),
+        (":SOUR1:LIST:VOLT 0.5,0,0;:SYST:ERR?", fine),
+        (":SOUR1:LIST:VOLT:POIN?;:SYST:ERR?", f"3;{fine}"),
+        (
+            ":TRIG1:SOUR TIM;:TRIG1:TIM 0.05;:TRIG1:COUN 3;:TRIG1:ACQ:DEL 0.0299;"
+            ":SOUR1:FUNC:TRIG:CONT OFF;:SOUR1:VOLT:MODE LIST;:SYST:ERR?",
+            fine,
+        ),
+        (":INIT (@1);*WAI;:FETC:ARR? (@1)", "+5E-1,+5E-7,+0,+0E+0,+1E-9,+0,+0E+0,+9.91E+37,+0"),
+        (":SOUR1:VOLT 0;:SOUR1:VOLT:MODE FIX;:TRIG1:ACQ:DEL 0;:TRIG1:SOUR AINT;:SYST:ERR?", fine),
+    )
+    play, lead = smu.waveform_player(["ch1"], [("ch1", "curr")])
+    assert lead == pytest.approx(20.1e-3)
+    played = play(np.array([[0.5], [0.0]]), np.array([0.0, 0.05]), np.array([0.05, 0.1]), 0.1)
+    assert played.values.tolist() == [[5e-7], [1e-9]]
+    assert not played.overload.any()
+
+
 def test_a_channel_it_does_not_have_is_refused(build: Build) -> None:
     smu, _ = build(KeysightB2901A)
     with pytest.raises(ConfigError, match="has no port 'ch2'"):
