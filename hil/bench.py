@@ -34,6 +34,7 @@ from hil.core.safety import SafetyEnvelope
 from hil.core.twin import Twin
 from hil.core.types import Layout
 from hil.experiment.bench_file import BenchFile
+from hil.experiment.fields import FieldError, ProtocolFieldError
 from hil.experiment.loader import Document, find, read
 from hil.experiment.protocol import Protocol
 from hil.housekeeping import Housekeeper, PausingClock
@@ -162,7 +163,10 @@ def _envelope(bench: BenchFile, controls: Layout, name: str, limits: Protocol | 
     base = envelope(bench, controls, name)
     if limits is None or not (limits.limits or limits.edge_limits):
         return base
-    return base.narrowed(envelope(bench, tightened(controls, limits.limits), "the protocol", limits.edge_limits))
+    try:
+        return base.narrowed(envelope(bench, tightened(controls, limits.limits), "the protocol", limits.edge_limits))
+    except ConfigError as error:
+        raise ProtocolFieldError(str(error), error.field if isinstance(error, FieldError) else "edge_limits") from None
 
 
 def _simulated(

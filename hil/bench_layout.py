@@ -125,7 +125,17 @@ def tightened(layout: Layout, limits: Mapping[str, Tighter]) -> Layout:
         here, unit = f"limits.{channel.name}", channel.quantity.value
         changed: dict[str, Any] = {}
         if wanted.limits is not None:
-            changed["minimum"], changed["maximum"] = (value.si(unit, f"{here}.limits") for value in wanted.limits)
+            low, high = (value.si(unit, f"{here}.limits") for value in wanted.limits)
+            given = f"[{', '.join(map(str, wanted.limits))}]"
+            if not low < high:
+                raise FieldError(f"range {given}: the first value must be below the second", f"{here}.limits")
+            if low < channel.minimum or high > channel.maximum:
+                raise FieldError(
+                    f"{given} is wider than the bench file's {channel.minimum:g} … {channel.maximum:g} {unit}; "
+                    "a limit can only be tightened",
+                    f"{here}.limits",
+                )
+            changed["minimum"], changed["maximum"] = low, high
         for field, attribute, of in (("slew", "max_slew", f"{unit}/s"), ("power", "max_power", "W"), ("dwell", "max_dwell", "s")):
             value = getattr(wanted, field)
             if value is not None:

@@ -46,11 +46,12 @@ def save(data: Path, bench: str, target: str, facts: Mapping[str, Any], folder: 
     return path
 
 
-def require_passed(data: Path, bench: str, target: str) -> None:
-    """SafetyError when the last check of ``bench`` on ``target`` failed; a bench that was never checked may be used."""
-    last = load(data, bench).get(target)
+def require_passed(data: Path, bench: Path, target: str) -> None:
+    """SafetyError when the last check of file ``bench`` on ``target`` failed; a bench that was never checked may be used."""
+    last = load(data, bench.stem).get(target)
     if last is not None and not last["passed"]:
+        where = "" if data == Path("data") else f" --data {data}"
         raise SafetyError(
-            f"bench {bench!r} failed its check on {target} of {last['when']}: {last['reason']}; put that right, and let "
-            f"`hil check {bench} --on {target}` pass before you run anything on it"
+            f"bench {bench.stem!r} failed its check on {target} of {last['when']}: {last['reason']}; put that right, and let "
+            f"`hil check {bench} --on {target}{where}` pass before you run anything on it"
         )

@@ -11,7 +11,7 @@ from hil.core.lab import Lab
 from hil.core.outcome import Outcome
 from hil.core.types import Stimulus
 from hil.experiment.bench_file import BenchFile
-from hil.experiment.fields import FieldError
+from hil.experiment.fields import FieldError, ProtocolFieldError
 from hil.experiment.loader import Document, apply_overrides, find, read
 from hil.experiment.protocol import Protocol
 from hil.pressure_bands import wide_bands
@@ -100,6 +100,8 @@ class Prepared:
     def _bench_located(self) -> Iterator[None]:
         try:
             yield
+        except ProtocolFieldError as error:
+            raise self.protocol.located(error) from None
         except ConfigError as error:
             raise self.bench_document.located(error) from None
 
@@ -109,6 +111,8 @@ def prepare(request: Request) -> Prepared:
     shipped = shipped_protocols()
     document = read(find(request.protocol, None, shipped, "protocol"))
     for_bench = apply_overrides(request.sets, document)
+    if str(document.data.get("format", "")).startswith("hil-bench"):
+        raise document.error("this is a bench file; give a protocol, and this one with --bench", "format")
     name = document.data.get("procedure")
     if not isinstance(name, str):
         raise document.error("a protocol says which procedure it is for: add `procedure: train_network`", "procedure")

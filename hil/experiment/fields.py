@@ -20,6 +20,10 @@ class FieldError(ConfigError):
         self.field = field
 
 
+class ProtocolFieldError(FieldError):
+    """A FieldError about the protocol, raised while the bench is put together (most of those are about the bench file)."""
+
+
 class Strict(BaseModel):
     """Base of every file model: unknown keys are refused with the nearest known one, nothing is converted silently."""
 
@@ -151,6 +155,7 @@ AsTuple = BeforeValidator(_tuple)
 
 __all__ = [
     "Amperes", "AnyQuantity", "AsTuple", "Concentration", "Farads", "FieldError", "Fraction", "Given", "Metres", "Name", "Number",
-    "Pascals", "Positive", "Seconds", "Siemens", "Strict", "Volts", "choice", "parse_span", "quantity", "refuse", "span",
+    "Pascals", "Positive", "ProtocolFieldError", "Seconds", "Siemens", "Strict",
+    "Volts", "choice", "parse_span", "quantity", "refuse", "span",
     "unknown",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -64,7 +64,15 @@ class Document:
         try:
             return kind.model_validate(self.data)
         except ValidationError as error:
+            self._require_format(kind)
             raise self._explained(error) from None
+
+    def _require_format(self, kind: type[M]) -> None:
+        """ConfigError where this is another kind of file: that explains everything else that is wrong with it."""
+        wanted = get_args(kind.model_fields["format"].annotation) if "format" in kind.model_fields else ()
+        if wanted and self.data.get("format") not in wanted:
+            here = f"this file says {self.data['format']!r}" if "format" in self.data else "it is missing"
+            raise self.error(f"`format: {wanted[0]}` is needed, and {here}", "format")
 
     def _explained(self, error: ValidationError) -> ConfigError:
         problems = error.errors(include_url=False)
@@ -94,8 +102,10 @@ def read(path: Path) -> Document:
     except OSError as error:
         raise ConfigError(f"{path}: the file cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: the file is not UTF-8 text") from None
+        raise ConfigError(f"{path}: the file is not UTF-8 text; save it as UTF-8") from None
     data, lines, _ = _parse(text, str(path))
+    if data is None:
+        raise ConfigError(f"{path}: the file is empty; a file of fields `name: value` is needed")
     if not isinstance(data, dict):
         raise ConfigError(f"{path}, line 1: a file of fields `name: value` is needed, not {data!r}")
     return Document(path, text, data, lines)
@@ -110,7 +120,10 @@ def _parse(text: str, origin: str) -> tuple[Any, dict[str, int], None]:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{origin}, line {line}: not valid YAML: {error.problem}") from None
+        problem = str(error.problem).replace(
+            "found character '\\t' that cannot start any token", "there is a tab; indent with spaces"
+        )
+        raise ConfigError(f"{origin}, line {line}: not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
     return (None if node is None else _build(node, "", lines, origin)), lines, None

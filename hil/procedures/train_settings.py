@@ -262,8 +262,12 @@ class Settings(Protocol):
         """Everything whose unit does not depend on the bench; FieldError for the first wrong one."""
         for kind in self.weights:
             chosen, field = self.weight_sets[kind], f"weight_sets.{kind}"
-            chosen.step.si(self.step_unit(kind), f"{field}.step")
-            chosen.learning_rate.si(self.rate_unit(kind), f"{field}.learning_rate")
+            if not chosen.step.si(self.step_unit(kind), f"{field}.step") > 0:
+                raise FieldError(f"'{chosen.step}' must be above 0", f"{field}.step")
+            try:
+                chosen.learning_rate.si(self.rate_unit(kind), f"{field}.learning_rate")
+            except FieldError as error:
+                raise FieldError(f"{error}, because the targets are in {self.output_unit}", error.field) from None
         for kind, chosen in self.weight_sets.items():
             for given in (chosen.start.every, *chosen.start.each.values()):
                 if given is not None:

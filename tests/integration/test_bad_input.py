@@ -62,6 +62,14 @@ def check(done: Result, code: int, *said: str) -> None:
         ),
         ("unknown law", "bench.twin.law.name=conical", 2, ("twin.law", "conical_channel")),
         ("negative length", "bench.twin.law.parameters={length: -1 um}", 2, ("length", "outside")),
+        ("decimal comma", "apply.V1='0,5 V'", 2, ("apply.V1", "decimal point")),
+        ("unit of the targets", "targets={V2: 4 A}", 2, ("weight_sets.pressure.learning_rate", "because the targets are in A")),
+        ("step below 0", "weight_sets.pressure.step=-1 mbar", 2, ("weight_sets.pressure.step", "'-1 mbar' must be above 0")),
+        ("limits the wrong way round", "limits={V1: {limits: [4 V, 2 V]}}", 2, ("limits.V1.limits", "below the second")),
+        ("wider limits", "limits={V1: {limits: [0 V, 9 V]}}", 2, ("limits.V1.limits", "[0 V, 9 V]", "only be tightened")),
+        ("limits of nothing", "limits={V8: {limits: [0 V, 2 V]}}", 2, ("--set limits", "limits.V8", "no control 'V8'")),
+        ("wider difference", "edge_limits={z: {voltage: 1 V}}", 2, ("--set edge_limits", "no edge 'z'")),
+        ("another format", "format=hil-protocol/9", 2, ("`format: hil-protocol/1` is needed", "'hil-protocol/9'")),
         ("no such bench", "bench=nowhere.yaml", 2, ("bench", "nowhere.yaml")),
     ],
     ids=lambda value: value.replace(" ", "_") if isinstance(value, str) and "=" not in value else "",
@@ -73,6 +81,36 @@ def test_refused(tmp_path: Path, name: str, setting: str, code: int, said: tuple
 def test_unwritable_data_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     check(hil(tmp_path / "file" / "data"), 2, "the run cannot be recorded", "--data DIR")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"# nothing\n", "the file is empty"),
+        (b"title:\n\tx: 1\n", "line 2: not valid YAML: there is a tab; indent with spaces"),
+        ("title: \N{LATIN SMALL LETTER A WITH DIAERESIS}\n".encode("utf-16"), "save it as UTF-8"),
+        (b"title: nobody says what this is\n", "line 1: format: `format: hil-bench/1` is needed, and it is missing"),
+        (b"format: hil-protocol/1\nprocedure: iv_curve\n", "this file says 'hil-protocol/1'"),
+    ],
+)
+def test_a_file_that_is_no_bench_file(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "lab.yaml").write_bytes(content)
+    check(hil(tmp_path, "--bench", str(tmp_path / "lab.yaml")), 2, "lab.yaml", said)
+
+
+def test_a_bench_file_is_no_protocol(tmp_path: Path) -> None:
+    bench = Path(__file__).parents[2] / "protocols" / "benches" / "divider.yaml"
+    done = CliRunner().invoke(app, ["run", str(bench), "--json", "--data", str(tmp_path)])
+    check(done, 2, "divider.yaml, line 3: format: this is a bench file")
+
+
+def test_files_from_another_editor_are_read(tmp_path: Path) -> None:
+    bench = Path(__file__).parents[2] / "protocols" / "benches" / "divider.yaml"
+    windows = b"\xef\xbb\xbf" + bench.read_bytes().replace(b"\n", b"\r\n")
+    (tmp_path / "lab.yaml").write_bytes(windows)
+    done = hil(tmp_path, "--bench", str(tmp_path / "lab.yaml"), "--set", "stop.max_steps=1")
+    assert done.exit_code == 1, done.output
 
 
 def test_a_protocol_that_is_not_there(tmp_path: Path) -> None:

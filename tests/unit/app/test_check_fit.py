@@ -99,12 +99,14 @@ def test_the_plan_is_small_begins_and_ends_at_rest_and_leaves_liquids_alone() ->
 
 
 def test_records_are_kept_by_target_and_a_failed_one_refuses(tmp_path: Path) -> None:
-    require_passed(tmp_path, "divider", "bench")
+    require_passed(tmp_path, Path("divider.yaml"), "bench")
     save(tmp_path, "divider", "virtual", {"passed": True, "reason": ""})
     save(tmp_path, "divider", "bench", {"passed": False, "reason": "edge a: conducts nothing"})
-    require_passed(tmp_path, "divider", "virtual")
-    with pytest.raises(SafetyError, match=r"failed its check on bench .*edge a: conducts nothing.*hil check divider --on bench"):
-        require_passed(tmp_path, "divider", "bench")
+    require_passed(tmp_path, Path("divider.yaml"), "virtual")
+    with pytest.raises(
+        SafetyError, match=r"failed its check on bench .*edge a: conducts nothing.*hil check divider\.yaml --on bench --data"
+    ):
+        require_passed(tmp_path, Path("divider.yaml"), "bench")
     (tmp_path / "checks" / "divider.json").write_text("[]", encoding="utf-8")
     with pytest.raises(RecordError, match="no record of a check"):
         load(tmp_path, "divider")

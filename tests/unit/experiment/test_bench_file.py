@@ -87,7 +87,7 @@ def test_shipped_benches_use_documentation_addresses(path: Path) -> None:
         ("virtual.plant=idael", "no plant; write `ideal`"),
         ("virtual.instruments.z={}", "virtual.instruments.z"),
         ("simultaneous=[[A, B]]", "there is no replica 'A'"),
-        ("format=hil-bench/2", "format: input should be 'hil-bench/1'"),
+        ("format=hil-bench/2", "`format: hil-bench/1` is needed, and this file says 'hil-bench/2'"),
         ("virtual.plant.mismatch=2", "is above 1"),
     ],
 )
