@@ -89,9 +89,11 @@ def list_sweep(
         return None
     if any(sense.instrument is not instrument or sense.port is None or sense.matrix is not None for sense in senses):
         return None
-    if np.any(np.abs(np.diff(values, axis=0)) > longest_step):
+    levels = aim.levels(drives, values)
+    # What is asked for and what is programmed for it: a gain may make a step longer.
+    if any(np.any(np.abs(np.diff(of, axis=0)) > longest_step) for of in (values, levels)):
         return None
-    if home and np.any(np.abs(values[:, columns]) > longest_step[columns]):
+    if home and any(np.any(np.abs(of[:, columns]) > longest_step[columns]) for of in (values, levels)):
         return None
     if home and not all(drive.channel.minimum <= 0.0 <= drive.channel.maximum for drive in swept):
         return None

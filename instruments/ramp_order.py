@@ -6,7 +6,7 @@ import numpy as np
 
 from hil.core.errors import ConfigError
 from hil.core.safety import SafetyEnvelope
-from hil.core.types import FloatArray
+from hil.core.types import BoolArray, FloatArray
 from instruments.coupled import linked
 
 
@@ -38,7 +38,12 @@ def groups_of(order: Sequence[Sequence[str]], envelope: SafetyEnvelope) -> list[
 
 
 def ordered_ramp(
-    envelope: SafetyEnvelope, start: FloatArray, stop: FloatArray, period: float, groups: Sequence[Sequence[int]]
+    envelope: SafetyEnvelope,
+    start: FloatArray,
+    stop: FloatArray,
+    period: float,
+    groups: Sequence[Sequence[int]],
+    connected: BoolArray | None = None,
 ) -> FloatArray:
     """Points of the way from ``start`` to ``stop``, as ``SafetyEnvelope.ramp`` gives them, one group after the other.
 
@@ -47,7 +52,7 @@ def ordered_ramp(
     """
     inside = bool(np.all((start >= envelope.minimum) & (start <= envelope.maximum)))
     if len(groups) < 2 or not inside:
-        return envelope.ramp(start, stop, period)
+        return envelope.ramp(start, stop, period, connected)
     safe = np.array([channel.safe.value for channel in envelope.layout])
     down = np.abs(stop - safe) < np.abs(start - safe)
     corners: list[FloatArray] = []
@@ -59,6 +64,6 @@ def ordered_ramp(
     points, here = [], start
     for corner in corners:
         if np.any(corner != here):
-            points.append(envelope.ramp(here, corner, period))
+            points.append(envelope.ramp(here, corner, period, connected))
             here = corner
-    return np.concatenate(points) if points else envelope.ramp(start, stop, period)
+    return np.concatenate(points) if points else envelope.ramp(start, stop, period, connected)

@@ -6,7 +6,7 @@ import numpy as np
 
 from hil.core.clock import Clock
 from hil.core.safety import SafetyEnvelope
-from hil.core.types import FloatArray
+from hil.core.types import BoolArray, FloatArray
 from instruments.following import Following
 from instruments.mixer import exchange, is_mixed
 from instruments.ramp_order import ordered_ramp
@@ -61,8 +61,8 @@ class Ramper:
         exchange(mixed)
         if moving:
             ramps = [
-                ordered_ramp(self._envelope, start, values, self._period, self._order)
-                for start, (_, values) in zip(starts, targets, strict=True)
+                ordered_ramp(self._envelope, start, values, self._period, self._order, _on(drives))
+                for start, (drives, values) in zip(starts, targets, strict=True)
             ]
             self._move([drives for drives, _ in targets], moving, columns, ramps, movers, now)
 
@@ -102,3 +102,7 @@ class Ramper:
             drive.on_course = True
         # Counted instead of asked, because asking costs a round trip on a virtual bench.
         self._moved_at = now + early + (count - 1) * self._period
+
+
+def _on(drives: Sequence[Drive]) -> BoolArray:
+    return np.array([drive.output is Output.ON for drive in drives], dtype=np.bool_)

@@ -164,25 +164,27 @@ class SafetyEnvelope:
         found = np.flatnonzero(over)
         return self.edges[int(found[0])] if len(found) else None
 
-    def ramp(self, start: FloatArray, stop: FloatArray, period: float) -> FloatArray:
+    def ramp(self, start: FloatArray, stop: FloatArray, period: float, connected: BoolArray | None = None) -> FloatArray:
         """Points from ``start`` (excluded) to ``stop`` (included), one every ``period`` seconds: (n, n_controls).
 
         All channels move together along a straight line, so that an edge limit which both ends keep is kept on the
         way (the set is convex); every point is checked all the same. Steps are small enough for one channel to take them
-        before another (``fewest_steps``). ``start`` may lie outside (a measured value).
+        before another (``fewest_steps``). ``start`` may lie outside (a measured value). What is not ``connected`` (n_controls,)
+        has no difference from anything, as in ``check``.
         """
         if not period > 0:
             raise ConfigError(f"a ramp needs a period above 0 s, not {period}")
-        self.check(stop)
+        self.check(stop, connected)
         change = np.abs(np.asarray(stop) - np.asarray(start))
         with np.errstate(invalid="ignore", divide="ignore"):
             steps = np.where(change > 0, change / (self.max_slew * period), 0.0)
-        count = max(int(np.ceil(np.max(steps, initial=0.0) * (1 - 1e-12))), self.fewest_steps(start, stop))
+        ends = (start, stop) if connected is None else tuple(np.where(connected, one, np.nan) for one in (start, stop))
+        count = max(int(np.ceil(np.max(steps, initial=0.0) * (1 - 1e-12))), self.fewest_steps(*ends))
         fractions = np.arange(1, count + 1) / count
         points: FloatArray = np.asarray(start) + fractions[:, None] * (np.asarray(stop) - np.asarray(start))
         points[-1] = stop
         before = np.abs(self._edges.difference(np.atleast_2d(start)))[0]
-        self._check_edges(points, None, np.fmax(self._edges.limit, before))
+        self._check_edges(points, connected, np.fmax(self._edges.limit, before))
         return points
 
     def fewest_steps(self, start: FloatArray, stop: FloatArray) -> int:

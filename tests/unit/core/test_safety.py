@@ -190,3 +190,13 @@ def test_an_edge_limit_is_not_widened_and_both_files_are_named() -> None:
     tighter = envelope(LIMIT).narrowed(SafetyEnvelope.of(LAYOUT, [EdgeLimit("a", "P1", "P2", 1.0)], source="the protocol"))
     with pytest.raises(LimitExceededError, match=r"exceeds its limit of 1 Pa \(set in bench\.yaml and the protocol\)"):
         tighter.check(np.array([1.0, 2.5]))
+
+
+def test_a_ramp_counts_only_differences_of_what_is_connected() -> None:
+    start, stop = np.array([0.0, 0.0]), np.array([9.0, 0.0])
+    with pytest.raises(LimitExceededError, match="edge 'a'"):
+        envelope(LIMIT).ramp(start, stop, 1.0)
+    points = envelope(LIMIT).ramp(start, stop, 1.0, np.array([True, False]))
+    np.testing.assert_allclose(points[:, 0], np.arange(1.0, 10.0))  # as the slew of 1 Pa/s asks, no finer
+    with pytest.raises(LimitExceededError, match="'P2'"):
+        envelope(LIMIT).ramp(start, np.array([1.0, 11.0]), 1.0, np.array([True, False]))

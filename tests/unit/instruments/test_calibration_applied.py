@@ -161,6 +161,17 @@ def test_a_list_that_the_instrument_runs_is_corrected_both_ways() -> None:
     assert acquired.values == pytest.approx((programmed - METER.offset) / METER.gain)
 
 
+@pytest.mark.parametrize(("gain", "by_list"), [(1.0, True), (0.99, False)])
+def test_a_list_whose_corrected_steps_are_longer_than_the_slew_allows_goes_point_by_point(gain: float, by_list: bool) -> None:
+    unit = SimpleNamespace(list_acquisition=lambda *_: (lambda *_: None, lambda _: 0.01))
+    drive: Any = SimpleNamespace(instrument=unit, channel=volt("V"), port_name="a", correction=Correction(0.0, gain))
+    sense: Any = SimpleNamespace(instrument=unit, port=unit, port_name="a", parameter="volt", matrix=None, correction=EXACT)
+    aim = Aim(SafetyEnvelope.of(Layout((volt("V"),))), lambda _: None)
+    values = np.array([[0.0], [0.5], [1.0]])
+    sweep = list_sweep([drive], [sense], values, np.ones(values.shape, dtype=np.bool_), 0.1, np.array([0.502]), aim)
+    assert (sweep is not None) is by_list
+
+
 def test_nothing_is_computed_where_nothing_is_corrected() -> None:
     senses: Any = [SimpleNamespace(correction=EXACT)] * 2
     assert undone(senses) is None

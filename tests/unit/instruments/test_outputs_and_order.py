@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hil.core.errors import BackendError, ConfigError, InterlockError, LimitExceededError
+from hil.core.errors import BackendError, ConfigError, InstrumentError, InterlockError, LimitExceededError
 from hil.core.safety import EdgeLimit, SafetyEnvelope
 from hil.core.types import Layout, SafeAction, SafeState, Stimulus
 from instruments import backend as backend_module
@@ -298,3 +298,35 @@ def test_a_corner_of_the_way_that_breaks_an_edge_limit_is_refused() -> None:
     outside = np.array([7.0, 7.0])  # measured beyond the limits: everybody leaves together
     np.testing.assert_array_equal(ordered_ramp(envelope, outside, stop, 0.02, [[0], [1]])[-1], stop)
     assert len(ordered_ramp(envelope, stop, stop, 0.02, [[0], [1]])) == 1
+
+
+def test_a_limit_of_a_difference_does_not_count_a_terminal_that_floats(bench: kit.Bench) -> None:
+    with kit.two_volts(bench, edges=[kit.EdgeLimit("e", "V1", "V2", 1.0)]) as backend:
+        backend.apply(Stimulus.of([4.0, 0.0], [True, False]))
+        assert backend.terminals() == {"V1": 4.0, "V2": None}
+        backend.apply(Stimulus.of([4.0, 3.5]))
+        other = [value for _, who, what, value in bench.log if who == "other" and what in ("a on", "a level")]
+        assert min(other) == 3.0
+        with pytest.raises(LimitExceededError, match="edge 'e': 4 V between"):
+            backend.apply(Stimulus.of([4.0, 0.0]))
+
+
+def test_a_source_that_comes_back_from_floating_has_to_have_its_settings(bench: kit.Bench) -> None:
+    """Between two readings an instrument may have been switched off and on: its compliance is not the one that was set."""
+    smu = bench.instruments["smu"]
+    kept = [True]
+
+    def require() -> None:
+        if not kept[0]:
+            raise InstrumentError("its settings are lost")
+
+    smu.require_settings_kept, smu.forget, smu.session.notice = require, lambda: None, None
+    with kit.make(bench, [ControlWire(kit.volt("V1"), "smu.a.volt", 1e-5)]) as backend:
+        backend.apply(Stimulus.of([1.0], [False]))
+        backend.apply(Stimulus.of([1.0]))
+        backend.apply(Stimulus.of([1.0], [False]))
+        kept[0] = False
+        bench.log.clear()
+        with pytest.raises(InstrumentError, match="its settings are lost"):
+            backend.apply(Stimulus.of([1.0]))
+        assert bench.done("on", "level") == []
