@@ -329,4 +329,4 @@ def test_a_source_that_comes_back_from_floating_has_to_have_its_settings(bench: 
         bench.log.clear()
         with pytest.raises(InstrumentError, match="its settings are lost"):
             backend.apply(Stimulus.of([1.0]))
-        assert bench.done("on", "level") == []
+        assert bench.done("on") == []
