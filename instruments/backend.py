@@ -39,7 +39,7 @@ from instruments.replica_wiring import check_replicas, tied
 from instruments.replicas import RowBench, measure_list, measure_rows
 from instruments.safe_state import WayHome
 from instruments.settling import Noise, require_settled, until_flat, until_in_limits
-from instruments.station import build_station, check_station, close_station
+from instruments.station import build_station, check_station, close_station, with_watchdogs
 from instruments.terminals import (
     Drive,
     Movers,
@@ -94,9 +94,10 @@ class InstrumentBackend(Backend):
         mixers: Sequence[MixerSpec] = (),
         corrections: Corrections | None = None,
     ) -> None:
-        self._specs, self._control_wires, self._output_wires = tuple(instruments), tuple(controls), tuple(outputs)
+        self._control_wires, self._output_wires = tuple(controls), tuple(outputs)
         self._replicas = {key: dict(paths) for key, paths in (replicas or {}).items()}
         self._classes = check_station(instruments, without_mixed(controls, mixers), outputs, interlocks)
+        self._specs = with_watchdogs(instruments, self._classes)
         self._mixer_specs, self._mixers = tuple(mixers), dict[str, Mixer]()
         pairs = tuple((one, other) for one, other in simultaneous)
         check_replicas(self._control_wires, self._output_wires, self._replicas, pairs, self._classes)

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ STOCK = frozenset(
 )
 """Stock drivers that may stand in a station. They can be read by outputs; controls need a driver that plays a role."""
 
+WATCHDOG = 30.0
+"""s of silence after which an instrument stops by itself, where it can and the bench file says nothing."""
 _REFUSED = {
     "initial_value": "would write to the hardware on loading",
     "initial_values": "would write to the hardware on loading",
@@ -149,6 +152,14 @@ def check_station(
             known = ", ".join(classes) or "none"
             raise ConfigError(f"interlock {interlock.name!r}: there is no instrument {path.instrument!r}; instruments: {known}")
     return classes
+
+
+def with_watchdogs(specs: Sequence[InstrumentSpec], classes: Mapping[str, type[Any]]) -> tuple[InstrumentSpec, ...]:
+    """``specs`` with the usual watchdog for every instrument that has one and of which the bench file says nothing."""
+    return tuple(
+        replace(spec, watchdog=WATCHDOG) if spec.watchdog is None and hasattr(classes[spec.name], "set_watchdog") else spec
+        for spec in specs
+    )
 
 
 def require_driven(driven: Sequence[str], read: Mapping[str, str], classes: Mapping[str, type[Any]]) -> None:

@@ -7,7 +7,7 @@ import instruments
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Channel, Kind, Quantity
 from instruments.replica_wiring import check_replicas
-from instruments.station import build_station, check_station, driver_class
+from instruments.station import build_station, check_station, driver_class, with_watchdogs
 from instruments.wiring import ControlWire, InstrumentSpec, OutputWire, ParameterPath
 
 SMU = "instruments.keithley_2600.Keithley2602B"
@@ -143,3 +143,10 @@ def test_a_station_that_cannot_be_opened_leaves_nothing_open() -> None:
         # The second time would fail differently if the first had left an instrument of that name behind.
         with pytest.raises(InstrumentError, match=r"'smu'"):
             build_station(specs, check_station(specs, [], []))
+
+
+def test_an_instrument_that_has_a_watchdog_gets_the_usual_one_unless_the_file_says_another() -> None:
+    pump = {"type": "instruments.new_era_ne1000.NewEraNE1000", "address": "ASRL1::INSTR"}
+    specs = [spec(), spec(name="one", **pump), spec(name="other", watchdog=7.0, **pump)]
+    classes = {one.name: driver_class(one) for one in specs}
+    assert [one.watchdog for one in with_watchdogs(specs, classes)] == [None, 30.0, 7.0]
