@@ -1,7 +1,11 @@
-"""A run as the user reads it: how it ended, and what it found, with units."""
+"""What the user reads: how a run ended and what it found, with units; tables that fit the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
+
+LEAST = 24
+"""Columns that the last cell gets, however narrow the terminal."""
 
 
 def run_lines(summary: Mapping[str, Any], units: Mapping[str, str]) -> list[str]:
@@ -28,4 +32,23 @@ def run_lines(summary: Mapping[str, Any], units: Mapping[str, str]) -> list[str]
     lines += [
         f"  {name} = {shown(value, unit(name))}" for part in ("outputs", "weights") for name, value in summary[part].items()
     ]
-    return lines + [f"  warning: {message}" for message in summary["warnings"]]
+    lines += [f"  warning: {message}" for message in summary["warnings"]]
+    if summary["results"].get("resumable") is True:
+        lines.append(f"  it can go on: {summary['results']['resume']}")
+    elif "not_resumable" in summary["results"]:
+        lines.append(f"  it cannot go on: {summary['results']['not_resumable']}")
+    return lines
+
+
+def in_columns(rows: Sequence[Sequence[str]], width: int | None = None, indent: str = "  ") -> list[str]:
+    """Rows of cells in plain columns, two spaces apart; with ``width`` the last cell goes on below itself where it is longer."""
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    lines = []
+    for row in rows:
+        front = indent + "".join(f"{cell:{wide}s}  " for cell, wide in zip(row, widths, strict=False))
+        room = None if width is None else max(LEAST, width - len(front))
+        parts = [row[-1]] if room is None else wrap(row[-1], room, break_on_hyphens=False) or [""]
+        lines += [(front + parts[0]).rstrip(), *(" " * len(front) + part for part in parts[1:])]
+    return lines

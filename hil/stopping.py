@@ -1,9 +1,11 @@
 """Ctrl-C, SIGTERM, a closed terminal: one way to stop, and no way to interrupt the clean-up that follows."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
@@ -18,7 +20,11 @@ class Stopper:
         self._held = 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
+        """The signal handler. Somebody at a terminal is told at once, because the way to the safe state takes its time."""
+        # Not by print: the signal may have come in the middle of one. A terminal that was closed hears nothing.
+        with suppress(OSError, ValueError):
+            if sys.stderr is not None and sys.stderr.isatty():
+                os.write(sys.stderr.fileno(), b"\nhil: stopping; every output goes to its safe state first\n")
         if not self.asked:
             self.asked = True
             if not self._held:

@@ -26,6 +26,16 @@ def test_outputs_and_weights_have_units_and_the_loss_their_square() -> None:
     ]
 
 
+def test_a_run_that_was_stopped_says_how_it_goes_on() -> None:
+    assert lines({}, results={"reason": "enough", "resumable": True, "resume": "hil resume 3 --data d"})[-1] == (
+        "  it can go on: hil resume 3 --data d"
+    )
+    assert lines({}, results={"reason": "enough", "resumable": False, "not_resumable": "no state"})[-1] == (
+        "  it cannot go on: no state"
+    )
+    assert "go on" not in lines({})[-1]
+
+
 def test_a_loss_of_outputs_in_several_units_or_none_has_no_unit() -> None:
     assert lines({"V2": 1.0, "I": 1e-6})[1] == "  loss 1.5e-06 (floor 1e-06); enough"
     assert lines({})[1] == "  loss 1.5e-06 (floor 1e-06); enough"

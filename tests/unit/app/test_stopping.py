@@ -1,5 +1,7 @@
 """What asks a program to end, and what does not."""
 
+import io
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +32,32 @@ def test_every_way_to_ask_stops_once_and_is_then_as_before(number: signal.Signal
         signal.raise_signal(number)  # while everything is being made safe
         assert stopper.asked
     assert signal.getsignal(number) is signal.SIG_DFL
+
+
+class Terminal(io.StringIO):
+    """Standard error of somebody who looks; ``number``: of the file that it stands for."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.number
+
+
+def test_somebody_at_a_terminal_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, told = os.pipe()
+    monkeypatch.setattr("sys.stderr", Terminal(told))
+    with stoppable(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert b"stopping; every output goes to its safe state" in os.read(heard, 1000)
+    os.close(heard)
+    os.close(told)
+    with stoppable(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)  # nobody can be told; it stops all the same
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
