@@ -1,9 +1,9 @@
 """Keithley 2400 source-measure unit, SCPI.
 
-Source: Series 2400 SourceMeter User's Manual (2400S-900-01), section 18 (SOURce, SENSe:CURRent:PROTection, FORMat:ELEMents,
-OUTPut:SMODe and :INTerlock) and the status element's bits (3 and 16: real and range compliance). Readings need the output on; a
-fixed measuring range limits the current, too; a compliance below a thousandth of that range is dropped without a message, so it
-is read back.
+Source: Series 2400 SourceMeter User's Manual (2400S-900-01), section 18 (SOURce, its VOLTage:PROTection,
+SENSe:CURRent:PROTection, FORMat:ELEMents, OUTPut:SMODe and :INTerlock) and the status element's bits (3 and 16: real and range
+compliance). Readings need the output on; a fixed measuring range limits the current, too; a compliance below a thousandth of
+that range is dropped without a message, so it is read back.
 
 Written anew instead of on the stock QCoDeS driver, whose faults it repairs: limits and ranges sent with six decimals (0.1 uA
 became 0), levels without limits, reading refused after ``output("on")``, settings written on connecting, 9.91E37 taken for
@@ -38,6 +38,8 @@ WORDS = SmuWords(
     current_range=":SENS:CURR:RANG",
     nplc=":SENS:CURR:NPLC",
     four_wire=":SYST:RSEN",
+    protection=":SOUR:VOLT:PROT",
+    unprotected="210",
 )
 
 
@@ -57,6 +59,7 @@ class Keithley2400(FrontSmu):
         largest=(210.0, 1.05),
         compliance=(1e-9, 1.05),
         nplc=(0.01, 10.0),
+        protections=(20.0, 40.0, 60.0, 80.0, 100.0, 120.0, 160.0),
     )
 
     def prepare_meter(self, port: str) -> None:

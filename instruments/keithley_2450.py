@@ -1,9 +1,9 @@
 """Keithley 2450 source-measure unit in its SCPI command set.
 
-Source: Model 2450 Interactive SourceMeter Reference Manual (2450-901-01), section 6 (SOURce, SENSe, OUTPut:<function>:SMODe,
-TRACe, TRIGger:BLOCk) and section 8 for the bits of a source status (32: at the limit). The unit measures one quantity and reads
-the other back from its source: volts come from SOURce, amperes from READing. A list is run by a trigger model of our own,
-because the ready-made sweeps switch the output off at their end.
+Source: Model 2450 Interactive SourceMeter Reference Manual (2450-901-01), section 6 (SOURce, SOURce:VOLTage:PROTection, SENSe,
+OUTPut:<function>:SMODe, TRACe, TRIGger:BLOCk) and section 8 for the bits of a source status (32: at the limit). The unit measures
+one quantity and reads the other back from its source: volts come from SOURce, amperes from READing. A list is run by a trigger
+model of our own, because the ready-made sweeps switch the output off at their end.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,6 +32,8 @@ WORDS = SmuWords(
     current_range=":SENS:CURR:RANG",
     nplc=":SENS:CURR:NPLC",
     four_wire=":SENS:CURR:RSEN",
+    protection=":SOUR:VOLT:PROT",
+    protected="PROT{:g}",
 )
 
 
@@ -50,6 +52,7 @@ class Keithley2450(FrontSmu):
         largest=(210.0, 1.05),
         compliance=(1e-9, 1.05),
         nplc=(0.01, 10.0),
+        protections=(2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0),
     )
 
     def prepare_meter(self, port: str) -> None:

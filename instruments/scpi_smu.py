@@ -28,6 +28,8 @@ SETTINGS = ("range", "current_range", "nplc", "four_wire", "off_mode")
 COLUMN = {"volt": 0, "curr": 1}
 MARK = 60
 """Event enable register of a unit that we configured; 0 once it has been switched off and on."""
+PROTECTION_MARGIN = 1.1
+"""Of a protection over the largest level: its tolerance is 5 %."""
 LEADS = 0.2  # ohm, of both leads and their contacts
 LONGEST_COMMAND = 100  # levels in one SOUR:LIST:VOLT
 NOISE_SHARE = 0.1  # of the accuracy, for the noise of one reading
@@ -137,6 +139,7 @@ class SmuTerminal:
         )
         unit.marked = True
         unit.confirm(f"{words.range} {chosen:g}", f"{words.range}?", chosen, "setting the source range", tolerance=0.06)
+        self._protect(max(abs(plan.minimum), abs(plan.maximum)))
         # The measuring range follows while the limit is set: some models refuse a limit far below a fixed range.
         unit.exchange(f"{words.current_range}:AUTO ON", doing="choosing autorange")
         unit.confirm(f"{words.limit} {plan.compliance:.9g}", f"{words.limit}?", plan.compliance, "setting the compliance")
@@ -148,6 +151,20 @@ class SmuTerminal:
         self.allowed = (1.0 + NOISE_SHARE) * error + LEADS * plan.compliance
         measuring = {key: value for key, value in plan.settings.items() if key not in ("range", "off_mode")}
         return self._configure_measure(measuring, plan.compliance)
+
+    def _protect(self, largest: float) -> None:
+        """Lock the smallest protection that lets ``largest`` V pass into the unit, read back; none where no step is as high."""
+        words = self.words
+        if not words.protection:
+            return
+        step = next((step for step in self.span.protections if step >= PROTECTION_MARGIN * largest), None)
+        word = words.unprotected if step is None else words.protected.format(step)
+        (kept,) = self.unit.exchange(f"{words.protection} {word}", f"{words.protection}?", doing="setting the voltage protection")
+        wanted, found = (text.upper().removeprefix("PROT") for text in (word, value_of(kept)))
+        numbers = found[-1:].isdigit() and wanted[-1:].isdigit()
+        if found != wanted and not (numbers and float(found) == float(wanted)):
+            raise self.unit.fault(f"keeps the voltage protection {kept}, although {word} was sent")
+        self.note_terminal(protection_V=step)
 
     def held(self) -> Mapping[str, float | str]:
         """Range of the source and output-off mode."""

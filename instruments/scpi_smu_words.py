@@ -12,7 +12,8 @@ from instruments.wiring import Setting
 class SmuWords:
     """Headers of one terminal: level and range of the source, limit, whether it is reached, output, off state and its words.
 
-    ``function``: the command that makes it source volts. ``abort``: what ends a sweep that runs.
+    ``function``: the command that makes it source volts. ``abort``: what ends a sweep that runs. ``protection``: the voltage that
+    its terminal never exceeds, whatever the level; how a step of that is written, and that there is none.
     """
 
     function: str
@@ -28,12 +29,16 @@ class SmuWords:
     nplc: str
     four_wire: str
     abort: str = ":ABOR"
+    protection: str = ""
+    protected: str = "{:g}"
+    unprotected: str = "NONE"
 
 
 @dataclass(frozen=True, slots=True)
 class SmuSpan:
     """Ranges (V, A), largest levels (V, A), limits that the model takes (A), integration times (PLC).
 
+    ``protections``: steps of the voltage protection, V, rising.
     ``voltage_errors``: largest difference, V, between level and reading on each voltage range: source and meter, one year.
     """
 
@@ -43,6 +48,7 @@ class SmuSpan:
     largest: tuple[float, float]
     compliance: tuple[float, float]
     nplc: tuple[float, float]
+    protections: tuple[float, ...] = ()
 
 
 def safe_smu(words: SmuWords, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands:

@@ -123,6 +123,7 @@ class SourceMeter:
         self.remote = False
         self.output = False
         self.off_mode = "NORM"
+        self.protection = inf
         self.delay = 0.0
         self.connected = True
         self._deviation = 0.0
@@ -209,6 +210,11 @@ class SourceMeter:
         self.limits[quantity] = limit
         self.drive()
 
+    def set_protection(self, volts: float, steps: tuple[float, ...] = ()) -> None:
+        """The terminal never stands above ``volts``, whatever is sourced; of ``steps`` the next is taken, inf beyond the last."""
+        self.protection = next((step for step in steps if abs(volts) <= step), inf) if steps else volts
+        self.drive()
+
     def set_sense_range(self, quantity: str, value: float) -> None:
         """Fix a measuring range."""
         self.sense_auto[quantity] = False
@@ -254,8 +260,9 @@ class SourceMeter:
             limit, _ = self.limit_in_force()
             level = self._actual(self.func, self.levels[self.func])
             if self.func == VOLT:
-                return VoltageSource(self.port.stage.delivered(level), limit, leads)
-            return CurrentSource(level, limit)
+                held = min(max(self.port.stage.delivered(level), -self.protection), self.protection)
+                return VoltageSource(held, limit, leads)
+            return CurrentSource(level, min(limit, self.protection))
         if self.off_mode == "GUAR":
             return CurrentSource(self._actual(CURR, 0.0), self.limits[VOLT])
         share = self.data.off_share * self.sense_full_scale(CURR)

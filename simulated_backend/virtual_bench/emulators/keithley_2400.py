@@ -33,6 +33,7 @@ LEAST_SHARE = 1e-3
 """Smallest compliance over the full scale of the measuring range."""
 LONGEST_LIST, LONGEST_COMMAND = 2500, 100
 OUTPUT_OFF, BEYOND_COMPLIANCE = 803, 824
+PROTECTIONS = (20.0, 40.0, 60.0, 80.0, 100.0, 120.0, 160.0)
 
 DATA = SmuData(
     volts=(
@@ -90,6 +91,8 @@ class Keithley2400(ScpiEmulator):
         for quantity in (VOLT, CURR):
             self._declare_source(quantity, f"SOURce#:{NAMES[quantity]}")
             self._declare_sense(quantity, f"[:SENSe#]:{NAMES[quantity]}[:DC]")
+        add("SOURce#:VOLTage:PROTection[:LEVel]", lambda _s, p: smu.set_protection(number(p, -210.0, 210.0), PROTECTIONS),
+            lambda _s, _p: f"{min(smu.protection, 210.0):.6E}")  # fmt: skip
         functions = "[:SENSe#]:FUNCtion"
         add(f"{functions}[:ON]", self._set_functions, lambda _s, _p: ",".join(f'"{one}:DC"' for one in self._functions))
         add(f"{functions}:OFF", self._drop_functions)

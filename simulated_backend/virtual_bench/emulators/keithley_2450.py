@@ -10,15 +10,14 @@ lines, limits of readings, user filters, charge and contact checks, the time tha
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from math import isfinite, isinf
+from math import inf, isfinite, isinf
 from typing import ClassVar
 
 import numpy as np
 
 from hil.core.errors import ConfigError
+from simulated_backend.virtual_bench.emulators.keithley_2450_buffers import SourceBuffers, SourceRecord
 from simulated_backend.virtual_bench.emulators.keithley_2450_trigger import SourceConfiguration, TriggerModel
-from simulated_backend.virtual_bench.emulators.keithley_daq6510_buffer import Buffers, ReadingRecord
 from simulated_backend.virtual_bench.ports import PlantView
 from simulated_backend.virtual_bench.scpi import ScpiEmulator, ScpiError, boolean, choice, number, quoted
 from simulated_backend.virtual_bench.smu import CURR, OTHER, VOLT, SmuData, SmuRange, SmuReading, SourceMeter
@@ -28,6 +27,7 @@ LIMITS = {VOLT: "ILIMit", CURR: "VLIMit"}
 UNITS = {VOLT: "Volt DC", CURR: "Amp DC", "RES": "Ohm"}
 STAT_LIMIT, STAT_SENSE, STAT_OUTPUT = 32, 64, 128
 """Bits of a reading's source status."""
+PROTECTIONS = {"NONE": inf, **{f"PROT{volts}": float(volts) for volts in (2, 5, 10, 20, 40, 60, 80, 100, 120, 140, 160, 180)}}
 AUTOZERO_FACTOR = 3.0
 """With autozero on, a reading is made of three conversions: signal, reference, zero."""
 NOT_A_NUMBER, OVERFLOW = 9.91e37, 9.9e37
@@ -55,42 +55,6 @@ DATA = SmuData(
 )
 LEAST_LIMIT = {CURR: 1e-9, VOLT: 20e-3}
 INTERLOCK_ABOVE = 42.0
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRecord(ReadingRecord):
-    """A reading with the source value and status beside it."""
-
-    source: float
-    source_status: int
-    unit: str
-    source_unit: str
-
-
-class SourceBuffers(Buffers):
-    """Buffers whose readings carry the source."""
-
-    elements = (
-        *("DATE", "FORMatted", "FRACtional", "READing", "RELative", "SEConds", "SOURce", "SOURFORMatted"),
-        *("SOURSTATus", "SOURUNIT", "STATus", "TIME", "TSTamp", "UNIT"),
-    )
-
-    def _text(self, reading: ReadingRecord, element: str, start: float) -> str:
-        if isinstance(reading, SourceRecord):
-            digits = (self._digits or 7) - 1
-            special: dict[str, str] = {
-                "SOUR": f"{reading.source:.{digits}E}",
-                "SOURFORM": f"{reading.source:+.6f} {reading.source_unit[0]}",
-                "SOURSTAT": str(reading.source_status),
-                "SOURUNIT": reading.source_unit,
-                "UNIT": reading.unit,
-                "FORM": f"{reading.value:+.6f} {reading.unit[0]}",
-                "DATE": "01/01/2020",
-                "TIME": f"{reading.time:.6f}",
-            }
-            if element in special:
-                return special[element]
-        return super()._text(reading, element, start)
 
 
 class Keithley2450(ScpiEmulator):
@@ -123,6 +87,8 @@ class Keithley2450(ScpiEmulator):
             self._declare_source(quantity, f"SOURce#:{NAMES[quantity]}")
             self._declare_sense(quantity, f"[:SENSe#]:{NAMES[quantity]}[:DC]")
         self._declare_sense("RES", "[:SENSe#]:RESistance")
+        add("SOURce#:VOLTage:PROTection[:LEVel]", lambda _s, p: smu.set_protection(PROTECTIONS[choice(p, tuple(PROTECTIONS))]),
+            lambda _s, _p: next(word for word, volts in PROTECTIONS.items() if volts == smu.protection))  # fmt: skip
         add("[:SENSe#]:COUNt", self._set_count, lambda _s, _p: str(self._count))
         add("[:SENSe#]:AZERo:ONCE", lambda _s, _p: None)
         add("OUTPut#[:STATe]", self._set_output, lambda _s, _p: str(int(smu.output)))

@@ -135,3 +135,16 @@ def test_off_states_hold_zero_or_let_go(bench: VirtualBench, smu: Any) -> None:
     smu.enable(1.0)
     smu.disable(SafeAction.HIGH_IMPEDANCE)
     assert bench.side_door.sources()["it"][""]["source"] == "Open"
+
+
+def test_the_unit_itself_never_goes_above_its_protection(bench: VirtualBench, smu: Any) -> None:
+    """Somebody else writes a level on the same range: a program, or a hand at the front panel."""
+    smu.configure_source(plan(maximum=9.0, minimum=-1.0))
+    smu.enable(1.0)
+    held = smu.settings()["protection_V"]
+    assert held in (10.0, 20.0)
+    # 20.5 V are within the 20 V range
+    smu.session.query(f"{smu.words.limit} 1e-4;:SOUR:VOLT 20.5;:OUTP?")
+    assert bench.side_door.voltages()["1"] == pytest.approx(held, abs=1e-2)
+    with pytest.raises(InstrumentError):
+        smu.level_writer([""])([1e3])  # and what is beyond the range is refused by the unit

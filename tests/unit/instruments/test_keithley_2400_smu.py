@@ -19,6 +19,7 @@ def configuring(kept: str = "1.000000E-07") -> list[tuple[str, str]]:
     return [
         (":ABOR;:OUTP OFF;:SOUR:FUNC VOLT;:SOUR:VOLT 0;*ESE 60;:SYST:ERR?", FINE),
         (":SOUR:VOLT:RANG 20;:SOUR:VOLT:RANG?;:SYST:ERR?", f"2.000000E+01;{FINE}"),
+        (":SOUR:VOLT:PROT 20;:SOUR:VOLT:PROT?;:SYST:ERR?", f"2.000000E+01;{FINE}"),
         (":SENS:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
         (":SENS:CURR:PROT 1e-07;:SENS:CURR:PROT?;:SYST:ERR?", f"{kept};{FINE}"),
         (":OUTP:SMOD NORM;:OUTP:SMOD?;:SYST:ERR?", f"NORM;{FINE}"),
@@ -34,7 +35,7 @@ def test_a_tenth_of_a_microampere_arrives_as_what_it_is(build: Build) -> None:
 
 
 def test_a_compliance_that_was_dropped_is_an_error(build: Build) -> None:
-    smu, _ = build(Keithley2400, *configuring(kept="1.050000E-04")[:4])
+    smu, _ = build(Keithley2400, *configuring(kept="1.050000E-04")[:5])
     with pytest.raises(InstrumentError, match=r"0\.000105.*PROT"):
         smu.configure_source(plan(compliance=1e-7))
 

@@ -20,6 +20,7 @@ def configuring(limit: str = "1.000000E-05", mode: str = "NORM") -> list[tuple[s
     return [
         (":ABOR;:OUTP OFF;:SOUR:FUNC VOLT;:SOUR:VOLT 0;*ESE 60;:SYST:ERR?", FINE),
         (":SOUR:VOLT:RANG 20;:SOUR:VOLT:RANG?;:SYST:ERR?", f"20;{FINE}"),
+        (":SOUR:VOLT:PROT PROT10;:SOUR:VOLT:PROT?;:SYST:ERR?", f"PROT10;{FINE}"),
         (":SENS:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
         (":SOUR:VOLT:ILIM 1e-05;:SOUR:VOLT:ILIM?;:SYST:ERR?", f"{limit};{FINE}"),
         (f":OUTP:VOLT:SMOD {mode};:OUTP:VOLT:SMOD?;:SYST:ERR?", f"{mode};{FINE}"),
@@ -43,9 +44,16 @@ def test_the_source_is_set_up_with_its_output_off_and_everything_read_back(build
 
 
 def test_a_limit_that_was_not_kept_is_an_error(build: Build) -> None:
-    smu, _ = build(Keithley2450, *configuring(limit="1.050000E-04")[:4])
+    smu, _ = build(Keithley2450, *configuring(limit="1.050000E-04")[:5])
     with pytest.raises(InstrumentError, match=r"0\.000105.*ILIM"):
         smu.configure_source(plan())
+
+
+def test_a_protection_that_was_not_kept_is_an_error_and_above_its_steps_there_is_none(build: Build) -> None:
+    begin = configuring()[0], (":SOUR:VOLT:RANG 200;:SOUR:VOLT:RANG?;:SYST:ERR?", f"200;{FINE}")
+    smu, _ = build(Keithley2450, *begin, (":SOUR:VOLT:PROT NONE;:SOUR:VOLT:PROT?;:SYST:ERR?", f"PROT20;{FINE}"))
+    with pytest.raises(InstrumentError, match="keeps the voltage protection PROT20, although NONE was sent"):
+        smu.configure_source(plan(maximum=80.0))
 
 
 def test_readings_carry_volts_amperes_and_the_limit(build: Build) -> None:
