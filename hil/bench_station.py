@@ -1,6 +1,7 @@
 """From the bench file to instruments: specifications, wires, the virtual bench, who answers, what terminals take away."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +197,13 @@ def start_virtual(bench: BenchFile, seed: int | None = None, *, real_time: bool 
     from simulated_backend.virtual_bench.process import VirtualBench
 
     return VirtualBench.start(virtual_plan(bench, bench.virtual.seed if seed is None else seed, real_time=real_time))
+
+
+def virtual_benches_in_a_row() -> AbstractContextManager[None]:
+    """Inside, virtual benches that are started one after the other start quickly."""
+    from simulated_backend.virtual_bench.process import in_a_row
+
+    return in_a_row()
 
 
 def visa_resources() -> tuple[str, ...]:

@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from hil.bench import Target
+from hil.bench_station import virtual_benches_in_a_row
 from hil.core.errors import BackendError, HilError
 from hil.fault_rehearsal import chosen_cases, for_rehearsal, rehearse_case
 from hil.prepared import Prepared, Request, prepare
@@ -88,11 +90,12 @@ class _Worker:
     def __init__(self, said: dict[str, Any]) -> None:
         root = str(Path(__file__).resolve().parents[1])
         paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        self._errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the process, closed in stop()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "hil.fault_workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             text=True,
             encoding="utf-8",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
@@ -109,7 +112,12 @@ class _Worker:
                 stdin.flush()
                 self._first = ""
                 reply = stdout.readline()
-        return dict(json.loads(reply)) if reply else {"refusal": "a process that rehearses faults has ended"}
+        return dict(json.loads(reply)) if reply else {"refusal": f"a process that rehearses faults has ended{self._last_words()}"}
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        words = [line for line in self._errors.read().splitlines() if line.strip()]
+        return f": {words[-1]}" if words else ""
 
     def stop(self) -> None:
         """End it, whatever it is doing; its bench ends with it."""
@@ -119,6 +127,7 @@ class _Worker:
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
+        self._errors.close()
 
 
 def _processors() -> int:
@@ -142,8 +151,9 @@ def main() -> int:
         prepared = prepare(_unpacked(said["request"]))
         found = chosen_cases(prepared, said["readings"], said["kinds"])
         rehearsed = replace(prepared, bench=for_rehearsal(prepared))
-        for line in sys.stdin:
-            _say(asdict(rehearse_case(rehearsed, found[int(line)], said["seed"])))
+        with virtual_benches_in_a_row():
+            for line in sys.stdin:
+                _say(asdict(rehearse_case(rehearsed, found[int(line)], said["seed"])))
     except HilError as error:
         _say({"refusal": str(error)})
         return 1

@@ -10,9 +10,12 @@ from typing import Any
 
 from hil.core.errors import HilError
 from simulated_backend.description import rebuild
+from simulated_backend.devices.registry import names
 from simulated_backend.virtual_bench.bench import Bench
+from simulated_backend.virtual_bench.emulator import models
 from simulated_backend.virtual_bench.faults import Order
 from simulated_backend.virtual_bench.plan import BenchPlan
+from simulated_backend.virtual_bench.process import OFF
 
 
 def answer(bench: Bench, question: Mapping[str, Any]) -> object:
@@ -59,10 +62,28 @@ def _inject(bench: Bench, question: Mapping[str, Any]) -> None:
 
 
 def main() -> int:
-    """Serve until standard input ends. Returns the exit code."""
+    """Serve until standard input ends. Returns the exit code.
+
+    With ``--in-a-row``: a process of its own for each plan that comes, one after the other, from this one, which has everything
+    loaded and no threads.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's affair; it closes our input when it is done
+    if "--in-a-row" not in sys.argv:
+        return serve(sys.stdin.readline())
+    models(), names()
+    while plan := sys.stdin.readline():
+        child = os.fork()
+        if child == 0:
+            os._exit(serve(plan))  # whatever is open belongs to the process it was split off from
+        if os.waitpid(child, 0)[1] != 0:
+            return 1
+    return 0
+
+
+def serve(text: str) -> int:
+    """One bench by its plan, until it is told ``off`` or standard input ends. Returns the exit code."""
     try:
-        plan = BenchPlan.from_json(sys.stdin.readline())
+        plan = BenchPlan.from_json(text)
         bench = Bench(plan)
     except HilError as error:
         _say({"error": str(error)})
@@ -75,7 +96,12 @@ def main() -> int:
     _say({"addresses": dict(bench.addresses)})
     for line in sys.stdin:
         try:
-            _say({"answer": answer(bench, json.loads(line))})
+            question = json.loads(line)
+            if question.get("ask") == OFF:
+                bench.stop()
+                _say({"answer": None})
+                return 0
+            _say({"answer": answer(bench, question)})
         except (ValueError, KeyError, HilError) as error:
             _say({"error": str(error)})
     bench.stop()
