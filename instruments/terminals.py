@@ -54,6 +54,8 @@ class Drive:
     commanded: float = float("nan")
     on_course: bool = False
     in_limits: bool = False
+    arrived: bool = False
+    """Whether it has been in its limits since it was last told to move."""
     correction: Correction = EXACT
     replica: int = 0
     seen: float = float("nan")
@@ -236,6 +238,7 @@ def look_at(active: Sequence[Drive], movers: Movers) -> None:
             # A pressure is where it was measured; a voltage source tells its programmed level, which nobody may change.
             moved = not abs(condition.level - drive.commanded) <= 1e-9 + 1e-6 * abs(drive.commanded)
             drive.in_limits = condition.in_limits
+            drive.arrived |= condition.in_limits
             drive.on_course = condition.in_limits if drive.is_pressure else not moved
 
 

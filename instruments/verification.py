@@ -72,7 +72,8 @@ class Verification:
         name, unit = drive.channel.name, drive.channel.quantity.value
         if not delivery.on:
             raise InstrumentError(f"control {name!r}: the output of {drive.path} went off by itself; look at the instrument")
-        if drive.is_pressure and not drive.in_limits:
+        # One that has left its limits again has been waited for.
+        if drive.is_pressure and not (drive.in_limits or drive.arrived):
             return  # it is still on its way: nobody has waited for it yet
         if delivery.limited:
             return  # it cannot reach its value; what was read is marked

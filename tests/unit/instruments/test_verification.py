@@ -12,7 +12,7 @@ from instruments.keithley_2600 import Keithley2602B
 from instruments.keithley_6517b import Keithley6517B
 from instruments.keithley_daq6510 import KeithleyDAQ6510
 from instruments.roles import Condition, Delivery, SourcePlan
-from instruments.terminals import Drive, Output
+from instruments.terminals import Drive, Movers, Output, look_at
 from instruments.verification import Notices, Verification
 from tests.unit.instruments.conftest import Build
 
@@ -182,3 +182,20 @@ def test_pressures_in_another_unit_are_no_readings(build: Build) -> None:
     pace, _ = build(DruckPACE6000, (":SENS1:PRES?;:UNIT1:PRES?", ":SENS:PRES 1013.2500000;:UNIT:PRES MBAR"))
     with pytest.raises(InstrumentError, match=r"switched off and on"):
         pace.acquisition([("a", "pressure")])(1)
+
+
+def test_a_pressure_that_left_its_limits_again_is_judged_and_one_that_is_on_its_way_is_not() -> None:
+    drive = driving(Sourcing(Delivery(4.1, 0.005, on=True, limited=False)))
+    drive.is_pressure = True
+    assert Verification()([drive]) is False, "nobody has waited for it yet"
+    drive.arrived = True
+    with pytest.raises(InstrumentError, match=r"delivers 4\.1 V although 4 V was asked for"):
+        Verification()([drive])
+
+
+def test_a_pressure_has_arrived_until_it_is_told_to_move() -> None:
+    drive = driving(Looking(Condition(4.0, on=True, in_limits=True)))
+    look_at([drive], Movers())
+    drive.instrument.condition = Condition(5.0, on=True, in_limits=False)
+    look_at([drive], Movers())
+    assert (drive.in_limits, drive.arrived) == (False, True)
