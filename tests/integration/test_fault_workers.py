@@ -14,7 +14,7 @@ KINDS = ("nan",)
 
 
 def quick(tmp_path: Path) -> Request:
-    return Request(protocol="voltage_divider", target=Target.VIRTUAL, sets=("stop.max_steps=1",), data=tmp_path)
+    return Request(protocol="pulses", target=Target.VIRTUAL, data=tmp_path)
 
 
 def test_it_does_not_matter_who_rehearses_what(tmp_path: Path) -> None:
