@@ -1,6 +1,6 @@
 """The judge of the fault campaign: readings, outputs and limits, compared with the truth by the side door of the plant."""
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import inf
 from types import MappingProxyType
@@ -191,17 +191,19 @@ class Truth:
 
 
 def left_on(
-    door: Any, valves: Mapping[str, Container[int | None]] = MappingProxyType({}), unreachable: Container[str] = ()
+    door: Any, valves: Mapping[str, Container[int | None]] = MappingProxyType({}), unreachable: Collection[str] = ()
 ) -> list[str]:
     """Outputs that drive something although the run has ended, and valves at none of the positions that are fine for them.
 
     ``unreachable``: instruments that nobody can reach and of which the program has said so. They keep what they had, but a pump
-    among them has to have stopped by itself.
+    among them has to have stopped by itself; and what they drive may draw along a source that is off and holds 0 V with a few nA.
     """
     left = []
     for instrument, ports in door.sources().items():
         for port, facts in ports.items():
-            if instrument not in unreachable and facts["source"] != "Open" and abs(facts["voltage"]) > OFF["V"]:
+            drawn = bool(unreachable) and facts.get("limited", False) and abs(facts["level"] or 0.0) <= OFF["V"]
+            driven = facts["source"] != "Open" and abs(facts["voltage"]) > OFF["V"] and not drawn
+            if instrument not in unreachable and driven:
                 left.append(f"{instrument}.{port} at {facts['level']:g}")
     for instrument, ports in door.outlets().items():
         for port, facts in ports.items():

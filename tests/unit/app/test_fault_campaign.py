@@ -312,6 +312,15 @@ def test_who_cannot_be_reached_keeps_its_output_but_no_pump_runs_for_ever() -> N
     assert left_on(Door(), {}, {"smu", "pace1", "pump"}) == ["pump delivers 1e-09 m^3/s"]
 
 
+def test_a_source_that_is_off_may_be_drawn_along_by_one_that_nobody_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door()
+    held = {"source": "VoltageSource", "voltage": 0.3, "level": -7e-4, "limited": True}
+    other = {"source": "VoltageSource", "voltage": 0.3, "level": 0.3, "limited": True}
+    monkeypatch.setattr(door, "sources", lambda: {"low": {"": held}, "other": {"": other}})
+    assert left_on(door)[:2] == ["low. at -0.0007", "other. at 0.3"]
+    assert left_on(door, {}, {"high"})[:1] == ["other. at 0.3"]
+
+
 @pytest.mark.parametrize(
     ("outcome", "error", "named"),
     [
