@@ -6,7 +6,14 @@ import pytest
 import pyvisa
 from pyvisa.resources import MessageBasedResource
 
-from simulated_backend.virtual_bench.emulators import keithley_2400, keithley_2450, keithley_6517b, keysight_b2900
+from simulated_backend.virtual_bench.emulators import (
+    keithley_2400,
+    keithley_2450,
+    keithley_6517b,
+    keithley_daq6510,
+    keysight_34970a,
+    keysight_b2900_channel,
+)
 from simulated_backend.virtual_bench.emulators.keithley_2600_datasheet import MODELS
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.process import VirtualBench
@@ -61,6 +68,22 @@ SHEET_B2900 = """
 1.5 A 1 uA 0.05 3.5 mA
 3 A 10 uA 0.4 7 mA
 """
+# DAQ970A data sheet, page 10, DC voltage, one year: range, % of reading + % of range
+SHEET_DAQ970A = {
+    0.1: (0.0050, 0.0060),
+    1.0: (0.0035, 0.0006),
+    10.0: (0.0030, 0.0004),
+    100.0: (0.0040, 0.0006),
+    300.0: (0.0040, 0.0020),
+}
+# SPEC-DMM6500 rev. A, DC voltage, one year; the DAQ6510 has the same meter. The last column: resolution, V
+SPEC_DMM6500 = {
+    0.1: (0.0030, 0.0035, 100e-9),
+    1.0: (0.0025, 0.0006, 1e-6),
+    10.0: (0.0025, 0.0005, 10e-6),
+    100.0: (0.0040, 0.0006, 100e-6),
+    1000.0: (0.0040, 0.0006, 1e-3),
+}
 UNITS = {"fA": 1e-15, "pA": 1e-12, "nA": 1e-9, "uA": 1e-6, "mA": 1e-3, "A": 1.0}
 
 
@@ -105,8 +128,20 @@ def test_currents_of_the_2450() -> None:
 
 @pytest.mark.parametrize(("fine", "lines"), [(True, slice(0, None)), (False, slice(1, None))])
 def test_currents_that_the_b2900_measures(fine: bool, lines: slice) -> None:
-    ours = [[r.full_scale, r.display, r.measure_gain, r.measure_offset] for r in keysight_b2900._data(fine).amperes]
+    ours = [[r.full_scale, r.display, r.measure_gain, r.measure_offset] for r in keysight_b2900_channel.data(fine).amperes]
     assert ours == [pytest.approx(line) for line in table(SHEET_B2900)[lines]]
+
+
+def test_volts_of_the_daq970a() -> None:
+    ours = dict(zip(keysight_34970a.FULL_SCALES, keysight_34970a.ACCURACY["DAQ970A"], strict=True))
+    assert {full: (100 * reading, 100 * offset) for full, (reading, offset) in ours.items()} == {
+        full: pytest.approx(line) for full, line in SHEET_DAQ970A.items()
+    }
+
+
+def test_volts_of_the_daq6510() -> None:
+    ours = {r.full_scale: (100 * r.of_reading, 100 * r.offset / r.full_scale, r.resolution) for r in keithley_daq6510.RANGES}
+    assert ours == {full: pytest.approx(line) for full, line in SPEC_DMM6500.items()}
 
 
 def test_the_6517b_burdens_a_node_by_its_range() -> None:
