@@ -17,7 +17,7 @@ from hil.core.errors import InstrumentError, SafetyError
 
 START_TIMEOUT = 30.0
 RESCUE_TIMEOUT = 120.0
-LEAVE_TIMEOUT = 5.0
+LEAVE_TIMEOUT = 30.0
 
 
 class NoGuard:

@@ -6,6 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples everywhere and every time, however slow the machine; `--hypothesis-profile default` looks for new ones.
+settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("same")
 
 # The contract class and the scripted instruments are imported by several test modules.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

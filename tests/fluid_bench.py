@@ -39,7 +39,7 @@ def hasty(instrument: Any) -> Any:
     A reply that is late on a busy machine is then one that was lost, and overcome like that.
     """
     session = instrument.session
-    session.link = replace(session.link, timeout=0.5)
+    session.link = replace(session.link, timeout=0.5, first_timeout=1.0)
     session.resource.timeout = 1000.0 * session.link.timeout
     return instrument
 

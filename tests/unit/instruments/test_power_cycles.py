@@ -19,7 +19,7 @@ from instruments.roles import Acquired, Meter, Source, SourcePlan, SwitchMatrix,
 from instruments.vendor_pressure import VendorPressure
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan
+from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan, hasty
 
 DRIVERS = {driver.__name__: driver for driver in station.own_drivers() if not issubclass(driver, VendorPressure)}
 LEVELS = {Quantity.VOLTAGE: (-1.0, 1.0, 0.5), Quantity.PRESSURE: (1e5, 1.2e5, 1.1e5)}
@@ -96,9 +96,7 @@ def used(request: pytest.FixtureRequest, bench: VirtualBench) -> Iterator[tuple[
     name = request.param
     if name == "ViciValve":
         pytest.skip("stays where it is without power, and holds no setting")
-    address = bench.addresses[name]
-    # A read from a socket that was closed at the other end lasts until it times out.
-    unit = DRIVERS[name](name, address, timeout=2.0 if address.startswith("ASRL") else 0.5, visalib="@py")
+    unit = DRIVERS[name](name, bench.addresses[name], visalib="@py")
     try:
         yield name, unit, begin(unit)
     finally:
@@ -110,6 +108,7 @@ def test_one_that_was_switched_off_and_on_is_noticed(used: tuple[str, Any, Use],
     name, unit, use = used
     use.look()  # nothing has happened yet
     unit.require_settings_kept()
+    hasty(unit)  # a read from a socket that was closed at the other end lasts until it times out
     bench.side_door.inject(name, "restart")
     with pytest.raises(InstrumentError, match=r"switched off and on|went off by itself"):
         use.look()
