@@ -66,7 +66,7 @@ def training(
     """A training run: cost by step (log axis), outputs against their targets, and, where given, the weights.
 
     loss, and every array in ``outputs`` and ``weights``: (n_steps + 1,), the first before any update. ``targets``: output
-    -> its target; outputs without one are drawn too. ``loss_floor``: what noise allows, as a line; 0 for none.
+    -> its target; outputs without one are drawn too. ``loss_floor``: what noise or the stop rule allows, as a line; 0 for none.
     """
     cost = np.asarray(loss, dtype=np.float64)
     if cost.ndim != 1 or cost.size == 0:
@@ -86,7 +86,7 @@ def training(
         panels[0].set_yscale("log")
     if loss_floor > 0.0:
         panels[0].axhline(loss_floor, color=PALE, linewidth=1.2, linestyle="--")
-        panels[0].annotate("noise", (step[0], loss_floor), ha="left", va="bottom", fontsize=8, color=COLOURS[5])
+        panels[0].annotate("floor", (step[0], loss_floor), ha="left", va="bottom", fontsize=8, color=COLOURS[5])
     plain(panels[0], "step", f"cost ({loss_unit})", title)
     for k, (name, values) in enumerate(outputs.items()):
         colour = COLOURS[k % len(COLOURS)]

@@ -1,6 +1,7 @@
 """Runs read back: as pandas tables and xarray datasets, and exported to files. The files are plain QCoDeS databases."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hil.core.errors import ConfigError, RecordError
 from hil.record.logbook import notes
-from hil.record.recorder import DATABASE
+from hil.record.recorder import DATABASE, quiet_qcodes, why
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,10 +108,12 @@ def _connected(folder: Path) -> Iterator[Any]:
     from qcodes.dataset.sqlite.database import connect
 
     path = database(folder)
+    quiet_qcodes()
     try:
         connection = connect(path, read_only=True)
     except (OSError, RuntimeError, ArithmeticError) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from error
+        where = "" if os.access(folder, os.W_OK) else "; its journal needs a folder that can be written: copy it to one"
+        raise RecordError(f"{path} cannot be read: {why(error)}{where}") from error
     try:
         yield connection
     finally:

@@ -33,9 +33,17 @@ _ERRORS = (OSError, sqlite3.Error, RuntimeError)
 """What a write can raise; QCoDeS wraps errors of the database into RuntimeError."""
 
 
-def _why(error: BaseException) -> str:
+def why(error: BaseException) -> str:
     """The sentence of the error that began it all."""
-    return _why(error.__cause__) if error.__cause__ is not None else str(error)
+    return why(error.__cause__) if error.__cause__ is not None else str(error)
+
+
+def quiet_qcodes() -> None:
+    """Its log goes to whoever configured logging; nobody else wants tracebacks of errors that are told in a sentence."""
+    log = logging.getLogger("qcodes")
+    log.setLevel(logging.WARNING)
+    if not any(isinstance(handler, logging.NullHandler) for handler in log.handlers):
+        log.addHandler(logging.NullHandler())
 
 
 def plain(value: object) -> Any:
@@ -73,8 +81,7 @@ def open_database(folder: Path) -> Any:
     from qcodes.dataset.sqlite.database import connect
 
     path = folder / DATABASE
-    # Its log goes to whoever configured logging, never to stdout; below a warning nobody wants it.
-    logging.getLogger("qcodes").setLevel(logging.WARNING)
+    quiet_qcodes()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         connection: Any = connect(path)
@@ -83,9 +90,7 @@ def open_database(folder: Path) -> Any:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
     except _ERRORS as error:
-        raise ConfigError(
-            f"the run cannot be recorded in {path}: {_why(error)}; choose another folder with --data DIR"
-        ) from error
+        raise ConfigError(f"the run cannot be recorded in {path}: {why(error)}; choose another folder with --data DIR") from error
     return connection
 
 
@@ -129,7 +134,7 @@ class RunRecorder:
         except _ERRORS as error:
             self._connection.close()
             raise ConfigError(
-                f"the run cannot be recorded in {self.path}: {_why(error)}; choose another folder with --data DIR"
+                f"the run cannot be recorded in {self.path}: {why(error)}; choose another folder with --data DIR"
             ) from error
         self.run_id: int = self._dataset.run_id
         self.spill = Spill(folder, self.run_id)
@@ -224,7 +229,7 @@ class RunRecorder:
             place = self.spill.add(rows)
             kept = f"it is kept in {place}" if place else "no other place took it either, so it is lost"
             raise RecordError(
-                f"a measurement could not be written to {self.path}: {_why(error)}; {kept}; free space or unlock the file, "
+                f"a measurement could not be written to {self.path}: {why(error)}; {kept}; free space or unlock the file, "
                 "then resume the run"
             ) from error
 
@@ -281,14 +286,14 @@ class RunRecorder:
             self._dataset.add_metadata("hil_outcome", str(summary.get("outcome", "")))
             self._dataset.add_metadata("hil_summary", json.dumps(plain(summary)))
         except _ERRORS as error:
-            raise RecordError(f"the summary could not be written to {self.path}: {_why(error)}") from error
+            raise RecordError(f"the summary could not be written to {self.path}: {why(error)}") from error
 
     def snapshot_end(self, snapshot: Mapping[str, object]) -> None:
         """Store what the bench was set to at the end, beside the snapshot of the beginning. Raises RecordError."""
         try:
             self._dataset.add_metadata("hil_snapshot_end", json.dumps(plain(snapshot)))
         except _ERRORS as error:
-            raise RecordError(f"the snapshot could not be written to {self.path}: {_why(error)}") from error
+            raise RecordError(f"the snapshot could not be written to {self.path}: {why(error)}") from error
 
     def release(self) -> None:
         """Close the file without ending the dataset, as a program that is killed does; a closed one stays as it is."""
@@ -299,7 +304,7 @@ class RunRecorder:
         try:
             self._dataset.mark_completed()
         except _ERRORS as error:
-            raise RecordError(f"the run could not be closed in {self.path}: {_why(error)}") from error
+            raise RecordError(f"the run could not be closed in {self.path}: {why(error)}") from error
         finally:
             self._connection.close()
 

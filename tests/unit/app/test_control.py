@@ -150,3 +150,12 @@ def test_without_a_guard_the_emergency_stop_stops_the_program(tmp_path: Path) ->
             with pytest.raises(KeyboardInterrupt):
                 other.interrupts()
         assert "ended" in asked.result(240.0)[0]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "running").write_text("a file where the folder should be", encoding="utf-8")
+    with (
+        pytest.raises(ConfigError, match=r"cannot be written .*; choose another one with --data DIR"),
+        stoppable_from_outside(tmp_path),
+    ):
+        pytest.fail("nothing may begin")

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +263,13 @@ def test_kept_readings_are_what_the_procedure_was_given(tmp_path: Path) -> None:
     assert left.readings.replica == ("left", "right")
     assert left.readings.values[0, 0] == 0.1 + 0.2
     assert left.readings.overload.tolist() == [[False, True], [False, False]]
+
+
+def test_a_damaged_database_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "runs.db").write_bytes(b"this was a database once" * 100)
+    told = subprocess.run(
+        [sys.executable, "-m", "hil.cli", "runs", "--data", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 2
+    assert told.stdout == ""
+    assert told.stderr.splitlines() == [f"hil: {tmp_path / 'runs.db'} cannot be read: file is not a database"]
