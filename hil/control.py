@@ -42,13 +42,13 @@ def stoppable_from_outside(folder: Path) -> Iterator[None]:
         waiting: list[socket.socket] = []
         threading.Thread(target=_serve, args=(door, token, waiting), name="stop door", daemon=True).start()
         try:
-            try:
-                write_private(path, json.dumps({"pid": os.getpid(), "port": door.getsockname()[1], "token": token}))
-            except OSError as error:
-                raise ConfigError(
-                    f"the data folder {folder} cannot be written ({error.strerror}), and `hil stop` would find nobody; choose "
-                    "another one with --data DIR"
-                ) from error
+            write_private(path, json.dumps({"pid": os.getpid(), "port": door.getsockname()[1], "token": token}))
+        except OSError as error:
+            raise ConfigError(
+                f"the data folder {folder} cannot be written ({error.strerror}), and `hil stop` would find nobody; choose "
+                "another one with --data DIR"
+            ) from error
+        try:
             yield
         finally:
             path.unlink(missing_ok=True)
