@@ -33,7 +33,8 @@ class Following:
     def wait(self, drives: Sequence[Drive], coming: FloatArray, movers: Movers) -> None:
         """Wait until the drives of a replica are near enough for ``coming`` (n_controls,), their next set-points.
 
-        Whoever was near enough when last seen is not looked at again. LimitExceededError naming the edge and who does not follow.
+        Nobody is looked at who is near enough wherever between its last look and its last set-point. LimitExceededError naming
+        the edge and who does not follow.
         """
         if not self.needed or not self._ahead(drives, coming):
             return
@@ -51,7 +52,7 @@ class Following:
         """LimitExceededError where pressures that stand have drifted apart; looks at them."""
         if self.needed:
             self._look(drives, movers)
-            found = self._ahead(drives, np.array([drive.seen for drive in drives]))
+            found = self._ahead(drives, np.array([drive.level for drive in drives]))
             if found:
                 raise LimitExceededError(f"{found}; look at the controllers, supplies and leaks")
 
@@ -61,16 +62,17 @@ class Following:
 
     def _ahead(self, drives: Sequence[Drive], coming: FloatArray) -> str:
         active = np.array([drive.is_pressure and drive.output is Output.ON for drive in drives], dtype=np.bool_)
-        actual = np.where(active, [drive.seen for drive in drives], np.nan)
-        # What nobody has looked at yet may be anywhere.
-        unknown = active & np.isnan(actual)
+        low, high = (
+            np.where(active, values, np.nan) for values in zip(*((one.lowest, one.highest) for one in drives), strict=True)
+        )
         bands = np.array([_band(drive) for drive in drives])
-        edge = self._envelope.exceeded_on_the_way(np.where(unknown, np.inf, actual), np.where(active, coming, np.nan), bands)
+        edge = self._envelope.exceeded_on_the_way(low, high, np.where(active, coming, np.nan), bands)
         if edge is None:
             return ""
-        ends = [name for name in (edge.plus, edge.minus) if name is not None]
         stand = " and ".join(
-            f"{drive.channel.name!r} stands at {drive.seen:g} Pa" for drive in drives if drive.channel.name in ends
+            f"{drive.channel.name!r} stands at {drive.lowest:g} Pa"
+            for drive in drives
+            if drive.channel.name in (edge.plus, edge.minus)
         )
         where = f" (set in {self._envelope.source})" if self._envelope.source else ""
         return f"edge {edge.edge!r}: {stand}, and the difference would exceed its limit of {edge.maximum:g} Pa{where}"
@@ -79,4 +81,4 @@ class Following:
 def _band(drive: Drive) -> float:
     """Pa by which a pressure that has arrived may be off."""
     told = drive.plan.settings.get("in_limits")
-    return max(float(told) if isinstance(told, int | float) else 0.0, drive.channel.resolution)
+    return float(told) if isinstance(told, int | float) else drive.channel.resolution

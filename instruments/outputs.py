@@ -145,7 +145,7 @@ class Switchboard:
         pressure = drive.port.pressure_now() if isinstance(drive.port, PressurePort) else None
         start = self._way_home.nearest_to_zero(drive, beside) if pressure is None else pressure
         drive.output = Output.ON
-        drive.level = drive.seen = start
+        drive.level = drive.lowest = drive.highest = start
         drive.port.enable(start)
         drive.commanded = start
         drive.on_course = False

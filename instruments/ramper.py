@@ -95,6 +95,8 @@ class Ramper:
                     # Before the write: after a failure the terminal may be at either end of this step.
                     moving[position].on_course = False
                     moving[position].in_limits &= not moving[position].is_pressure
+                    moving[position].lowest = min(moving[position].lowest, row[position])
+                    moving[position].highest = max(moving[position].highest, row[position])
                     moving[position].arrived &= not moving[position].is_pressure
                 write([row[position] for position in positions])
                 for position in positions:

@@ -58,8 +58,9 @@ class Drive:
     """Whether it has been in its limits since it was last told to move."""
     correction: Correction = EXACT
     replica: int = 0
-    seen: float = float("nan")
-    """Of a pressure: where it was last measured."""
+    lowest: float = float("-inf")
+    highest: float = float("inf")
+    """Of a pressure: it stands between these, where it was last measured and what was sent since."""
     is_pressure: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -234,7 +235,7 @@ def look_at(active: Sequence[Drive], movers: Movers) -> None:
                 raise InstrumentError(
                     f"control {drive.channel.name!r}: the output of {drive.path} went off by itself; look at the instrument"
                 )
-            drive.level = drive.seen = condition.level
+            drive.level = drive.lowest = drive.highest = condition.level
             # A pressure is where it was measured; a voltage source tells its programmed level, which nobody may change.
             moved = not abs(condition.level - drive.commanded) <= 1e-9 + 1e-6 * abs(drive.commanded)
             drive.in_limits = condition.in_limits

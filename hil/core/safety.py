@@ -139,12 +139,14 @@ class SafetyEnvelope:
     def _where(self) -> str:
         return f" (set in {self.source})" if self.source else ""
 
-    def exceeded_on_the_way(self, actual: FloatArray, coming: FloatArray, bands: FloatArray) -> EdgeLimit | None:
-        """The edge whose limit may be exceeded while channels that are seen at ``actual`` are sent to ``coming``; None: none.
+    def exceeded_on_the_way(
+        self, lowest: FloatArray, highest: FloatArray, coming: FloatArray, bands: FloatArray
+    ) -> EdgeLimit | None:
+        """The edge whose limit may be exceeded while channels that stand between two values are sent to others; None: none.
 
-        All (n_controls,), NaN for a channel that does not take part. Any of them may follow before the others. ``bands``: how
-        far a channel that has arrived may be off; within ``LEAST_MARGIN`` of a limit it counts as kept. What moves may come from
-        a difference that is larger, and does not make it larger.
+        lowest, highest, coming: (n_controls,), NaN for a channel that does not take part. Any of them may arrive before the
+        others. ``bands``: how far a channel that has arrived may be off; within ``LEAST_MARGIN`` of a limit it counts as kept.
+        What moves may come from a difference that is larger, and does not make it larger.
         """
         edges = self._edges
         if not edges.finite:
@@ -155,12 +157,15 @@ class SafetyEnvelope:
             return there
 
         with np.errstate(invalid="ignore"):
-            before = apart(actual, actual)
+            known = (lowest == highest) & np.isfinite(lowest)
+            before = np.where(known[edges.plus] & (known[edges.minus] | edges.grounded), apart(lowest, lowest), 0.0)
             off = bands[edges.plus] + np.where(edges.grounded, 0.0, bands[edges.minus])
-            worst = np.fmax(np.fmax(apart(coming, actual), apart(actual, coming)), apart(coming, coming))
-            moves = (coming != actual)[edges.plus] | ((coming != actual)[edges.minus] & ~edges.grounded)
+            worst = apart(coming, coming)
+            for end in (lowest, highest):
+                worst = np.fmax(worst, np.fmax(apart(coming, end), apart(end, coming)))
+            moves = (coming != lowest)[edges.plus] | ((coming != lowest)[edges.minus] & ~edges.grounded)
             allowed = edges.limit * (1.0 + LEAST_MARGIN) + off
-            over = worst > np.where(moves & np.isfinite(before), np.fmax(allowed, before), allowed)
+            over = worst > np.where(moves, np.fmax(allowed, before), allowed)
         found = np.flatnonzero(over)
         return self.edges[int(found[0])] if len(found) else None
 

@@ -1,6 +1,7 @@
 """What has to be so while nothing is read: pressures that follow, interlocks, power, in ramps and while outputs settle."""
 
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -142,20 +143,28 @@ NAN = float("nan")
         ((1.0, 5.0), (1.0, 5.1), (0.0, 0.0), False),
         ((1.0, 5.0), (1.0, 5.0), (0.0, 0.0), False),  # and does not stay
         ((1.0, NAN), (9.0, NAN), (0.0, 0.0), True),  # one that is not driven has no difference
-        ((1.0, float("inf")), (1.0, 1.0), (0.0, 0.0), False),  # and one that nobody has looked at may be anywhere
     ],
 )
 def test_what_may_stand_apart_on_the_way(
     actual: tuple[float, float], coming: tuple[float, float], bands: tuple[float, float], allowed: bool
 ) -> None:
     envelope = SafetyEnvelope.of(LAYOUT, [EdgeLimit("e", "P1", "P2", 2.0)])
-    found = envelope.exceeded_on_the_way(*(np.array(one) for one in (actual, coming, bands)))
+    found = envelope.exceeded_on_the_way(*(np.array(one) for one in (actual, actual, coming, bands)))
     assert (found is None) is allowed
+
+
+def test_a_channel_may_stand_wherever_it_was_sent_since_it_was_seen() -> None:
+    envelope, none = SafetyEnvelope.of(LAYOUT, [EdgeLimit("e", "P1", "P2", 2.0)]), np.zeros(2)
+    assert envelope.exceeded_on_the_way(np.array([1.0, 2.0]), np.array([2.0, 2.0]), np.array([3.0, 3.0]), none) is None
+    assert envelope.exceeded_on_the_way(np.array([0.5, 2.0]), np.array([2.0, 2.0]), np.array([3.0, 3.0]), none) is not None
+    assert envelope.exceeded_on_the_way(np.array([0.5, 2.0]), np.array([9.0, 2.0]), np.array([2.0, 2.0]), none) is not None
+    # And one that nobody has looked at may be anywhere.
+    assert envelope.exceeded_on_the_way(np.array([-inf, 2.0]), np.array([inf, 2.0]), np.array([2.0, 2.0]), none) is not None
 
 
 def test_a_limit_against_the_reference_counts_on_the_way_too() -> None:
     envelope = SafetyEnvelope.of(LAYOUT, [EdgeLimit("e", "P1", None, 2.0)])
     at = np.array
-    assert envelope.exceeded_on_the_way(at([1.0, 9.0]), at([2.0, 9.0]), np.zeros(2)) is None
-    assert envelope.exceeded_on_the_way(at([1.0, 9.0]), at([3.0, 9.0]), np.zeros(2)) == envelope.edges[0]
-    assert SafetyEnvelope.of(LAYOUT).exceeded_on_the_way(at([1.0, 9.0]), at([3.0, 9.0]), np.zeros(2)) is None
+    assert envelope.exceeded_on_the_way(at([1.0, 9.0]), at([1.0, 9.0]), at([2.0, 9.0]), np.zeros(2)) is None
+    assert envelope.exceeded_on_the_way(at([1.0, 9.0]), at([1.0, 9.0]), at([3.0, 9.0]), np.zeros(2)) == envelope.edges[0]
+    assert SafetyEnvelope.of(LAYOUT).exceeded_on_the_way(at([1.0, 9.0]), at([1.0, 9.0]), at([3.0, 9.0]), np.zeros(2)) is None
