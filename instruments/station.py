@@ -10,12 +10,14 @@ import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import instruments
 from hil.core.errors import ConfigError, InstrumentError
 from hil.experiment.addresses import canonical
+from hil.experiment.fields import FieldError
 from instruments.roles import SwitchMatrix
 from instruments.visa import require_known_library
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire, ParameterPath
@@ -53,6 +55,7 @@ _REFUSED = {
     "add_parameters": "drivers declare their parameters themselves",
     "init": "write its arguments directly into `options`",
 }
+_NUMBERS = {"timeout": "a number of seconds above 0", "baud_rate": "a whole number above 0"}
 _RESERVED = ("self", "name", "address", "session")
 
 
@@ -98,9 +101,14 @@ def driver_class(spec: InstrumentSpec) -> type[Any]:
     elif spec.type in STOCK or spec.type in _registered():
         loaded: type[Any] = getattr(importlib.import_module(module_name), class_name)
         return loaded
-    raise ConfigError(
-        f"instrument {spec.name!r}: {spec.type!r} is not on the list of drivers a station may name; "
-        f"drivers: {', '.join(allowed_types())}"
+    types = allowed_types()
+    by_class = {allowed.rpartition(".")[2]: allowed for allowed in reversed(types)}  # our own before the stock ones
+    near = get_close_matches(spec.type, types, n=1, cutoff=0.8)
+    near += [by_class[name] for name in get_close_matches(class_name, by_class, n=1, cutoff=0.8)]
+    hint = f"did you mean {near[0]!r}?" if near else f"drivers: {', '.join(types)}"
+    raise FieldError(
+        f"instrument {spec.name!r}: {spec.type!r} is not on the list of drivers a station may name; {hint}",
+        f"station.instruments.{spec.name}.type",
     )
 
 
@@ -122,7 +130,10 @@ def check_station(
             raise ConfigError(f"instrument {spec.name!r} stands twice in the station; give every instrument one name")
         other = addresses.setdefault(canonical(spec.address), spec.name)
         if other != spec.name:
-            raise ConfigError(f"instruments {other!r} and {spec.name!r} have the same address {spec.address}; correct one")
+            raise FieldError(
+                f"instruments {other!r} and {spec.name!r} have the same address {spec.address}; correct one",
+                f"station.instruments.{spec.name}.address",
+            )
         classes[spec.name] = driver_class(spec)
         _check_options(spec, classes[spec.name])
     driven: dict[str, str] = {}
@@ -172,10 +183,11 @@ def require_driven(driven: Sequence[str], read: Mapping[str, str], classes: Mapp
     for name, text in read.items():
         path = parse_path(text, name)
         if (path.instrument, path.port) not in ports and not getattr(classes[path.instrument], "reads_when_off", True):
-            raise ConfigError(
+            raise FieldError(
                 f"output {name!r}: no control drives {text.rpartition('.')[0]}, so its output stays off, and a source-measure "
                 "unit that is off holds the node at 0 V and reads that; let a control drive this port, or use a voltmeter "
-                "(sourcing 0 A would not make one of this unit: an offset of 2 pA is half a volt at a node of 236 GOhm)"
+                "(sourcing 0 A would not make one of this unit: an offset of 2 pA is half a volt at a node of 236 GOhm)",
+                f"outputs.{name}.parameter",
             )
 
 
@@ -208,11 +220,16 @@ def parse_path(text: str, channel: str) -> ParameterPath:
 
 def _check_options(spec: InstrumentSpec, driver: type[Any]) -> None:
     known = [name for name in _options(driver) if name not in _RESERVED]
-    for key in spec.options:
+    for key, value in spec.options.items():
+        problem = ""
         if key in _REFUSED:
-            raise ConfigError(f"instrument {spec.name!r}: option {key!r} is refused: it {_REFUSED[key]}")
-        if key not in known:
-            raise ConfigError(f"instrument {spec.name!r}: unknown option {key!r}; options: {', '.join(known) or 'none'}")
+            problem = f"option {key!r} is refused: it {_REFUSED[key]}"
+        elif key not in known:
+            problem = f"unknown option {key!r}; options: {', '.join(known) or 'none'}"
+        elif key in _NUMBERS and (isinstance(value, bool | str) or value <= 0):
+            problem = f"{key} is {_NUMBERS[key]}, not {value!r}"
+        if problem:
+            raise FieldError(f"instrument {spec.name!r}: {problem}", f"station.instruments.{spec.name}.options.{key}")
     require_known_library(spec.name, spec.options.get("visalib", ""))
 
 

@@ -6,6 +6,7 @@ import pytest
 import instruments
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Channel, Kind, Quantity
+from hil.experiment.fields import FieldError
 from instruments.replica_wiring import check_replicas
 from instruments.station import build_station, check_station, driver_class, with_watchdogs
 from instruments.wiring import ControlWire, InstrumentSpec, OutputWire, ParameterPath
@@ -51,6 +52,13 @@ def test_anything_else_is_refused_and_the_list_is_told(name: str) -> None:
         driver_class(spec(type=name))
 
 
+@pytest.mark.parametrize("name", ["Keithley2602B", "instruments.keithley_2600.Keithley2062B", "keithley_2600.Keithley2602B"])
+def test_a_driver_nearly_named_is_suggested_with_its_module(name: str) -> None:
+    with pytest.raises(FieldError, match=r"did you mean 'instruments.keithley_2600.Keithley2602B'\?") as refused:
+        driver_class(spec(type=name))
+    assert refused.value.field == "station.instruments.smu.type"
+
+
 def test_a_refused_class_was_not_imported() -> None:
     sys.modules.pop("antigravity", None)
     with pytest.raises(ConfigError):
@@ -66,6 +74,9 @@ def test_a_refused_class_was_not_imported() -> None:
         ({"tiemout": 1}, r"unknown option 'tiemout'; options: .*timeout"),
         ({"session": 1}, "unknown option 'session'"),
         ({"name": "x"}, "unknown option 'name'"),
+        ({"baud_rate": "fast"}, "baud_rate is a whole number above 0, not 'fast'"),
+        ({"baud_rate": 0}, "baud_rate is a whole number above 0, not 0"),
+        ({"timeout": "5 s"}, "timeout is a number of seconds above 0, not '5 s'"),
     ],
 )
 def test_options_are_checked(options: dict[str, object], sentence: str) -> None:
