@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 from hil.experiment.bench_file import BenchFile
 
 if TYPE_CHECKING:
-    from instruments.mixer import MixerSpec
+    from instruments.mixer_spec import MixerSpec
 
 
 def mixer_specs(bench: BenchFile, book: Callable[[Mapping[str, float]], None] = lambda _left: None) -> "tuple[MixerSpec, ...]":
-    """Every mixer, the weaker stock first; ``book``: see ``instruments.mixer.MixerSpec``."""
+    """Every mixer, the weaker stock first; ``book``: see ``instruments.mixer_spec.MixerSpec``."""
     if not bench.mixers:
         return ()
     from instruments.fluid_roles import Syringe
-    from instruments.mixer import MixerSpec, Stock
+    from instruments.mixer_spec import MixerSpec, Stock
 
     found = []
     for name, mixer in bench.mixers.items():

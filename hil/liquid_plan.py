@@ -23,7 +23,7 @@ from hil.experiment.fields import FieldError
 from hil.prepared import Prepared
 
 if TYPE_CHECKING:
-    from instruments.mixer import MixerSpec
+    from instruments.mixer_spec import MixerSpec
 
 
 @dataclass
@@ -38,7 +38,7 @@ class _Tally:
 
     def take(self, stimulus: Stimulus) -> float:
         """Count the exchanges that lead to ``stimulus``; the seconds they take."""
-        from instruments.mixer import needs_exchange
+        from instruments.mixer_spec import needs_exchange
 
         before = self.exchanges
         for position in self.outlets:

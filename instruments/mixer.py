@@ -15,67 +15,19 @@ from typing import Any
 from hil.core.clock import Clock
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Quantity, SafeAction, SafeState
-from instruments.fluid_roles import SHORT, Course, FlowController, Pump, SelectorValve, Syringe
+from instruments.fluid_roles import SHORT, Course, FlowController, Pump, SelectorValve
+from instruments.mixer_spec import TURN_LOOK, MixerSpec, Stock, needs_exchange
 from instruments.roles import Condition, SourcePlan, SourceState
 from instruments.safe_commands import HardwareWatchdog
 from instruments.station import parse_path
 from instruments.terminals import Drive
 from instruments.wiring import ControlWire, InstrumentSpec
 
-SAME = 1e-4
-"""Relative difference below which a reservoir has what is asked for; pumps are no better by an order of magnitude."""
 LOOK_EVERY = 5.0
 """s between two looks at pumps that run without a watchdog."""
-TURN_PATIENCE, TELL_AGAIN, TURN_LOOK = 15.0, 3.0, 0.2
+TURN_PATIENCE, TELL_AGAIN = 15.0, 3.0
 """s that a valve may take; after which one that rests elsewhere is told again (it answers nothing, so that an order may get lost
-unseen); between two looks at it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stock:
-    """What one pump delivers: mol/m^3, the m^3 there are when the bench opens, and the syringe they are in."""
-
-    pump: str
-    concentration: float
-    volume: float
-    syringe: Syringe
-
-
-@dataclass(frozen=True, slots=True)
-class MixerSpec:
-    """One mixer. ``outlets``: name -> position of ``valve``; ``closed``: the position that isolates every node.
-
-    ``flow`` (m^3/s) of both pumps together; ``volume`` (m^3) that one exchange takes; ``reservoir`` (m^3) at each node.
-    ``book``: told what is left in the syringes (pump -> m^3), before it flows and when the pumps have counted; whatever it raises
-    keeps an exchange from beginning.
-    """
-
-    name: str
-    stocks: tuple[Stock, Stock]
-    valve: str
-    closed: int
-    outlets: Mapping[str, int]
-    flow: float
-    volume: float
-    reservoir: float
-    book: Callable[[Mapping[str, float]], None] = lambda _left: None
-
-    @property
-    def seconds(self) -> float:
-        """How long one exchange takes: the delivery, the last look at the pumps, and the valve's way there and back."""
-        return self.volume / self.flow + 3.0 * TURN_LOOK
-
-    def shares(self, level: float) -> list[tuple[Stock, float]]:
-        """What part of an exchange each stock is, for a mixture of ``level`` mol/m^3; stocks that give next to nothing are left
-        out."""
-        low, high = self.stocks
-        share = (level - low.concentration) / (high.concentration - low.concentration)
-        return [(stock, part) for stock, part in ((low, 1.0 - share), (high, share)) if part > SAME]
-
-
-def needs_exchange(present: float | None, level: float) -> bool:
-    """Whether a reservoir that holds ``present`` (None: nobody knows) has to be given ``level``, mol/m^3."""
-    return present is None or abs(present - level) > SAME * level
+unseen)."""
 
 
 @dataclass
@@ -113,7 +65,10 @@ class Outlet:
                 f"{self.mixer.spec.name}.{self.name}: stocks of {low:g} and {high:g} mol/m^3 do not mix to "
                 f"all of {plan.minimum:g} … {plan.maximum:g} mol/m^3; narrow the limits or prepare other stocks"
             )
-        return self.mixer.prepare()
+        warnings = self.mixer.prepare()
+        for level in (plan.minimum, plan.maximum):
+            self.mixer.check_rates(level)
+        return warnings
 
     def source_state(self) -> SourceState:
         """What was last mixed; a reservoir needs no output that is on."""
@@ -229,6 +184,16 @@ class Mixer:
         self._prepared = True
         return warnings
 
+    def check_rates(self, level: float) -> None:
+        """ConfigError where a pump with its syringe is too slow or too fast for a mixture of ``level`` mol/m^3."""
+        for stock, share in self.spec.shares(level):
+            rate, (slowest, fastest) = share * self.spec.flow, self.pumps[stock.pump].rate_span()
+            if not slowest <= rate <= fastest:
+                raise ConfigError(
+                    f"mixer {self.spec.name!r}: for {level:g} mol/m^3 pump {stock.pump!r} would deliver {rate:.3g} m^3/s and "
+                    f"can do {slowest:.3g} to {fastest:.3g}; narrow the limits, or take another flow, syringe or stock"
+                )
+
     def rest(self, *, anyway: bool = False) -> None:
         """Pumps stopped, then every node isolated. All are tried; InstrumentError with what failed.
 
@@ -283,8 +248,8 @@ class Mixer:
             self.spec.book(dict(self.left))
         if strayed:
             raise InstrumentError(
-                f"mixer {self.spec.name!r}: pump {', '.join(map(repr, strayed))} did not keep to its rate, so that the mixture is "
-                "not what was ordered; look at its syringe and at the line"
+                f"mixer {self.spec.name!r}: pump {', '.join(map(repr, strayed))} did not keep to its rate, so that the mixture "
+                "is not what was ordered; look at its syringe and at the line"
             )
         self.rest()
         self._prepared = True
@@ -300,7 +265,7 @@ class Mixer:
             raise InstrumentError(
                 f"mixer {self.spec.name!r}: pump {stock.pump!r} has {1e6 * left:.3g} mL of its stock of {stock.concentration:g} "
                 f"mol/m^3 left, the next exchange takes {1e6 * needed:.3g} mL; fill it up and go on with "
-                f"`hil resume ID --refill {stock.pump}=VOLUME`, or begin with more or larger syringes"
+                f"`hil resume ID --refill {stock.pump}=VOLUME`, or book that with `hil refill` and begin anew"
             )
 
     def _wait(self, courses: Mapping[str, Course]) -> list[str]:
@@ -392,3 +357,6 @@ def guarded(wires: Sequence[ControlWire], mixers: Sequence[MixerSpec]) -> list[C
 def usage(mixers: Sequence[Mixer]) -> dict[str, Any]:
     """``liquids``: what every mixer used; empty without any."""
     return {"liquids": {mixer.spec.name: mixer.usage() for mixer in mixers}} if mixers else {}
+
+
+__all__ = ["Mixer", "MixerSpec", "Stock", "exchange", "guarded", "is_mixed", "usage", "without_mixed"]

@@ -172,6 +172,13 @@ class BenchFile(Strict):
         low, high = mixer.span()
         if not low <= self.controls[name].limits[0] < self.controls[name].limits[1] <= high:
             refuse(f"the stocks of {control.instrument!r} mix to {low:g} … {high:g} mol/m^3 only", f"{here}.limits")
+        for pump, most in mixer.most(*self.controls[name].limits).items():
+            if most > mixer.pumps[pump].syringe.volume:
+                refuse(
+                    f"one exchange within the limits of {name!r} takes up to {1e6 * most:.3g} mL of it; take a larger syringe, a "
+                    "smaller reservoir or less flush",
+                    f"mixers.{control.instrument}.pumps.{pump}.syringe.volume",
+                )
 
     def _share_a_meter(self, section: str, one: str, other: str) -> bool:
         """Whether two outputs reach the same meter through a switch matrix."""

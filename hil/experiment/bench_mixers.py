@@ -93,6 +93,13 @@ class MixerModel(Strict):
         """Volume of one exchange, m^3: what stands in the lines, and what washes the reservoir."""
         return self.dead_volume + self.line.volume + self.flush * self.reservoir
 
+    def most(self, low: float, high: float) -> dict[str, float]:
+        """Pump -> the largest volume (m^3) that one exchange to a concentration from ``low`` to ``high`` mol/m^3 takes of it."""
+        (weak, thin), (strong, thick) = sorted(
+            ((pump, stock.concentration) for pump, stock in self.pumps.items()), key=lambda pair: pair[1]
+        )
+        return {weak: self.exchange * (thick - low) / (thick - thin), strong: self.exchange * (high - thin) / (thick - thin)}
+
     def span(self) -> tuple[float, float]:
         """What the stocks can mix, mol/m^3."""
         concentrations = [stock.concentration for stock in self.pumps.values()]

@@ -107,6 +107,8 @@ class Control(Terminal):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         low, high = self.limits
+        if self.quantity is Quantity.CONCENTRATION and self.safe.action is not SafeAction.STOP:
+            refuse("on the way to the safe state no liquid is exchanged, its pumps stop: write `safe: stop`", "safe")
         if self.safe.action is SafeAction.LEVEL and not low <= self.safe.value <= high:
             unit = self.quantity.value
             refuse(f"the safe value {self.safe.value:g} {unit} is outside the limits {low:g} … {high:g} {unit}", "safe")

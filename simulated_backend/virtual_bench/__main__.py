@@ -74,7 +74,7 @@ def main() -> int:
     while plan := sys.stdin.readline():
         child = os.fork()
         if child == 0:
-            os._exit(serve(plan))  # whatever is open belongs to the process it was split off from
+            return serve(plan)
         if os.waitpid(child, 0)[1] != 0:
             return 1
     return 0

@@ -48,6 +48,9 @@ def test_the_plant_gets_an_outlet_for_every_control() -> None:
         ("bench.mixers.mix.pumps.pump_weak.volume=61 mL", "the syringe holds 60 mL, not 61 mL"),
         ("bench.mixers.mix.pumps.pump_weak.concentration=0.6 mM", "both stocks have the same concentration"),
         ("bench.mixers.mix.flow=1 mL", "flow"),
+        ("bench.mixers.mix.reservoir=20 mL", r"volume: one exchange within the limits of 'C1' takes up to 94\.9 mL of it"),
+        ("bench.controls.C2.safe=0.2 mM", r"controls\.C2\.safe.* no liquid is exchanged, its pumps stop: write `safe: stop`"),
+        ("bench.controls.C2.safe=none", "write `safe: stop`"),
     ],
 )
 def test_a_mixer_that_cannot_be_is_refused(change: str, sentence: str) -> None:

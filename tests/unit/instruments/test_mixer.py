@@ -186,6 +186,18 @@ def test_what_the_stocks_cannot_mix_is_refused(mixer: Mixer) -> None:
                  {"valve": FakeValve([]), "strong": mixer.pumps["strong"]}, mixer.clock, [])  # fmt: skip
 
 
+def test_limits_at_which_a_pump_would_be_too_slow_or_too_fast_are_refused_before_anything_flows(
+    mixer: Mixer, log: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixer.pumps["strong"], "rate_span", lambda: (0.01 * SPEC.flow, 0.9 * SPEC.flow))
+    mixer.port("n1").configure_source(plan(0.11, 0.45))
+    mixer.port("n1").configure_source(plan(0.1, 0.45))  # of the weak stock alone
+    for limits, sentence in (((0.101, 0.45), "for 0.101 mol"), ((0.11, 0.5), "for 0.5 mol")):
+        with pytest.raises(ConfigError, match=f"{sentence}.* pump 'strong' would deliver .* narrow the limits"):
+            mixer.port("n1").configure_source(plan(*limits))
+    assert not [entry for entry in log if entry[1] == "start"]
+
+
 def test_the_guard_stops_pumps_and_the_station_checks_the_rest() -> None:
     channel = Channel("C1", Quantity.CONCENTRATION, Kind.DRIVE, 0.1, 0.5)
     other = ControlWire(Channel("V1", Quantity.VOLTAGE, Kind.DRIVE), "smu.smua.volt")
