@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -63,7 +63,7 @@ class Blockade:
 
 
 @contextlib.contextmanager
-def _full_disk() -> Iterator[None]:
+def _full_disk() -> Generator[None]:
     """No file of this process can grow, as on a disk without space."""
     import resource
 
@@ -76,7 +76,7 @@ def _full_disk() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Generator[None]:
     with contextlib.closing(sqlite3.connect(folder / "runs.db", timeout=5.0, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield

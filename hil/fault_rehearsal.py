@@ -8,7 +8,7 @@ import numpy as np
 
 from hil.bench import Assembled, Target
 from hil.bench_check import fault_kinds, with_error_queue
-from hil.core.errors import HilError, NotSafeError
+from hil.core.errors import HilError
 from hil.core.events import EventStream
 from hil.core.hydrostatics import ATMOSPHERE
 from hil.core.lab import Lab
@@ -163,18 +163,26 @@ def _rehearse(prepared: Prepared, assembled: Assembled, case: Case) -> Led:
     backend.observers.append(injector)
     notes = prepared.bench.notebook.model_dump()
     lab = Lab(backend, assembled.twin, assembled.clock, events, prepared.seed, notes, assembled.exchange)
-    end, reason = "went on", "; ".join(events.warnings)
+    end, reason, opened = "went on", "", False
     try:
         with backend:
-            injector.begin()
-            prepared.procedure.run(prepared.settings, lab)
-    except _EnoughError:
-        reason = "; ".join(events.warnings)
-    except NotSafeError as error:
-        # The end of the rehearsal itself is no error; that the safe state was not reached after it is one.
-        end, reason = "not safe", str(error)
+            opened = True
+            try:
+                injector.begin()
+                prepared.procedure.run(prepared.settings, lab)
+            except _EnoughError:
+                pass  # the end of the rehearsal itself is no error; that the safe state was not reached after it is one
+            except HilError as error:
+                end, reason = "paused", str(error)
     except HilError as error:
-        end, reason = "paused", str(error)
+        # Closing tries once more: what fails then, too, was left as it is.
+        end, reason = "not safe" if opened else "paused", "; and then: ".join(filter(None, (reason, str(error))))
+    if end == "went on":
+        reason = "; ".join(events.warnings)
+    if case.fault == "dead":
+        # A pump that nobody reaches stops when its dose is through; only what goes on after that is left on.
+        doses = [mixer.exchange / mixer.flow for mixer in prepared.bench.mixers.values()]
+        assembled.clock.sleep(1.1 * max(doses, default=0.0))
     if not door.happened():
         end = "did not act" if end == "went on" else end
     return Led(

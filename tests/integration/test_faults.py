@@ -17,6 +17,7 @@ from hil.bench_station import start_virtual
 from hil.core.errors import BackendError, ImplausibleError, InstrumentError, NotSettledError
 from hil.core.events import Event, Measured
 from hil.core.types import Readings, SettlePolicy, Stimulus
+from hil.fault_rehearsal import Case, _rehearse
 from hil.plausibility import PlausibilityWatch
 from hil.prepared import Request, prepare
 from hil.resume import resume
@@ -218,3 +219,13 @@ def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_space(
         again = resume(stopped.summary["run_id"], tmp_path)
     assert again.summary["outcome"] == "not_converged"
     assert again.summary["steps"] == 1
+
+
+def test_a_rehearsal_tells_of_a_pump_that_nobody_reaches_only_what_goes_on_for_ever(tmp_path: Path) -> None:
+    bench = next(bench for bench in ALL if bench.name == "divider_flow_controllers")
+    prepared = prepare(Request(str(bench.write(tmp_path)), target=Target.VIRTUAL, data=tmp_path / "data"))
+    with prepared.assembled(Target.VIRTUAL) as assembled:
+        led = _rehearse(prepared, assembled, Case("dead", "switching on", "flow_strong", 1.0, "", 0, 50))
+    assert led.end == "not safe"
+    assert "'flow_strong'" in led.reason
+    assert (led.left_on, led.beyond) == ([], [])
