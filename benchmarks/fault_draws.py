@@ -97,7 +97,7 @@ def draw(
 
     ``pace``: instrument -> its messages for one of the busiest instrument. With it, faults on an instrument that is seldom
     spoken to come as soon as those on the others; not at its very first message, by which only opening is tried.
-    ``due``: what has not acted yet; it is drawn first, and of that what stands on the fewest benches.
+    ``due``: what has not acted yet; it is drawn first, and of that rather what stands on few benches.
     """
     horizon = int(rng.integers(40, 160))
     left, faults = set(due), []
@@ -115,13 +115,13 @@ def _cell(places: Places, rng: np.random.Generator, kinds: Sequence[str], due: C
     able = cells(places, kinds)
     open_cells = able & set(due)
     if open_cells:
-        rarest = min(homes()[one.model] or len(BENCHES) for one in open_cells)
-        able = {one for one in open_cells if (homes()[one.model] or len(BENCHES)) == rarest}
-    else:
-        # Every fault as often as every other, however many instruments it can come to.
-        kind = _one(rng, [kind for kind in kinds if any(one.kind == kind for one in able)])
-        able = {one for one in able if one.kind == kind}
-    return _one(rng, sorted(able))
+        # What stands on many benches has as many chances.
+        each = sorted(open_cells)
+        weight = np.array([1.0 / (homes()[one.model] or len(BENCHES)) for one in each])
+        return each[int(rng.choice(len(each), p=weight / weight.sum()))]
+    # Every fault as often as every other, however many instruments it can come to.
+    kind = _one(rng, [kind for kind in kinds if any(one.kind == kind for one in able)])
+    return _one(rng, sorted(one for one in able if one.kind == kind))
 
 
 def _fault(places: Places, rng: np.random.Generator, chosen: Cell, after: int) -> Fault:

@@ -71,12 +71,12 @@ def test_together_the_benches_have_every_fault_on_every_kind_of_instrument_that_
     assert {kind for kind, model in every if model in ("device", "record")} == {*OF_DEVICES, *OF_RECORD}
 
 
-def test_what_stands_on_the_fewest_benches_is_drawn_first() -> None:
+def test_what_stands_on_few_benches_is_rather_drawn_here() -> None:
     places = DIVIDER.places()
     pace = dict.fromkeys(places.instruments, 1.0)
-    due = {Cell("restart", "KeithleyDAQ6510"), Cell("dead", "DruckPACE6000"), Cell("disk full", "record")}
-    first = [draw(places, np.random.default_rng(seed), 0, pace, due)[0].instrument for seed in range(20)]
-    assert set(first) == {"meter"}
+    due = {Cell("restart", "KeithleyDAQ6510"), Cell("disk full", "record")}
+    first = Counter(draw(places, np.random.default_rng(seed), 0, pace, due)[0].instrument for seed in range(200))
+    assert 2.0 < first["meter"] / first[""] < 10.0
 
 
 def test_faults_on_an_instrument_that_is_seldom_spoken_to_come_as_soon() -> None:
