@@ -24,10 +24,12 @@ def run_lines(summary: Mapping[str, Any], units: Mapping[str, str]) -> list[str]
 
     shared = {unit(name) for name in summary["outputs"]}
     squared = f"{shared.pop()}^2" if len(shared) == 1 and shared != {""} else ""
+    trains = summary["loss"] is not None  # other procedures know no loss and make no steps
+    steps = f"{summary['steps']} steps and " if trains else ""
+    loss = f"loss {shown(summary['loss'], squared)} (floor {shown(summary['loss_floor'], squared)}); " if trains else ""
     lines = [
-        f"run {summary['run_id']}: {summary['outcome']} after {summary['steps']} steps and {summary['relaxations']} relaxations",
-        f"  loss {shown(summary['loss'], squared)} (floor {shown(summary['loss_floor'], squared)}); "
-        f"{summary['results'].get('reason', '')}",
+        f"run {summary['run_id']}: {summary['outcome']} after {steps}{summary['relaxations']} relaxations",
+        f"  {loss}{summary['results'].get('reason', '')}",
     ]
     lines += [
         f"  {name} = {shown(value, unit(name))}" for part in ("outputs", "weights") for name, value in summary[part].items()

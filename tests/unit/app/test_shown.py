@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hil.shown import run_lines
+from hil.shown import in_columns, run_lines
 
 UNITS = {"V2": "V", "V3": "V", "I": "A", "P1": "Pa", "rho": "1"}
 
@@ -39,4 +39,20 @@ def test_a_run_that_was_stopped_says_how_it_goes_on() -> None:
 def test_a_loss_of_outputs_in_several_units_or_none_has_no_unit() -> None:
     assert lines({"V2": 1.0, "I": 1e-6})[1] == "  loss 1.5e-06 (floor 1e-06); enough"
     assert lines({})[1] == "  loss 1.5e-06 (floor 1e-06); enough"
-    assert lines({"V2": 1.0}, loss=None, loss_floor=None)[1] == "  loss - (floor -); enough"
+    assert lines({"V2": 1.0}, loss_floor=None)[1] == "  loss 1.5e-06 V^2 (floor -); enough"
+
+
+def test_what_has_no_loss_shows_none() -> None:
+    assert lines({}, loss=None, loss_floor=None, steps=0) == ["run 3: converged after 9 relaxations", "  enough"]
+
+
+def test_a_table_fits_the_terminal_and_loses_nothing() -> None:
+    rows = [("ok", "edge a", "conducts 1 of what the twin says"), ("wrong", "hydrostatic zero P1", "word " * 40 + "end")]
+    narrow = in_columns(rows, 80)
+    assert narrow[0] == "  ok     edge a               conducts 1 of what the twin says"
+    assert len(narrow) > 3
+    assert max(map(len, narrow)) <= 80
+    assert all(line.startswith(" " * 30) for line in narrow[2:])
+    assert " ".join(" ".join(narrow[1:]).split()) == " ".join(" ".join(rows[1]).split())
+    assert in_columns(rows)[1].endswith("word end")
+    assert in_columns([]) == []
