@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from hil.core.errors import InstrumentError, SafetyError
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
 RESCUE_TIMEOUT = 120.0
 LEAVE_TIMEOUT = 30.0
 

@@ -1,6 +1,8 @@
 """A virtual bench of liquid and pressure instruments around a network that does not matter."""
 
+import select
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from hil.core.errors import HilError, NotSettledError
@@ -33,14 +35,45 @@ def fluid_plan(
     return BenchPlan(tuple(instruments), wires, network, ideal=ideal, seed=3, real_time=real_time)
 
 
-def hasty(instrument: Any) -> Any:
-    """``instrument``, as soon as it is open: it gives up a reply sooner than usual, but not the line.
+class Attentive:
+    """A serial line that takes no reply for lost before the bench has obeyed what was sent, however busy the machine is."""
 
-    A reply that is late on a busy machine is then one that was lost, and overcome like that.
-    """
+    def __init__(self, resource: Any, bench: VirtualBench) -> None:
+        self.__dict__.update(resource=resource, bench=bench)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.__dict__["resource"], name)
+        return partial(self._attentively, found) if name in ("read", "read_raw", "read_bytes") else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__dict__["resource"], name, value)
+
+    def _attentively(self, read: Any, *arguments: Any) -> Any:
+        resource = self.__dict__["resource"]
+        if not self._waiting():
+            self.__dict__["bench"].side_door.messages()  # answered when everything has been obeyed: now it is here, or never
+            if not self._waiting():
+                return read(*arguments)
+        patience, resource.timeout = resource.timeout, 60_000
+        try:
+            return read(*arguments)
+        finally:
+            resource.timeout = patience
+
+    def _waiting(self) -> bool:
+        resource = self.__dict__["resource"]
+        line = resource.visalib.sessions[resource.session].interface
+        return bool(select.select([line], [], [], resource.timeout / 1000.0)[0])
+
+
+def hasty(instrument: Any, bench: VirtualBench) -> Any:
+    """``instrument`` on a stepped ``bench``: does not wait long for a reply that never comes."""
     session = instrument.session
-    session.link = replace(session.link, timeout=0.5, first_timeout=1.0)
+    serial = session.address.startswith("ASRL")
+    session.link = replace(session.link, timeout=0.1, first_timeout=0.1) if serial else replace(session.link, timeout=0.5)
     session.resource.timeout = 1000.0 * session.link.timeout
+    if serial:
+        session.resource = Attentive(session.resource, bench)
     return instrument
 
 

@@ -85,7 +85,7 @@ def bench() -> Iterator[VirtualBench]:
 @pytest.fixture
 def flow(bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
-    made = hasty(BronkhorstFlow("bronkhorst", bench.addresses["flow"], visalib="@py"))
+    made = hasty(BronkhorstFlow("bronkhorst", bench.addresses["flow"], visalib="@py"), bench)
     yield made
     made.close()
 

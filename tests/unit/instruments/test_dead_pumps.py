@@ -12,7 +12,7 @@ from instruments.harvard_pump import HarvardPHDUltra, HarvardPump11Elite
 from instruments.new_era_ne1000 import NewEraNE1000
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan
+from tests.fluid_bench import ML_PER_MIN, TEN_ML, fluid_plan, hasty
 
 DRIVERS = (BronkhorstFlow, HarvardPHDUltra, HarvardPump11Elite, NewEraNE1000)
 DOSE = 1e-6
@@ -28,7 +28,7 @@ def bench() -> Iterator[VirtualBench]:
 def pump(request: pytest.FixtureRequest, bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
     name = request.param.__name__
-    made = request.param(name, bench.addresses[name], visalib="@py", timeout=0.2)
+    made = request.param(name, bench.addresses[name], visalib="@py")
     made.configure_pump(TEN_ML)
     yield made
     made.close()
@@ -69,7 +69,7 @@ def test_a_watchdog_ends_it_before(bench: VirtualBench, pump: NewEraNE1000) -> N
 def test_no_message_gets_through_any_more_and_renewing_the_bench_mends_it(bench: VirtualBench) -> None:
     name = NewEraNE1000.__name__
     bench.side_door.renew()
-    made = NewEraNE1000("it", bench.addresses[name], visalib="@py", timeout=0.1)
+    made: Any = hasty(NewEraNE1000("it", bench.addresses[name], visalib="@py"), bench)
     bench.side_door.inject(name, "dead")
     for _ in range(3):
         with pytest.raises(InstrumentError, match=r"does not answer any more|did not complete"):

@@ -122,7 +122,7 @@ def bench() -> Iterator[VirtualBench]:
 @pytest.fixture
 def pump(bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
-    made = hasty(HarvardPump11Elite("elite", bench.addresses["pump"], visalib="@py"))
+    made = hasty(HarvardPump11Elite("elite", bench.addresses["pump"], visalib="@py"), bench)
     yield made
     made.stop()
     made.close()
@@ -133,7 +133,7 @@ def test_it_says_which_firmware_it_has(pump: Any) -> None:
 
 
 def test_a_stalled_pump_and_a_restarted_one_are_errors(pump: Any, bench: VirtualBench) -> None:
-    ultra: Any = hasty(HarvardPHDUltra("ultra", bench.addresses["ultra"], visalib="@py"))
+    ultra: Any = hasty(HarvardPHDUltra("ultra", bench.addresses["ultra"], visalib="@py"), bench)
     try:
         ultra.configure_pump(TEN_ML)
         ultra.start(3.0 * ML_PER_MIN, 5e-6)
@@ -154,7 +154,7 @@ def test_a_stalled_pump_and_a_restarted_one_are_errors(pump: Any, bench: Virtual
 def test_a_pump_in_either_polling_mode_reaches_its_target_and_is_told_the_next_one(bench: VirtualBench, name: str) -> None:
     """A prompt that comes unasked when the target is reached would be taken for the reply to the next command."""
     bench.side_door.renew()
-    driver: Any = HarvardPump11Elite("elite", bench.addresses[name], visalib="@py", timeout=0.1)
+    driver: Any = hasty(HarvardPump11Elite("elite", bench.addresses[name], visalib="@py"), bench)
     notices: list[str] = []
     driver.session.notice = notices.append
     try:
@@ -172,7 +172,7 @@ def test_a_pump_in_either_polling_mode_reaches_its_target_and_is_told_the_next_o
 
 def test_a_prompt_that_came_before_the_pump_was_configured_is_no_reply(bench: VirtualBench) -> None:
     bench.side_door.renew()
-    driver: Any = HarvardPump11Elite("elite", bench.addresses["pump"], visalib="@py", timeout=0.1)
+    driver: Any = hasty(HarvardPump11Elite("elite", bench.addresses["pump"], visalib="@py"), bench)
     try:
         for command in ("irate 1 ml/min", "tvolume 0.1 ml", "irun"):
             driver.command(command, "running as somebody left it")

@@ -155,7 +155,7 @@ def bench() -> Iterator[VirtualBench]:
 @pytest.fixture
 def pump(bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
-    made = hasty(NewEraNE1000("ne1000", bench.addresses["pump"], visalib="@py"))
+    made = hasty(NewEraNE1000("ne1000", bench.addresses["pump"], visalib="@py"), bench)
     yield made
     made.set_watchdog(0.0)
     made.close()

@@ -108,7 +108,7 @@ def test_one_that_was_switched_off_and_on_is_noticed(used: tuple[str, Any, Use],
     name, unit, use = used
     use.look()  # nothing has happened yet
     unit.require_settings_kept()
-    hasty(unit)  # a read from a socket that was closed at the other end lasts until it times out
+    hasty(unit, bench)  # a read from a socket that was closed at the other end lasts until it times out
     bench.side_door.inject(name, "restart")
     with pytest.raises(InstrumentError, match=r"switched off and on|went off by itself"):
         use.look()

@@ -65,7 +65,7 @@ def test_one_left_on_in_its_own_unit_is_brought_home_first(controller: Controlle
 @pytest.fixture
 def lossy(controller: Controller, bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
-    unit = hasty(controller.driver("lossy", bench.addresses["unit"], visalib="@py"))
+    unit = hasty(controller.driver("lossy", bench.addresses["unit"], visalib="@py"), bench)
     assert isinstance(unit, PressurePort)
     assert unit.prepare_unit() == (300e3, False, ())
     yield unit

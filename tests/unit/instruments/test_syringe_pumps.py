@@ -30,7 +30,7 @@ def bench(driver: type[Any]) -> Iterator[VirtualBench]:
 @pytest.fixture
 def pump(driver: type[Any], bench: VirtualBench) -> Iterator[Any]:
     bench.side_door.renew()
-    made = hasty(driver("a_pump", bench.addresses["pump"], visalib="@py"))
+    made = hasty(driver("a_pump", bench.addresses["pump"], visalib="@py"), bench)
     yield made
     made.stop()
     made.close()

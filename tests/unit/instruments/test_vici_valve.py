@@ -99,7 +99,7 @@ def bench() -> Iterator[VirtualBench]:
 
 
 def test_the_driver_turns_the_emulated_valve(bench: VirtualBench) -> None:
-    valve: Any = hasty(ViciValve("vici", bench.addresses["valve"], visalib="@py"))
+    valve: Any = hasty(ViciValve("vici", bench.addresses["valve"], visalib="@py"), bench)
     try:
         assert isinstance(valve, SelectorValve)
         assert valve.positions() == 6
