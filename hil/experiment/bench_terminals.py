@@ -1,6 +1,7 @@
 """Controls and outputs of a bench file: what is wired where, and within which limits. SI once read."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -109,6 +110,9 @@ class Control(Terminal):
         low, high = self.limits
         if self.quantity is Quantity.CONCENTRATION and self.safe.action is not SafeAction.STOP:
             refuse("on the way to the safe state no liquid is exchanged, its pumps stop: write `safe: stop`", "safe")
+        pressure = self.quantity is Quantity.PRESSURE
+        if self.safe.action is SafeAction.VENT and not pressure:
+            refuse("only a pressure can be vented; write a value such as '0 V', or `high_impedance`", "safe")
         if self.safe.action is SafeAction.LEVEL and not low <= self.safe.value <= high:
             unit = self.quantity.value
             refuse(f"the safe value {self.safe.value:g} {unit} is outside the limits {low:g} … {high:g} {unit}", "safe")
@@ -116,7 +120,7 @@ class Control(Terminal):
             refuse("a source of voltage or current needs a `compliance`, for example '10 uA'", "compliance")
         if self.electrode is not None and self.quantity is not Quantity.VOLTAGE:
             refuse("an electrode belongs to a source of voltage; remove it here", "electrode")
-        if self.height and self.quantity is not Quantity.PRESSURE:
+        if self.height and not pressure:
             refuse("only a pressure changes with the height; remove it here", "height")
         return self
 
@@ -135,6 +139,9 @@ def _with_quantity(data: Any) -> Any:
         return {**data, "quantity": QUANTITIES[word]}
     last = str(parameter).rsplit(".", 1)[-1]
     if last not in _BY_PARAMETER:
+        near = get_close_matches(last, _BY_PARAMETER, n=1, cutoff=0.7)
+        if near:
+            refuse(f"{parameter!r} ends in {last!r}; did you mean {near[0]!r}? If not, add `quantity:`", "parameter")
         refuse(f"what {parameter!r} is cannot be told from its name; add `quantity:` ({', '.join(QUANTITIES)})", "quantity")
     return {**data, "quantity": _BY_PARAMETER[last]}
 

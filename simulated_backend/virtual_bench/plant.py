@@ -179,10 +179,10 @@ class Plant:
     def check_wires(self) -> None:
         """ConfigError for a wire to a port that no instrument has asked for."""
         ports = (*self._terminals, *self._outlets, *self.lines.lines, *self.lines.rotors)
-        for instrument, port in self._wires:
-            if (instrument, port) not in ports:
-                known = [f"{p!r}" for i, p in ports if i == instrument]
-                raise ConfigError(f"instrument {instrument!r} has no port {port!r}; ports: {', '.join(known) or 'none'}")
+        for instrument, port in (wire for wire in self._wires if wire not in ports):
+            known = [repr(p) if p else "none, it has one terminal" for i, p in ports if i == instrument] or ["none"]
+            known[8:] = ["…"] * (len(known) > 8)
+            raise ConfigError(f"instrument {instrument!r} has no port {port!r}; ports: {', '.join(known)}")
 
     def node_voltages(self) -> dict[str, float]:
         """True voltage of every node now, V."""
