@@ -1,5 +1,6 @@
 """The fault campaign: which instruments and faults are in it, and that its judge sees what is wrong."""
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -10,7 +11,7 @@ from benchmarks.fault_benches import BENCHES, FaultBench, models
 from benchmarks.fault_draws import LASTING, OF_DEVICES, OF_RECORD, PASSING, Cell, Fault, cell, cells, draw, targets
 from benchmarks.fault_judge import Judge, Led, Tally, beyond, cause, left_on
 from benchmarks.fault_runs import drifting, unreached
-from benchmarks.faults import shares, summary
+from benchmarks.faults import main, shares, summary
 from hil.core.events import Measured
 from hil.core.types import Quantity, Readings, Stimulus
 from hil.run import Result
@@ -383,3 +384,37 @@ def test_resumable_is_one_only_if_every_stop_went_on_and_every_run_was_complete(
     assert summary(Tally(stops=4, resumed=3, complete=2, runs=2), 1.0)["resumable"] == 0.75
     assert summary(Tally(stops=4, resumed=4, complete=1, runs=2), 1.0)["resumable"] == 0.5
     assert summary(Tally(stops=0, resumed=0, complete=1, runs=2), 1.0)["resumable"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("tally", "code"),
+    [
+        (Tally(injections=9, runs=1, complete=1, stops=2, resumed=2), 0),
+        (Tally(injections=9, runs=1, complete=1, outputs_left_on=1), 1),
+        (Tally(injections=9, runs=1, complete=1, limits_exceeded=1), 1),
+        (Tally(injections=9, runs=1, complete=1, measurements_lost=1), 1),
+        (Tally(injections=9, runs=1, complete=1, wrong_values_accepted=1), 1),
+        (Tally(injections=9, runs=1, complete=1, stops=2, resumed=1), 1),
+    ],
+)
+def test_one_line_of_json_and_an_exit_code_say_how_it_went(
+    tally: Tally, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.faults.campaign", lambda *_: tally)
+    monkeypatch.setattr("sys.argv", ["faults", "--injections", "9", "--bench", "divider", "--json"])
+    assert main() == code
+    printed = capsys.readouterr()
+    (line,) = printed.out.splitlines()
+    found = json.loads(line)
+    for name in ("injections", "outputs_left_on", "limits_exceeded", "measurements_lost", "wrong_values_accepted", "resumable"):
+        assert isinstance(found[name], int | float)
+    assert found["resumable"] == (0.5 if tally.resumed == 1 else 1.0)
+    assert "what each fault led to:" in printed.err
+
+
+@pytest.mark.parametrize("option", ["--injections", "--jobs"])
+def test_nothing_to_do_is_no_proof(option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["faults", option, "0"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "must be 1 or more" in capsys.readouterr().err
