@@ -139,8 +139,9 @@ def _packed(request: Request) -> dict[str, Any]:
 
 
 def _unpacked(packed: dict[str, Any]) -> Request:
-    changed = {"target": Target(packed["target"]), "sets": tuple(packed["sets"]), "data": Path(packed["data"])}
-    return Request(**{**packed, **changed})
+    asked: dict[str, Any] = dict(packed)
+    asked["target"], asked["sets"], asked["data"] = Target(packed["target"]), tuple(packed["sets"]), Path(packed["data"])
+    return Request(**asked)
 
 
 def main() -> int:

@@ -70,7 +70,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's affair; it closes our input when it is done
     if "--in-a-row" not in sys.argv:
         return serve(sys.stdin.readline())
-    models(), names()
+    for load in (models, names):
+        load()
     while plan := sys.stdin.readline():
         child = os.fork()
         if child == 0:

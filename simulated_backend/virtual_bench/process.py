@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -158,7 +158,7 @@ _ROW = _Row()
 
 
 @contextlib.contextmanager
-def in_a_row() -> Iterator[None]:
+def in_a_row() -> Generator[None]:
     """Inside, benches that are started one after the other share the loading of the program; where the system can (fork)."""
     _ROW.kept = hasattr(os, "fork")
     try:
