@@ -1,6 +1,9 @@
 """What a check-out needs beyond an assembled bench: currents of all its sources, and twins whose edges conduct otherwise."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -10,17 +13,20 @@ from hil.bench_network import node_rest, twin_network
 from hil.bench_station import instrument_specs
 from hil.core.errors import InstrumentError
 from hil.core.twin import Twin
-from hil.core.types import Channel, FloatArray, Kind, Layout, Quantity, Stimulus
+from hil.core.types import BoolArray, Channel, FloatArray, Kind, Layout, Quantity, Stimulus
 from hil.experiment.bench_file import BenchFile, Output
 
 HEADROOM = 20.0
 """Range of a current measurement over the current that the twin expects: a short circuit overloads it, nothing else does."""
 
+STRONG_HEADROOM = 1.5
+ELECTRICAL = (Quantity.VOLTAGE, Quantity.CURRENT)
 
-def with_currents(bench: BenchFile, stimuli: list[Stimulus]) -> BenchFile:
+
+def with_currents(bench: BenchFile, stimuli: list[Stimulus], strong: Sequence[Stimulus] = ()) -> BenchFile:
     """The bench with one more output, ``CONTROL.current``, for each source of voltage whose instrument measures its current.
 
-    ``stimuli``: what is going to be applied; the ranges are chosen for them.
+    ``stimuli``: what is going to be applied; the ranges are chosen for them, and wide enough for what is ``strong``.
     """
     from instruments.station import driver_class
     from simulated_backend.twin import SimulatedTwin
@@ -41,9 +47,12 @@ def with_currents(bench: BenchFile, stimuli: list[Stimulus]) -> BenchFile:
     network = twin_network(bench)
     controls = control_layout(bench)
     outputs = Layout(tuple(_sense(name, output) for name, output in added.items()))
-    largest = np.abs(SimulatedTwin(network, controls, outputs).predict(stimuli)).max(axis=0)
+    twin = SimulatedTwin(network, controls, outputs)
+    largest = HEADROOM * np.abs(twin.predict(stimuli)).max(axis=0)
+    if strong:
+        largest = np.maximum(largest, STRONG_HEADROOM * np.abs(twin.predict(strong)).max(axis=0))
     for (name, output), current in zip(tuple(added.items()), largest, strict=True):
-        setup = {"range": f"{max(HEADROOM * float(current), 1e-12):.6g} A", "nplc": 1}
+        setup = {"range": f"{max(float(current), 1e-12):.6g} A", "nplc": 1}
         added[name] = output.model_copy(update={"setup": setup})
     replicas = {
         replica: {**paths, **{name: f"{paths[name.removesuffix('.current')].rsplit('.', 1)[0]}.curr" for name in added}}
@@ -90,6 +99,55 @@ def conducting(assembled: Assembled, factors: FloatArray) -> Twin:
     return SimulatedTwin(network, capabilities.controls, capabilities.outputs)
 
 
+def leaking(assembled: Assembled) -> dict[str, Callable[[float], Twin]]:
+    """By node that is not ground: the twin with a conductance (S) from there to elsewhere."""
+    from simulated_backend.twin import SimulatedTwin
+
+    capabilities, network = assembled.backend.capabilities, assembled.network
+
+    def at(node: str) -> Callable[[float], Twin]:
+        def with_leak(conductance: float) -> Twin:
+            return SimulatedTwin(network, capabilities.controls, capabilities.outputs, {node: (conductance, 0.0)})
+
+        return with_leak
+
+    return {node.name: at(node.name) for node in network.nodes if not node.ground}
+
+
+def exchanged(assembled: Assembled) -> dict[tuple[str, str], Twin]:
+    """By pair of nodes with electrical leads: the twin in which these leads are exchanged."""
+    from simulated_backend.twin import SimulatedTwin
+
+    capabilities = assembled.backend.capabilities
+    layouts = capabilities.controls, capabilities.outputs
+    leads = dict.fromkeys(one.node for layout in layouts for one in layout if one.quantity in ELECTRICAL and one.node)
+
+    def twin(pair: tuple[str, str]) -> Twin:
+        other = {pair[0]: pair[1], pair[1]: pair[0]}
+        controls, outputs = (
+            Layout(
+                tuple(
+                    replace(one, node=other.get(one.node or "", one.node)) if one.quantity in ELECTRICAL else one
+                    for one in layout
+                )
+            )
+            for layout in layouts
+        )
+        return SimulatedTwin(assembled.network, controls, outputs)
+
+    return {pair: twin(pair) for pair in combinations(leads, 2)}
+
+
+def remembering(assembled: Assembled) -> BoolArray:
+    """Edges whose device keeps what was done to it, (n_edges,): nobody knows the state it is in."""
+    from simulated_backend.devices.base import StateKind
+
+    found = np.zeros(assembled.network.n_edges, dtype=np.bool_)
+    for group in assembled.network.groups:
+        found[group.edges] = group.law.kind is StateKind.RATE
+    return found
+
+
 def pressures_now(bench: BenchFile) -> dict[str, float]:
     """What every controller of a driven pressure reads now at its own outlet, Pa, by the name of the control; the backend must
     be open."""
@@ -101,6 +159,19 @@ def pressures_now(bench: BenchFile) -> dict[str, float]:
         name, why = next(iter(problems.items()))
         raise InstrumentError(f"the pressure of {name!r} cannot be read: {why}")
     return values
+
+
+def identities(bench: BenchFile) -> dict[str, dict[str, Any]]:
+    """Type, serial number and all that it tells of itself, of every instrument; they must be open."""
+    from qcodes.instrument import Instrument
+
+    from instruments.calibration import serial_of
+
+    found: dict[str, dict[str, Any]] = {}
+    for name, spec in bench.station.instruments.items():
+        driver: Any = Instrument.find_instrument(name)
+        found[name] = {"type": spec.type, "serial": serial_of(driver), "identity": driver.get_idn()}
+    return found
 
 
 def fault_kinds(liquids: bool = False) -> tuple[str, ...]:

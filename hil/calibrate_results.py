@@ -10,6 +10,7 @@ from hil.calibrate_fit import Line, Ratio, line, linear
 from hil.calibration import LARGEST_GAIN_ERROR
 from hil.core.types import Channel, FloatArray, Layout, Quantity
 from hil.experiment.bench_file import BenchFile
+from hil.shown import in_columns
 
 SIGNIFICANT = 2.0
 """An offset is corrected when it is as many standard errors away from 0."""
@@ -173,19 +174,20 @@ def pair_entry(found: Ratio) -> dict[str, float]:
     }
 
 
-def lines(facts: Mapping[str, Any]) -> list[str]:
-    """For reading."""
-    said = [f"calibration of {facts['bench']} on {facts['target']}, run {facts['run_id']}: {facts['file']}"]
-    width = max((len(entry["channel"] + entry["parameter"]) for entry in facts["found"]), default=0) + 3
-    for entry in facts["found"]:
-        name = f"{entry['channel']} ({entry['parameter']})"
-        gain = f", gain {1e6 * (entry['gain'] - 1):+.1f} +- {1e6 * entry['gain_std']:.1g} ppm" if entry["gain_std"] else ""
-        left = f" ({entry['why_not']}: not corrected)" if entry["why_not"] else ""
-        unit = entry["unit"]
-        offset = f"{entry['offset']:+.4g} +- {entry['offset_std']:.2g} {unit}"
-        said.append(f"  {entry['part']:9s} {name:{width}s} offset {offset}{gain}, against {entry['against']}{left}")
+def lines(facts: Mapping[str, Any], width: int | None = None) -> list[str]:
+    """For reading; no line longer than ``width``, where given."""
+    title = f"calibration of {facts['bench']} on {facts['target']}, run {facts['run_id']}: {facts['file']}"
+    rows = [(entry["part"], f"{entry['channel']} ({entry['parameter']})", _said(entry)) for entry in facts["found"]]
     for name, pair in facts["pairs"].items():
         mismatch = f"{pair['mismatch_percent']:+.3f} +- {pair['mismatch_percent_std']:.2g} %"
         zeros = f"{1e3 * pair['zero_voltage_difference']:+.3g} +- {1e3 * pair['zero_voltage_difference_std']:.2g} mV"
-        said.append(f"  pair      {name}: currents differ by {mismatch}, voltages of no current by {zeros}")
-    return [*said, *(f"  note      {note}" for note in facts["notes"])]
+        rows.append(("pair", name, f"currents differ by {mismatch}, voltages of no current by {zeros}"))
+    notes = [("note", note) for note in facts["notes"]]
+    return [title, *in_columns(rows, width), *in_columns(notes, width)]
+
+
+def _said(entry: Mapping[str, Any]) -> str:
+    gain = f", gain {1e6 * (entry['gain'] - 1):+.1f} +- {1e6 * entry['gain_std']:.1g} ppm" if entry["gain_std"] else ""
+    left = f" ({entry['why_not']}: not corrected)" if entry["why_not"] else ""
+    offset = f"offset {entry['offset']:+.4g} +- {entry['offset_std']:.2g} {entry['unit']}"
+    return f"{offset}{gain}, against {entry['against']}{left}"

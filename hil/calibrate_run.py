@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.bench import Assembled, Target, assemble, bench_document
-from hil.bench_check import control_layout, with_currents, with_readbacks
+from hil.bench_check import control_layout, identities, with_currents, with_readbacks
 from hil.bench_layout import envelope
 from hil.calibrate import Plan, measure, plan
 from hil.calibrate_results import entries, pair_entry, pressures
@@ -107,7 +107,7 @@ def _calibrated(
                     "reference": own.calibration.reference,
                     "largest_level": wanted.largest,
                     "model": MODEL,
-                    "instruments": _instruments(bench),
+                    "instruments": identities(bench),
                     "channels": {
                         "controls": {key: wiring(own, "controls", key) for key in own.controls},
                         "outputs": {key: wiring(own, "outputs", key) for key in own.outputs},
@@ -158,20 +158,6 @@ def _summary(request: CalibrateRequest, recorder: RunRecorder, relaxations: int,
         "warnings": [],
         "results": {"reason": reason},
     }
-
-
-def _instruments(bench: BenchFile) -> dict[str, dict[str, Any]]:
-    """Type, identity and serial number of every instrument; they must be open."""
-    from qcodes.instrument import Instrument
-
-    from instruments.calibration import serial_of
-
-    found: dict[str, dict[str, Any]] = {}
-    for name, spec in bench.station.instruments.items():
-        driver: Any = Instrument.find_instrument(name)
-        said = driver.get_idn()
-        found[name] = {"type": spec.type, "serial": serial_of(driver), "identity": said}
-    return found
 
 
 def _recorder(request: CalibrateRequest, document: Document, bench: BenchFile, assembled: Assembled) -> RunRecorder:

@@ -8,17 +8,19 @@ readings say about each device is found in ``hil.check_fit``; what the wiring do
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import exp, log1p
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from hil.bench import Assembled
-from hil.bench_check import conducting, pressures_now
+from hil.bench_check import conducting, exchanged, identities, leaking, pressures_now, remembering
 from hil.check_fit import Fitter, Measured
-from hil.check_heights import Strong, columns, judged, measure_strong, strong_stimuli
+from hil.check_heights import Strong, explanations, judged, measure_strong, strong_stimuli, unexplained
 from hil.core.errors import ConfigError
 from hil.core.types import FloatArray, Layout, Quantity, SettlePolicy, Stimulus
 from hil.experiment.bench_file import BenchFile
+from hil.shown import in_columns
 
 SMALL = 0.05
 """V; the check applies this, or 1 % of the limit where that is more."""
@@ -29,7 +31,10 @@ OFFSET_LIMIT = 0.2
 LEAKAGE_LIMIT = 1e-3
 """Share of the compliance that may flow at 0 V."""
 PRESSURE_LIMIT = 200.0
-"""Pa; pressures at rest may differ by so much from their mean: 2 cm of water."""
+"""Pa; pressures at rest may differ by so much from the middle of all: 2 cm of water."""
+BROKEN = 0.02
+"""Of the twin's conductance; less is no clog any more."""
+REMEMBERS = "it remembers what was done to it, so that only a break or a short circuit would show"
 REST_TOLERANCE, REST_WINDOW, REST_TIMEOUT = 10.0, 1.0, 60.0
 """Pa, s, s: a pressure is at rest once it has moved by less than this in one window."""
 
@@ -47,7 +52,7 @@ class Finding:
 @dataclass(frozen=True)
 class Plan:
     """What is applied: ``stimuli`` begin and end at 0 V; ``voltages`` (V) by control; ``together``: all sources at once is
-    among them, before the last. ``strong``: see ``hil.check_heights``."""
+    among them, before the last. ``strong``: larger ones that may follow, see ``hil.check_heights``."""
 
     stimuli: list[Stimulus]
     voltages: dict[str, float]
@@ -92,9 +97,13 @@ def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: f
     """
     backend = assembled.backend
     with backend:
+        known = identities(bench)
         findings, edges = _electrical(assembled, bench, wanted, tolerance)
         # A bench with a short circuit sees no larger voltage.
-        strong = None if _any_wrong(findings) else measure_strong(assembled, wanted.strong, SAMPLES)
+        strong = None
+        factors = np.array([edge["conductance_over_twin"] for edge in edges.values()])
+        if wanted.strong and not _any_wrong(findings):
+            strong = measure_strong(assembled, wanted.strong, wanted.stimuli[0], factors, SAMPLES)
         kept = list(_housekeeping(assembled))
         backend.make_safe()
         pressures = rest_of_pressures(assembled, bench)
@@ -102,7 +111,7 @@ def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: f
     if _any_wrong(findings) and wanted.strong:
         findings.append(Finding("height", "all", "not judged before the rest is in order", "note"))
     elif strong is not None:
-        findings += _heights(assembled, strong, edges)
+        findings += _heights(assembled, strong, factors, pressures, tolerance)
     findings += kept
     wrong = [finding for finding in findings if finding.verdict == "wrong"]
     return {
@@ -111,6 +120,7 @@ def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: f
         "voltages": wanted.voltages,
         "edges": edges,
         "findings": [asdict(finding) for finding in findings],
+        "instruments": known,
     }
 
 
@@ -145,30 +155,52 @@ def _edges(
     names = [name + suffix for name in network.edge_names]
     off = np.maximum(fit.factors, 1.0 / fit.factors) > 1.0 + tolerance
     unsure = fit.uncertainty > 0.5 * log1p(tolerance)
-    alone = fitter.single_edges(tolerance) if (off & unsure).any() else {}
-    factors = np.ones(network.n_edges) if alone else fit.factors
+    strange = fit.left.max() > tolerance
+    alone = fitter.single_edges(tolerance) if (off & unsure).any() or strange else {}
+    elsewhere = list(_elsewhere(assembled, fitter, suffix, tolerance)) if off.any() or strange else []
+    factors = np.ones(network.n_edges) if alone or elsewhere else fit.factors
     if len(alone) == 1:
         factors[next(iter(alone))] = next(iter(alone.values()))
     findings = []
+    remembers = remembering(assembled)
     for edge, name in enumerate(names):
-        if edge in alone:
+        factor = alone.get(edge, float(fit.factors[edge]))
+        if remembers[edge] and not unsure[edge] and off[edge] and BROKEN < factor < 1.0 / BROKEN:
+            findings.append(Finding("edge", name, f"conducts {factor:.3g} of what the twin says; {REMEMBERS}", "note"))
+        elif edge in alone:
             others = [repr(names[other]) for other in alone if other != edge]
             which = f"it alone (or {' or '.join(others)} alone) explains" if others else "it alone explains"
             findings.append(_wrong_edge(name, alone[edge], f", and {which} every reading"))
-        elif off[edge] and not alone:
+        elif off[edge] and not alone and (not elsewhere or not unsure[edge]) and not strange:
             doubt = f", give or take a factor of {exp(fit.uncertainty[edge]):.2g}, and others may be to blame as well"
             findings.append(_wrong_edge(name, float(fit.factors[edge]), doubt if unsure[edge] else ""))
+        elif strange and not alone:
+            findings.append(Finding("edge", name, "not judged before the leads are in order", "note"))
         elif unsure[edge]:
             findings.append(Finding("edge", name, "the sources and meters of this bench cannot tell it apart", "note"))
         else:
             findings.append(Finding("edge", name, f"conducts {fit.factors[edge]:.3g} of what the twin says"))
-    if not alone:
+    findings += elsewhere
+    if not alone and not elsewhere:
         findings += _unexplained(one, outputs, fit.left, tolerance)
     found = {
         name: {"conductance_over_twin": float(factor), "log_uncertainty": float(doubt)}
         for name, factor, doubt in zip(names, factors, fit.uncertainty, strict=True)
     }
     return found, findings
+
+
+def _elsewhere(assembled: Assembled, fitter: Fitter, suffix: str, tolerance: float) -> Iterator[Finding]:
+    """Leaks and exchanged leads that alone, with every device as the twin says, explain every reading."""
+    for node, conductance in fitter.single_leaks(leaking(assembled), tolerance).items():
+        text = (
+            f"{1.0 / conductance:.3g} ohm to elsewhere explain every reading: a leak in the cell or a cable, or a wet connector"
+        )
+        yield Finding("leak", f"node {node}{suffix}", text, "wrong")
+    for (one, other), twin in exchanged(assembled).items():
+        if fitter.explains(twin, tolerance):
+            text = "the leads of these two nodes exchanged explain every reading"
+            yield Finding("wiring", f"nodes {one} and {other}{suffix}", text, "wrong")
 
 
 def _measure(assembled: Assembled, wanted: Plan) -> list[Measured]:
@@ -219,12 +251,12 @@ def _at_zero(one: Measured, bench: BenchFile, outputs: Layout, wanted: Plan) -> 
 
 
 def _wrong_edge(name: str, factor: float, more: str) -> Finding:
-    if factor < 0.02:
+    if factor < BROKEN:
         cause = "a broken wire, a dry electrode or a bubble"
     elif factor < 1.0:
         cause = "a clog or a bubble"
     else:
-        cause = "a leak past the device, a short circuit or another concentration"
+        cause = "a leak past the device, a short circuit, another concentration, or a lead on the wrong side of it"
     return Finding("edge", name, f"conducts {factor:.3g} of what the twin says{more}: {cause}", "wrong")
 
 
@@ -270,27 +302,36 @@ def _housekeeping(assembled: Assembled) -> Iterator[Finding]:
         yield Finding("housekeeping", name, f"cannot be read: {why}", "wrong")
 
 
-def _heights(assembled: Assembled, strong: Strong, edges: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:
-    """Heights of pressure controllers, once every device is known to be what the twin says."""
-    factors = np.array([edge["conductance_over_twin"] for edge in edges.values()])
-    for name, text, verdict in judged(*columns(assembled, factors, strong), PRESSURE_LIMIT):
+def _heights(
+    assembled: Assembled, strong: Strong, factors: FloatArray, pressures: Mapping[str, float], tolerance: float
+) -> Iterator[Finding]:
+    """Heights of pressure controllers, once every device is known to be what the twin says at small voltages."""
+    found = explanations(assembled, factors, strong, pressures)
+    left = unexplained(found)
+    for position, channel in enumerate(assembled.backend.capabilities.outputs):
+        if left[position] > tolerance:
+            off = f"{100 * left[position]:.3g} % off the twin, whatever the heights"
+            cause = "leads that are exchanged, or a device that bends otherwise"
+            yield Finding("larger voltage", channel.name, f"{off}: {cause}", "wrong")
+    if left.max() > tolerance:
+        return
+    for name, text, verdict in judged(found):
         yield Finding("height", name, text, verdict)
 
 
 def _hydrostatic(pressures: Mapping[str, float]) -> Iterator[Finding]:
+    """Against the middle of all, so that one that is off does not accuse the others."""
     if not pressures:
         return
-    mean = sum(pressures.values()) / len(pressures)
+    middle = median(pressures.values())
     for name, value in pressures.items():
-        good = abs(value - mean) <= PRESSURE_LIMIT
-        text = f"{value:.6g} Pa at rest, {value - mean:+.3g} Pa from the mean of all, {PRESSURE_LIMIT:g} Pa allowed"
+        good = abs(value - middle) <= PRESSURE_LIMIT
+        text = f"{value:.6g} Pa at rest, {value - middle:+.3g} Pa from the middle of all, {PRESSURE_LIMIT:g} Pa allowed"
         yield Finding("hydrostatic zero", name, text, "ok" if good else "wrong")
 
 
-def lines(facts: Mapping[str, Any]) -> Sequence[str]:
-    """For reading."""
-    found = facts["findings"]
-    width = max(len(f"{row['what']} {row['where']}") for row in found)
+def lines(facts: Mapping[str, Any], width: int | None = None) -> Sequence[str]:
+    """For reading; no line longer than ``width``, where given."""
     title = f"check of {facts['bench']} on {facts['target']}: {'passed' if facts['passed'] else 'FAILED'}"
-    table = [f"  {row['verdict']:5s} {row['what'] + ' ' + row['where']:{width}s}  {row['found']}" for row in found]
-    return [title, *table, *(f"  {line}" for line in facts.get("first_checks", ()))]
+    rows = [(row["verdict"], f"{row['what']} {row['where']}", row["found"]) for row in facts["findings"]]
+    return [title, *in_columns(rows, width), *(f"  {line}" for line in facts.get("first_checks", ()))]

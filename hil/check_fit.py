@@ -1,6 +1,6 @@
-"""How well every device of a network conducts, from readings at small voltages; all at once, or one that explains all."""
+"""What readings at small voltages say: how well every device conducts, or which one device, leak or lead explains all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,11 @@ PRIOR = 2.0
 LARGEST = 10.0
 """Largest logarithm of a factor that is looked for: a wire that is broken conducts as good as nothing."""
 STEP = 1e-3
-STARTS = (0.0, -3.0, 3.0)
-"""Logarithms from which one edge is searched: there and far away."""
+EDGES = tuple(np.linspace(-LARGEST, LARGEST, 11))
+LEAKS = tuple(np.linspace(-34.0, -4.0, 11))
+"""Logarithms of factors of one edge, and of conductances (S) of one leak, of which the best begins the search."""
+SHARE_LEFT = 0.1
+"""Of the tolerance: what may be left where one thing alone is said to explain every reading."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Fitter:
         usable = ~measured.overload
         ends = measured.values[[0, -1]]
         self._signal = np.where(usable, measured.values[1:-1] - ends.mean(axis=0), 0.0)
-        largest = np.abs(self._model(np.zeros(n_edges))).max(axis=0)
+        largest = np.abs(self._predicted(twin(np.ones(n_edges)))).max(axis=0)
         self._scale = np.where(largest > 0.0, largest, np.inf)
         drift = np.where(usable, np.abs(ends[1] - ends[0]), 0.0)
         noise = measured.std[1:-1] ** 2 + measured.std[0] ** 2
@@ -65,41 +68,58 @@ class Fitter:
 
         best = least_squares(residual, np.zeros(self._n_edges), bounds=(-LARGEST, LARGEST), diff_step=STEP)
         covariance = np.linalg.inv(best.jac.T @ best.jac)
-        return Fit(np.exp(best.x), np.sqrt(np.diag(covariance)), self._left(best.x))
+        return Fit(np.exp(best.x), np.sqrt(np.diag(covariance)), self._left_by(self._twin(np.exp(best.x))))
 
     def single_edges(self, tolerance: float) -> dict[int, float]:
         """Edge -> factor, for each edge that alone, the others as the twin says, explains every reading within ``tolerance``."""
+
+        def only(edge: int) -> Callable[[float], Twin]:
+            return lambda logarithm: self._twin(np.exp(logarithm * np.eye(self._n_edges)[edge]))
+
+        found = {edge: self._alone(only(edge), EDGES, tolerance) for edge in range(self._n_edges)}
+        return {edge: factor for edge, factor in found.items() if factor is not None}
+
+    def single_leaks(self, leaking: Mapping[str, Callable[[float], Twin]], tolerance: float) -> dict[str, float]:
+        """Node -> conductance (S) to elsewhere, for each node whose leak alone explains every reading; ``leaking``: the twin
+        with such a conductance, by node."""
+
+        def at(node: str) -> Callable[[float], Twin]:
+            return lambda logarithm: leaking[node](np.exp(logarithm))
+
+        found = {node: self._alone(at(node), LEAKS, tolerance) for node in leaking}
+        return {node: conductance for node, conductance in found.items() if conductance is not None}
+
+    def explains(self, twin: Twin, tolerance: float) -> bool:
+        """Whether ``twin``, just as it is, explains every reading within ``tolerance``."""
+        return float(self._left_by(twin).max()) <= SHARE_LEFT * tolerance
+
+    def _alone(self, twin: Callable[[float], Twin], grid: Sequence[float], tolerance: float) -> float | None:
+        """exp(x) of the one unknown x that explains every reading best, None where it does not explain them."""
         from scipy.optimize import least_squares
 
-        found = {}
-        for edge in range(self._n_edges):
+        def residual(x: FloatArray) -> FloatArray:
+            return (self._difference(twin(float(x[0]))) / self._sigma).ravel()
 
-            def only(x: FloatArray, edge: int = edge) -> FloatArray:
-                logarithms = np.zeros(self._n_edges)
-                logarithms[edge] = x[0]
-                return logarithms
+        start = min(grid, key=lambda x: float((residual(np.array([x])) ** 2).sum()))
+        bounds = (min(grid), max(grid))
+        best = least_squares(residual, [start], bounds=bounds, diff_step=STEP, max_nfev=30)
+        logarithm = float(best.x[0])
+        return float(np.exp(logarithm)) if self.explains(twin(logarithm), tolerance) else None
 
-            def residual(x: FloatArray, only: Callable[[FloatArray], FloatArray] = only) -> FloatArray:
-                return self._residual(only(x))
-
-            tries = [
-                least_squares(residual, [start], bounds=(-LARGEST, LARGEST), diff_step=STEP, max_nfev=30) for start in STARTS
-            ]
-            best = min(tries, key=lambda one: float(one.cost))
-            if float(self._left(only(best.x)).max()) <= 0.1 * tolerance:
-                found[edge] = float(np.exp(best.x[0]))
-        return found
-
-    def _model(self, logarithms: FloatArray) -> FloatArray:
-        predicted = self._twin(np.exp(logarithms)).predict(self._stimuli)
+    def _predicted(self, twin: Twin) -> FloatArray:
+        predicted = twin.predict(self._stimuli)
         signals: FloatArray = predicted[1:] - predicted[0]
         return signals
 
+    def _difference(self, twin: Twin) -> FloatArray:
+        left: FloatArray = self._signal - self._predicted(twin)
+        return left
+
     def _residual(self, logarithms: FloatArray) -> FloatArray:
-        weighted: FloatArray = (self._signal - self._model(logarithms)) / self._sigma
+        weighted: FloatArray = self._difference(self._twin(np.exp(logarithms))) / self._sigma
         return weighted.ravel()
 
-    def _left(self, logarithms: FloatArray) -> FloatArray:
-        beyond = np.abs(self._signal - self._model(logarithms)) - 3.0 * self._sigma
+    def _left_by(self, twin: Twin) -> FloatArray:
+        beyond = np.abs(self._difference(twin)) - 3.0 * self._sigma
         left: FloatArray = np.maximum(beyond, 0.0) / self._scale
         return left

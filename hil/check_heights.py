@@ -1,38 +1,36 @@
-"""Whether pressure controllers stand where the bench file says, relative to their nodes.
+"""Whether pressure controllers stand where the bench file says, relative to their nodes, and which of them does not.
 
-A controller knows the pressure at its own outlet only, and at small voltages a channel does not feel a pressure. So equal
-pressures are asked for at all nodes and a larger voltage is applied, at which the channels rectify: a column of liquid that
-the bench file does not know of bends what the outputs read. The network predicts it with the conductances found before.
+A controller knows the pressure at its own outlet only, and at small voltages a channel does not feel a pressure. So a larger
+voltage is applied, at which the channels rectify, together with a few patterns of pressure: a column of liquid that the bench
+file does not know of bends what the outputs read. Which patterns, ``hil.check_patterns`` says.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hil.bench import Assembled
-from hil.bench_check import conducting
-from hil.core.errors import LimitExceededError
+from hil.check_patterns import Pressures, chosen, doubts, priors
 from hil.core.hydrostatics import head
-from hil.core.twin import Twin
 from hil.core.types import BoolArray, FloatArray, Layout, Quantity, SettlePolicy, Stimulus
 
 SHARE = 0.6
 """Of a source's limit that is applied; a tenth of it shows nothing of a pressure."""
-MODEL_ERROR = 0.005
-"""Of a signal: what leads, meters and the law may be off by without any height being wrong."""
-SETTLE = SettlePolicy(tolerance=2e-3, window=0.5, timeout=120.0)
+SETTLE = SettlePolicy(tolerance=1e-2, window=0.5, timeout=120.0)
 """Coarser than at small voltages, because the unrest of the controllers shows here."""
+LIMIT = 100.0
+"""Pa; a height is right to a centimetre of water."""
 CERTAIN = 3.0
 """Standard deviations."""
-PROBE = 100.0
-"""Pa: step of the difference quotient."""
-ITERATIONS = 8
+UNEXPLAINED = 5.0
+"""Standard deviations that the worst reading may be off before no error of a pressure explains it."""
 
 
 @dataclass(frozen=True)
 class Strong:
-    """Readings of ``stimuli``, which begin and end at 0 V: values, std (n, n_outputs), overload (n_outputs,)."""
+    """Readings of ``stimuli``, which begin and end at rest: values, std, overload (n, n_outputs)."""
 
     stimuli: Sequence[Stimulus]
     values: FloatArray
@@ -41,17 +39,30 @@ class Strong:
 
 
 @dataclass(frozen=True)
-class Column:
-    """What one control's height alone would have to be wrong by: Pa more at its node than was asked for, the standard deviation
-    of that, and how many standard deviations are left unexplained at the worst reading."""
+class Explained:
+    """How well the readings are explained by errors of some pressures: ``misfit`` is chi squared, ``worst`` the standard
+    deviations of the worst reading, ``left`` (n_outputs,) what is not explained, as a share of the largest signal; errors and
+    their standard deviations (n_pressures,) in Pa."""
 
-    pascal: float
-    doubt: float
-    left: float
+    misfit: float
+    worst: float
+    left: FloatArray
+    errors: FloatArray
+    doubt: FloatArray
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """With every height as declared, with one wrong, and with all free; ``names`` of the pressures."""
+
+    names: Sequence[str]
+    declared: Explained
+    alone: Sequence[Explained]
+    together: Explained | None = None
 
 
 def strong_stimuli(controls: Layout, chosen: Mapping[str, float], rest: Stimulus) -> list[Stimulus]:
-    """0 V, every source of ``chosen`` (name -> small voltage) alone at a good part of its limit, 0 V. Empty with fewer than two
+    """Every source of ``chosen`` (name -> small voltage) alone at a good part of its limit. Empty with fewer than two
     pressures: only differences act."""
     if sum(channel.quantity is Quantity.PRESSURE for channel in controls) < 2:
         return []
@@ -61,90 +72,132 @@ def strong_stimuli(controls: Layout, chosen: Mapping[str, float], rest: Stimulus
         values[controls.index(name)] = SHARE * (channel.maximum if chosen[name] > 0.0 else channel.minimum)
         return Stimulus(values, rest.connected)
 
-    return [rest, *(alone(name) for name in chosen), rest]
+    return [alone(name) for name in chosen]
 
 
-def measure_strong(assembled: Assembled, stimuli: Sequence[Stimulus], samples: int) -> Strong | None:
-    """None where there is nothing to measure, or where a difference across an edge would be more than it bears."""
+def measure_strong(
+    assembled: Assembled, sources: Sequence[Stimulus], rest: Stimulus, factors: FloatArray, samples: int
+) -> Strong | None:
+    """None where there is nothing to measure: no ``sources``, replicas, or limits that allow nothing. ``factors`` (n_edges,):
+    conductances over the twin's."""
     backend = assembled.backend
-    if not stimuli or backend.capabilities.replicas:
+    if not sources or backend.capabilities.replicas:
         return None
-    try:
-        for stimulus in stimuli:
-            backend.envelope.check(stimulus.values, stimulus.connected)
-    except LimitExceededError:
+    found = chosen(Pressures(assembled, factors, rest), sources, LIMIT, assembled)
+    if not found:
         return None
+    stimuli = [rest, *found, rest]
     readings = backend.measure(stimuli, SETTLE, samples)
-    return Strong(stimuli, readings.values, readings.std, np.logical_or.reduce(readings.overload, axis=0))
+    return Strong(stimuli, readings.values, readings.std, readings.overload)
 
 
-class _Bent:
-    """Standardised differences between readings and predictions, as a function of one pressure's error."""
+class _Fit:
+    """Least squares on x of ``Pressures``: sum(((y - signals(x)) / sigma)^2) + sum(((x - x0) / prior)^2)."""
 
-    def __init__(self, twin: Twin, controls: Layout, strong: Strong) -> None:
-        self._twin, self._controls, self._strong = twin, controls, strong
-        usable = ~strong.overload
+    def __init__(self, model: Pressures, strong: Strong, zeros: FloatArray) -> None:
+        self._model, self._stimuli = model, strong.stimuli[1:-1]
+        usable = ~(strong.overload[1:-1] | strong.overload[0] | strong.overload[-1])
         self._signal = np.where(usable, strong.values[1:-1] - strong.values[[0, -1]].mean(axis=0), 0.0)
-        self._usable = usable
-        expected = self._predicted("", 0.0)
-        scale = np.maximum(np.abs(expected).max(axis=0), 1e-300)
-        self._sigma = np.where(usable, np.sqrt(strong.std[1:-1] ** 2 + strong.std[0] ** 2 + (MODEL_ERROR * scale) ** 2), np.inf)
+        self._start = np.concatenate([zeros, np.zeros(model.size - len(zeros))])
+        _, slopes = model.jacobian(self._stimuli, self._start)
+        beside = doubts(self._signal, slopes, model.n_pressures)
+        self._largest = np.maximum(np.abs(model.signals(self._stimuli, self._start)).max(axis=0), 1e-300)
+        self._sigma = np.where(usable, np.sqrt(strong.std[1:-1] ** 2 + strong.std[0] ** 2 + beside**2), np.inf)
 
-    def _predicted(self, name: str, pascal: float) -> FloatArray:
-        moved = []
-        for stimulus in self._strong.stimuli:
-            values = stimulus.values.copy()
-            if name:
-                values[self._controls.index(name)] += pascal
-            moved.append(Stimulus(values, stimulus.connected))
-        found = self._twin.predict(moved)
-        difference: FloatArray = np.where(self._usable, found[1:-1] - found[[0, -1]].mean(axis=0), 0.0)
-        return difference
+    def explained(self, free: Sequence[int]) -> Explained:
+        """With errors of the pressures ``free``, all others as they were found at rest."""
+        from scipy.optimize import least_squares
 
-    def left(self, name: str, pascal: float) -> FloatArray:
-        """(n,)"""
-        return ((self._signal - self._predicted(name, pascal)) / self._sigma).ravel()
+        model, prior, n = self._model, priors(self._model, free), self._model.n_pressures
 
-    def column(self, name: str) -> Column:
-        """The error of ``name`` alone that explains the readings best: Gauss and Newton, with a difference quotient."""
-        pascal, slope = 0.0, np.zeros(1)
-        for _ in range(ITERATIONS):
-            now = self.left(name, pascal)
-            slope = (now - self.left(name, pascal + PROBE)) / PROBE
-            if not slope.any():
-                break
-            pascal += float(np.clip(slope @ now / (slope @ slope), -2e3, 2e3))
-        weight = float(slope @ slope)
-        return Column(pascal, weight**-0.5 if weight > 0.0 else np.inf, float(np.abs(self.left(name, pascal)).max()))
+        def residual(scaled: FloatArray) -> FloatArray:
+            left = (self._signal - model.signals(self._stimuli, self._start + prior * scaled)) / self._sigma
+            return np.concatenate([left.ravel(), scaled])
+
+        def slope(scaled: FloatArray) -> FloatArray:
+            _, slopes = model.jacobian(self._stimuli, self._start + prior * scaled)
+            rows = -(slopes / self._sigma[..., None]).reshape(-1, model.size) * prior
+            return np.vstack([rows, np.eye(model.size)])
+
+        how: dict[str, Any] = {"jac": slope, "xtol": 1e-4, "ftol": 1e-4, "max_nfev": 20}
+        best = least_squares(residual, np.zeros(model.size), **how)
+        covariance = np.linalg.inv(best.jac.T @ best.jac)
+        left = best.fun[: -model.size]
+        doubt = prior * np.sqrt(np.diag(covariance))
+        share = np.where(np.isfinite(self._sigma), np.abs(left.reshape(self._sigma.shape) * self._sigma), 0.0) / self._largest
+        errors = (self._start + prior * best.x)[:n]
+        return Explained(2.0 * float(best.cost), float(np.abs(left).max()), share.max(axis=0), errors, doubt[:n])
 
 
-def columns(assembled: Assembled, factors: FloatArray, strong: Strong) -> tuple[float, dict[str, Column]]:
-    """How far off the readings are if every height is right (standard deviations, the worst), and what each pressure's height
-    alone would have to be wrong by. ``factors`` (n_edges,): conductances over the twin's."""
-    controls = assembled.backend.capabilities.controls
-    bent = _Bent(conducting(assembled, factors), controls, strong)
-    return float(np.abs(bent.left("", 0.0)).max()), {one.name: bent.column(one.name) for one in controls.of(Quantity.PRESSURE)}
+def explanations(assembled: Assembled, factors: FloatArray, strong: Strong, at_rest: Mapping[str, float]) -> Explanations:
+    """``at_rest``: what the controllers read (Pa) while all are at rest. One that shows more than the mean of all holds less
+    than it is told by as much, which is no matter of its height."""
+    model = Pressures(assembled, factors, strong.stimuli[0])
+    names = [channel.name for channel in model.channels]
+    shown = np.array([at_rest.get(name, np.nan) for name in names])
+    zeros = np.zeros(len(names)) if np.isnan(shown).any() else shown.mean() - shown
+    fit = _Fit(model, strong, zeros)
+    declared, alone = fit.explained(()), [fit.explained((k,)) for k in range(len(names))]
+    best = min(one.misfit for one in alone)
+    several = len(names) > 2 and declared.misfit - best > CERTAIN**2
+    return Explanations(names, declared, alone, fit.explained(range(len(names))) if several else None)
 
 
-def judged(as_declared: float, found: Mapping[str, Column], limit: float) -> Iterator[tuple[str, str, str]]:
-    """Control, sentence, verdict. One is wrong that alone explains what no declared height does, by more than ``limit`` Pa."""
-    explaining = {name: one for name, one in found.items() if one.left < CERTAIN and abs(one.pascal) > limit}
-    if as_declared <= CERTAIN:
-        for name, one in found.items():
-            reach = CERTAIN * one.doubt
-            if reach <= 10.0 * limit:
-                yield name, f"as the bench file says, as far as {_metres(reach)} of water would show", "ok"
-            else:
-                yield name, "the sources and meters of this bench do not show its height", "note"
+def unexplained(found: Explanations) -> FloatArray:
+    """What no heights explain, (n_outputs,): a share of the largest signal that an output has at larger voltages."""
+    every = [found.declared, *found.alone, *([found.together] if found.together else [])]
+    return min((one.left for one in every), key=lambda left: float(left.max()))
+
+
+def judged(found: Explanations) -> Iterator[tuple[str, str, str]]:
+    """Control, sentence, verdict."""
+    order = np.argsort([one.misfit for one in found.alone])
+    best = int(order[0])
+    one = found.alone[best]
+    off = float(one.errors[best])
+    if found.declared.misfit - one.misfit <= CERTAIN**2 or abs(off) <= LIMIT:
+        yield from _right(found)
         return
-    for name, one in found.items():
-        others = " or ".join(f"{other!r}" for other in explaining if other != name)
-        if name in explaining:
-            text = f"the node has {one.pascal:+.3g} Pa more than was asked for: its `height` is off by {_metres(one.pascal)}"
-            yield name, text + (f" (or that of {others} alone is)" if others else ""), "wrong"
+    together = found.together
+    # Every further height that is free has to be worth it.
+    if together is not None and one.misfit - together.misfit > CERTAIN**2 + 2.0 * len(found.names):
+        yield from _several(found.names, together)
+        return
+    if one.worst > UNEXPLAINED:
+        for name in found.names:
+            yield name, "no single height explains what the outputs read at larger voltages", "note"
+        return
+    likely = {int(k): found.alone[k] for k in order[1:] if found.alone[k].misfit - one.misfit <= CERTAIN**2}
+    for k, name in enumerate(found.names):
+        text = f"the node has {found.alone[k].errors[k]:+.3g} Pa more than was asked for: its `height` is off by "
+        text += _centimetres(found.alone[k].errors[k])
+        if k == best:
+            others = " or ".join(repr(found.names[other]) for other in likely)
+            yield name, text + (f" (or, less likely, that of {others})" if others else ""), "wrong"
+        elif k in likely:
+            yield name, f"less likely than {found.names[best]!r}, but possible: {text}", "note"
         else:
-            yield name, "its height alone does not explain what the outputs read at a larger voltage", "ok" if others else "note"
+            yield name, f"its height does not explain what the outputs read; that of {found.names[best]!r} does", "ok"
 
 
-def _metres(pascal: float) -> str:
+def _right(found: Explanations) -> Iterator[tuple[str, str, str]]:
+    for k, name in enumerate(found.names):
+        reach = max(CERTAIN * float(found.alone[k].doubt[k]), LIMIT)
+        if reach <= 10.0 * LIMIT:
+            yield name, f"as the bench file says, as far as {_centimetres(reach)} of water would show", "ok"
+        else:
+            yield name, "the sources and meters of this bench do not show its height", "note"
+
+
+def _several(names: Sequence[str], together: Explained) -> Iterator[tuple[str, str, str]]:
+    """More than one is off; a level common to all does not act, so most are taken to be right."""
+    errors = together.errors - np.median(together.errors)
+    for k, name in enumerate(names):
+        wrong = abs(errors[k]) > max(LIMIT, CERTAIN * together.doubt[k])
+        more = f"the node has {errors[k]:+.3g} Pa more than was asked for, beside the middle of all"
+        text = f"{more}: its `height` is off by {_centimetres(errors[k])}"
+        yield name, text, "wrong" if wrong else "ok"
+
+
+def _centimetres(pascal: float) -> str:
     return f"{100.0 * pascal / head(1.0):.2g} cm"

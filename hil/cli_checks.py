@@ -1,17 +1,15 @@
 """Command line, third part: what is looked at before a bench is used."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from hil.doctor import Diagnosis
 
 
 class Target(StrEnum):
@@ -38,27 +36,15 @@ def doctor(
     if as_json:
         typer.echo(json.dumps(report.facts()))
     else:
-        typer.echo("\n".join(report.lines))
-        _print_table(report)
+        typer.echo("\n".join([*report.lines, *report.table(_width())]))
     if report.error:
         typer.echo(f"hil: {report.error}", err=True)
     raise typer.Exit(report.exit_code)
 
 
-def _print_table(report: "Diagnosis") -> None:
-    if not sys.stdout.isatty():
-        for line in report.table():
-            typer.echo(line)
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    colours = {"ok": "green", "note": "yellow", "wrong": "red"}
-    table = Table("", "what", "found", "verdict")
-    for row in report.rows:
-        colour = colours[row["verdict"]]
-        table.add_row(row["where"], row["what"], row["found"], f"[{colour}]{row['verdict']}[/{colour}]")
-    Console().print(table)
+def _width() -> int | None:
+    """Columns of the terminal; None where nobody looks at one, and lines may be as long as they are."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 @contextmanager
@@ -101,7 +87,7 @@ def check(
         applied = None if voltage is None else parse(voltage, "V")
         request = CheckRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), tolerance, applied)
         facts = check_bench(request)
-    typer.echo(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines(facts)))
+    typer.echo(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines(facts, _width())))
     if not facts["passed"]:
         typer.echo(f"hil: the check failed: {facts['reason']}", err=True)
         raise typer.Exit(1)
@@ -168,7 +154,7 @@ def calibrate(
         largest = None if voltage is None else parse(voltage, "V")
         request = CalibrateRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), largest, reference)
         facts = calibrate_bench(request)
-    typer.echo(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines(facts)))
+    typer.echo(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines(facts, _width())))
 
 
 def dry_run(

@@ -18,6 +18,7 @@ from hil.experiment.loader import find, read
 from hil.locks import locked_bench
 from hil.record.provenance import versions
 from hil.run import INSTRUMENT_FAULT, exit_code_of
+from hil.shown import in_columns
 
 LEAST_SPACE = 200e6
 """Bytes that the disk of the data folder must have left: a night of readings takes less."""
@@ -42,12 +43,9 @@ class Diagnosis:
         """JSON-able."""
         return {"lines": self.lines, "findings": self.rows, "error": self.error or None, "exit_code": self.exit_code}
 
-    def table(self) -> list[str]:
-        """The rows in plain columns."""
-        widths = [max(len(row[key]) for row in self.rows) for key in COLUMNS[:2]] if self.rows else []
-        return [
-            f"{row['verdict']:5s}  {row['where']:{widths[0]}s}  {row['what']:{widths[1]}s}  {row['found']}" for row in self.rows
-        ]
+    def table(self, width: int | None = None) -> list[str]:
+        """The rows in plain columns, no line longer than ``width`` where that is given."""
+        return in_columns([[row[key] for key in ("verdict", "where", "what", "found")] for row in self.rows], width, "")
 
 
 def examine(bench: str | None, data: Path = Path("data")) -> Diagnosis:
@@ -77,7 +75,7 @@ def _examine_bench(name: str, data: Path, report: Diagnosis) -> None:
     addresses = [instrument.address for instrument in bench.station.instruments.values()]
     # Asking empties error queues, and some instruments serve one client: nobody is disturbed who is measuring.
     with locked_bench(addresses, f"a look at {path.name}", bench.notebook.operator):
-        report.rows += inspect_station(bench, data)
+        report.rows += [_unchanged(row, data, path.stem) for row in inspect_station(bench, data)]
     identities = {row["where"]: row["found"] for row in report.rows if row["what"] == "identity"}
     report.rows += calibration_rows(data, path.stem, bench, identities)
     wrong = [row for row in report.rows if row["verdict"] == "wrong"]
@@ -119,6 +117,16 @@ def last_checks(data: Path, bench: str) -> list[dict[str, str]]:
         text = f"passed on {facts['when']}" if facts["passed"] else f"failed on {facts['when']}: {facts['reason']}"
         rows.append({**_row(bench, f"check on {target}", text, True), "verdict": "ok" if facts["passed"] else "note"})
     return rows or [{**_row(bench, "check", "never checked out; `hil check` does it at low energy", True), "verdict": "note"}]
+
+
+def _unchanged(row: dict[str, str], data: Path, bench: str) -> dict[str, str]:
+    """The row, wrong where it is a firmware that is no longer the one with which the bench was checked out on the hardware."""
+    checked = load(data, bench).get("bench", {})
+    then = checked.get("instruments", {}).get(row["where"], {}).get("identity", {}).get("firmware")
+    if row["what"] != "firmware" or row["verdict"] == "wrong" or not then or then == row["found"] or not checked["passed"]:
+        return row
+    found = f"{row['found']}, but {then} when the bench was checked on {checked['when']}: check it anew"
+    return _row(row["where"], "firmware", found, good=False)
 
 
 def _row(where: str, what: str, found: str, good: bool) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from hil.bench import shipped_protocols
 from hil.bench_station import start_virtual
+from hil.check_record import save
 from hil.cli import app
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import read
@@ -109,12 +110,25 @@ def test_housekeeping_that_nobody_can_read_is_found_before_the_night(
 
 def test_a_check_reads_the_housekeeping(emulated: tuple[Path, Any]) -> None:
     path, _ = emulated
-    code, facts, _ = hil("check", str(path))
+    code, facts, _ = hil("check", str(path), "--voltage", "50 mV")  # and no larger one: only the housekeeping is looked at
     assert code == 0
     found = {row["where"]: row for row in facts["findings"] if row["what"] == "housekeeping"}
     assert found["gas"]["found"].endswith(" Pa")
     assert float(found["gas"]["found"].split()[0]) == pytest.approx(1e5, rel=0.02)
     assert found["leak"]["verdict"] == "ok"
+
+
+def test_doctor_finds_a_firmware_that_is_not_the_one_that_was_checked(emulated: tuple[Path, Any]) -> None:
+    path, _ = emulated
+    kept = {"passed": True, "reason": "", "instruments": {"pace1": {"identity": {"firmware": "01.00.00"}}}}
+    save(Path("data"), path.stem, "bench", kept)
+    code, facts, said = hil("doctor", "--bench", str(path))
+    assert code == 3
+    assert "pace1, firmware: 02.02.14, but 01.00.00 when the bench was checked" in said
+    assert [row["where"] for row in facts["findings"] if row["verdict"] == "wrong"] == ["pace1"]
+    kept["instruments"] = {"pace1": {"identity": {"firmware": "02.02.14"}}}
+    save(Path("data"), path.stem, "bench", kept)
+    assert hil("doctor", "--bench", str(path))[0] == 0
 
 
 def test_doctor_finds_an_open_door_and_a_wrong_clock(emulated: tuple[Path, Any]) -> None:
@@ -190,6 +204,24 @@ def test_one_clog_in_a_network_is_named_although_the_wiring_does_not_tell_all_ed
     assert code == 1
     assert "edge 23" in said
     assert [edge for edge, verdict in verdicts(facts, "edge").items() if verdict == "wrong"] == ["23"]
+
+
+def test_a_bench_that_cannot_even_be_checked_is_refused_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drifting(*arguments: Any, **options: Any) -> Any:
+        virtual = start_virtual(*arguments, **options)
+        virtual.side_door.inject("smu", "drift", 0.02, where="smua")
+        return virtual
+
+    save(Path("data"), "divider", "virtual", {"passed": True, "reason": ""})
+    with monkeypatch.context() as patch:
+        patch.setattr("hil.bench.start_virtual", drifting)
+        code, _, said = hil("check", "divider")
+    assert code == 3
+    assert "the source is stuck or drifts" in said
+    code, summary, said = hil("run", "voltage_divider", "--on", "virtual", "--set", "stop.max_steps=0")
+    assert (code, summary["run_id"]) == (4, None)
+    assert "failed its check on virtual" in said
+    assert "the source is stuck or drifts" in said
 
 
 def test_each_device_of_a_pair_is_checked() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hil.bench import Target, assemble, shipped_protocols
-from hil.bench_check import conducting, control_layout, with_currents
-from hil.check import Finding, _hydrostatic, _isolation, plan
+from hil.bench_check import conducting, control_layout, exchanged, leaking, with_currents
+from hil.check import Finding, _edges, _hydrostatic, _isolation, plan
 from hil.check_fit import Fitter, Measured
 from hil.check_record import load, require_passed, save
 from hil.core.errors import ConfigError, RecordError, SafetyError
@@ -65,6 +65,36 @@ def test_a_meter_on_another_node_cannot_be_explained_by_conductances() -> None:
     assert fitter(assembled, wanted, replace(measured, values=values)).all_edges().left.max() > 0.25
 
 
+@pytest.mark.parametrize(("name", "node", "conductance"), [("divider", "2", 1e-6), ("five_nodes", "4", 3e-8)])
+def test_one_leak_that_explains_everything_is_found_and_no_other(name: str, node: str, conductance: float) -> None:
+    assembled, wanted, measured = laboratory(name, {})
+    values = leaking(assembled)[node](conductance).predict(wanted.stimuli)
+    fit = fitter(assembled, wanted, replace(measured, values=values))
+    assert fit.single_leaks(leaking(assembled), 0.25) == {node: pytest.approx(conductance, rel=0.05)}
+    clogged = laboratory(name, {assembled.network.edge_names[0]: 0.2})[2]
+    assert fitter(assembled, wanted, clogged).single_leaks(leaking(assembled), 0.25) == {}
+
+
+def test_exchanged_leads_explain_what_they_read_and_nothing_else() -> None:
+    assembled, wanted, measured = laboratory("divider", {})
+    twins = exchanged(assembled)
+    assert set(twins) == {("1", "3"), ("1", "2"), ("3", "2")}
+    for pair in (("1", "2"), ("3", "2")):
+        read = fitter(assembled, wanted, replace(measured, values=twins[pair].predict(wanted.stimuli)))
+        assert [other for other, twin in twins.items() if read.explains(twin, 0.25)] == [pair]
+
+
+def test_a_device_that_remembers_is_judged_by_breaks_and_shorts_only() -> None:
+    """What state a memristor that forgets nothing is in, no twin knows."""
+
+    def verdict(factor: float) -> str:
+        assembled, wanted, measured = laboratory("single_device", {"device": factor})
+        (edge,) = (one for one in _edges(assembled, wanted, measured, 0.25)[1] if one.what == "edge")
+        return edge.verdict
+
+    assert [verdict(factor) for factor in (1.0, 0.2, 5.0, 1e-3, 1e3)] == ["ok", "note", "note", "wrong", "wrong"]
+
+
 def test_a_leak_to_elsewhere_shows_with_all_sources_at_one_voltage() -> None:
     assembled, wanted, measured = laboratory("divider", {})
 
@@ -81,7 +111,7 @@ def test_a_leak_to_elsewhere_shows_with_all_sources_at_one_voltage() -> None:
 
 def test_a_column_of_water_is_no_hydrostatic_zero() -> None:
     found = list(_hydrostatic({"P1": 101_300.0, "P2": 101_300.0, "P3": 102_300.0}))
-    assert [one.verdict for one in found] == ["wrong", "wrong", "wrong"]
+    assert [one.verdict for one in found] == ["ok", "ok", "wrong"]
     assert all(isinstance(one, Finding) and one.verdict == "ok" for one in _hydrostatic({"P1": 1e5, "P2": 1.001e5}))
 
 
