@@ -99,6 +99,8 @@ def run(
         held = None if hold is None else parse(hold, "s")
     except ConfigError as error:
         _fail(f"--hold {hold}: {error}")
+    if held is not None and held < 0:
+        _fail(f"--hold {hold}: give 0 s or more")
     request = Request(protocol, bench, Target(on.value), real_time, tuple(set_ or ()), seed, data, stop_by, held)
     _go(lambda listeners: run_protocol(request, listeners), as_json)
 

@@ -184,3 +184,15 @@ def unused_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+@pytest.mark.parametrize(
+    ("hold", "said"),
+    [("-1 s", "give 0 s or more"), ("8", "'8' has no unit, but a quantity in s is needed"), ("5 V", "a quantity in s is needed")],
+)
+def test_a_hold_that_is_no_time(tmp_path: Path, hold: str, said: str) -> None:
+    done = CliRunner().invoke(app, ["run", "voltage_divider", "--data", str(tmp_path), "--hold", hold])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"hil: --hold {hold}: ")
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
