@@ -75,7 +75,7 @@ class Link:
     read_termination: str = "\n"
     write_termination: str = "\n"
     timeout: float = 5.0
-    first_timeout: float = 2.0
+    first_timeout: float = 5.0
     baud_rate: int = 9600
     data_bits: int = 8
     parity: str = "none"

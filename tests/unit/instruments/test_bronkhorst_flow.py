@@ -124,6 +124,7 @@ def test_bronkhorst_s_own_client_drives_it(bench: VirtualBench) -> None:
 
     path = bench.addresses["other"].removeprefix("ASRL").removesuffix("::INSTR")
     controller = propar.instrument(path)
+    controller.master.response_timeout = 60.0
     try:
         for mode in (propar.PP_MODE_BINARY, propar.PP_MODE_ASCII):
             controller.master.propar.mode = mode
@@ -217,6 +218,7 @@ def test_bronkhorst_s_own_client_sees_the_counter(bench: VirtualBench) -> None:
     import propar
 
     controller = propar.instrument(bench.addresses["third"].removeprefix("ASRL").removesuffix("::INSTR"))
+    controller.master.response_timeout = 60.0
     try:
         assert controller.readParameter(128).strip() == "ml"
         for number, value in ((124, 0.25), (127, 0), (126, 1), (130, 2), (122, 0.0)):
