@@ -5,7 +5,7 @@ brings it away, ramps of other channels and instruments included, and until a wr
 its way home takes belongs to its time: it has to be back when the time is over. Nobody waits beyond that moment.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import inf, isfinite
@@ -119,7 +119,7 @@ class DwellWatch:
             self._marked = self._now()
 
     @contextmanager
-    def homeward(self) -> Iterator[None]:
+    def homeward(self) -> Generator[None]:
         """On the way to the safe state nobody is held up; at its end every channel is there."""
         before, self._homeward = self._homeward, True
         try:
