@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -38,7 +39,7 @@ def problem(command: str) -> str:
     """What the command line has against ``command``; empty for nothing. Nothing is run; a missing argument is no problem of
     inline code that only names a command."""
     words = [PLACES.get(word, word) for word in shlex.split(command) if "[" not in word and word != "…"][1:]
-    here = typer.main.get_command(app)
+    here: Any = typer.main.get_command(app)
     context = here.make_context("hil", [], resilient_parsing=True)
     while hasattr(here, "commands"):
         if words and words[0] not in here.commands:
