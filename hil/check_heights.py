@@ -13,6 +13,7 @@ import numpy as np
 
 from hil.bench import Assembled
 from hil.check_patterns import Pressures, chosen, doubts, priors
+from hil.core.errors import NotConvergedError
 from hil.core.hydrostatics import head
 from hil.core.types import BoolArray, FloatArray, Layout, Quantity, SettlePolicy, Stimulus
 
@@ -24,6 +25,8 @@ LIMIT = 100.0
 """Pa; a height is right to a centimetre of water."""
 CERTAIN = 3.0
 """Standard deviations."""
+FURTHEST = 3.0
+"""Standard deviations of what is known before, within which an explanation is looked for: 60 cm of water."""
 UNEXPLAINED = 5.0
 """Standard deviations that the worst reading may be off before no error of a pressure explains it."""
 
@@ -119,8 +122,12 @@ class _Fit:
             rows = -(slopes / self._sigma[..., None]).reshape(-1, model.size) * prior
             return np.vstack([rows, np.eye(model.size)])
 
-        how: dict[str, Any] = {"jac": slope, "xtol": 1e-4, "ftol": 1e-4, "max_nfev": 20}
-        best = least_squares(residual, np.zeros(model.size), **how)
+        how: dict[str, Any] = {"jac": slope, "bounds": (-FURTHEST, FURTHEST), "xtol": 1e-4, "ftol": 1e-4, "max_nfev": 20}
+        try:
+            best = least_squares(residual, np.zeros(model.size), **how)
+        except NotConvergedError:
+            # The network has no steady state there: whatever the bench does, that is not it.
+            return Explained(np.inf, np.inf, np.full(self._largest.shape, np.inf), np.zeros(n), np.full(n, np.inf))
         covariance = np.linalg.inv(best.jac.T @ best.jac)
         left = best.fun[: -model.size]
         doubt = prior * np.sqrt(np.diag(covariance))
