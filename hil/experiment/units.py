@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from pint import UnitRegistry
 
 # pint reads text as a sum of anything: it drops the comma of "5,0 V" (50 V) and the minus sign of typesetters (U+2212), adds,
-# and raises to powers. So what it may see is one plain number, and one unit without numbers other than small exponents.
+# and raises to powers. So what it may see is one plain number, and one unit without numbers other than small exponents. A word is
+# taken as a whole (``*+``): tried in every way to divide it, a long one that is no unit would take minutes.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_UNIT = re.compile(r"(?:°?[^\W0-9_]\w*|%|1(?=\s*/)|[/*·()\s]|(?:\^|\*\*)\s*\(?-?[0-9]{1,2}\)?(?!\s*(?:\^|\*\*)))*")
+_UNIT = re.compile(r"(?:°?[^\W0-9_]\w*+|%|1(?=\s*/)|[/*·()\s]|(?:\^|\*\*)\s*\(?-?[0-9]{1,2}\)?(?!\s*(?:\^|\*\*)))*")
 _SIMPLE = re.compile(r"\(\w+\)(?:[\^/]\w+|/\(\w+\))*")
 _MINUS = str.maketrans("\N{MINUS SIGN}", "-")
 

@@ -45,6 +45,7 @@ def test_read(text: str, unit: str, value: float) -> None:
         ("V", "one number with a unit"),
         ("", "one number with a unit"),
         ("5 V/", "one number with a unit"),
+        (f"5 {40 * 'a'}!", "one number with a unit"),  # at once, and not after 2^40 ways to divide the word
         ("5 Volt", "no unit 'Volt' (upper and lower case differ); write for example '1 V'"),
         ("5 A", "has the unit A, but a quantity in V is needed"),
         ("5", "has no unit"),
