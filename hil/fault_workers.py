@@ -18,6 +18,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from hil.bench import Target
+from hil.bench_check import fault_kinds
 from hil.bench_station import virtual_benches_in_a_row
 from hil.core.errors import BackendError, HilError
 from hil.fault_rehearsal import chosen_cases, for_rehearsal, rehearse_case
@@ -34,8 +35,10 @@ def rehearse_faults(
     ``prepared``: as the files say; ``seed`` of the benches; ``readings``: how many the whole procedure takes; ``told``: how many
     of how many are done. Raises HilError where a bench cannot start.
     """
+    if kinds is None:  # settled here, so that a number means the same case to everybody
+        kinds = fault_kinds(bool(prepared.bench.mixers))
     total = len(chosen_cases(prepared, readings, kinds))
-    said = {"request": _packed(prepared.request), "seed": seed, "readings": readings, "kinds": kinds and list(kinds)}
+    said = {"request": _packed(prepared.request), "seed": seed, "readings": readings, "kinds": list(kinds)}
     team = _Team(total, told)
     members = [_Worker(said) for _ in range(min(workers or _processors(), total))]
     try:
