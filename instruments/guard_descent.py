@@ -21,6 +21,8 @@ IN_TIME = 0.08
 """s after which no further step is taken, however large the last one: being off goes first."""
 FIRST_PACE = 2e-3
 """s that a step is taken to last before one has been seen."""
+FASTEST_PACE = 1e-5
+"""s that a step lasts at least, whatever a clock says that ticks more slowly."""
 SHORTEST_PATIENCE = 0.01
 """s that an instrument has for a step at least."""
 
@@ -82,8 +84,10 @@ class Descent:
                     self._say(
                         f"{one.name} did not answer in time: the others of {names} go without it, whatever their difference"
                     )
-            lost = self._down(present, {name: value for name, (value, on) in stand.items() if on}, pool)
-            parting = [pool.submit(self._leave, one) for one in (*present, *lost)]
+            try:
+                self._down(list(present), {name: value for name, (value, on) in stand.items() if on}, pool)
+            finally:
+                parting = [pool.submit(self._leave, one) for one in present]
         for future in (*parting, *late):
             future.result()
 
@@ -112,14 +116,13 @@ class Descent:
         if mine:
             self._say(f"{one.name}: {mine} left in the safe state after {self._elapsed()} (steps: {self._taken + 1})")
 
-    def _down(self, present: list[Instrument], levels: dict[str, float], pool: ThreadPoolExecutor) -> list[Instrument]:
-        """Take every step but the last; who did not follow is taken out of ``present`` and returned."""
-        lost: list[Instrument] = []
+    def _down(self, following: list[Instrument], levels: dict[str, float], pool: ThreadPoolExecutor) -> None:
+        """Take every step but the last; who does not follow is taken out of ``following``."""
         bound = max((abs(level - self._goals[name]) for name, level in levels.items()), default=0.0)
         began, hurried = time.monotonic(), False
         while (needed := steps_left(bound, self._largest)) > 1:
             now = time.monotonic()
-            pace = (now - began) / self._taken if self._taken else FIRST_PACE
+            pace = max((now - began) / self._taken, FASTEST_PACE) if self._taken else FIRST_PACE
             count = min(needed, int((self._begun + IN_TIME - now) / pace))
             if count < needed and not hurried:
                 hurried = True
@@ -129,17 +132,15 @@ class Descent:
             if count <= 1:
                 break
             bound -= bound / count
-            for one in self._step(present, bounded(levels, self._goals, bound), pool):
-                present.remove(one)
-                lost.append(one)
+            for one in self._step(following, bounded(levels, self._goals, bound), pool):
+                following.remove(one)
                 levels = {name: level for name, level in levels.items() if self._at[name] is not one}
             self._taken += 1
-        return lost
 
-    def _step(self, present: Sequence[Instrument], levels: Mapping[str, float], pool: ThreadPoolExecutor) -> list[Instrument]:
+    def _step(self, following: Sequence[Instrument], levels: Mapping[str, float], pool: ThreadPoolExecutor) -> list[Instrument]:
         """One step of everybody; who did not follow."""
         patience = max(SHORTEST_PATIENCE, self._begun + IN_TIME - time.monotonic())
-        parts = [(one, {name: level for name, level in levels.items() if self._at[name] is one}) for one in present]
+        parts = [(one, {name: level for name, level in levels.items() if self._at[name] is one}) for one in following]
         told = [(one, pool.submit(self._followed, one, part, patience)) for one, part in parts if part]
         return [one for one, followed in told if not followed.result()]
 

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -315,3 +316,24 @@ def test_steps_are_larger_when_there_is_no_time_and_the_log_says_so(monkeypatch:
     assert problems == []
     assert sorted(bench) == [("V1", 0.0), ("V2", 0.0)]
     assert any(line == "no time for 500 more steps of 0.01 V: V1, V2 take larger ones" for line in said)
+
+
+def test_a_clock_that_ticks_slowly_keeps_nobody_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some system clocks stand still for 15 ms, in which several steps are taken."""
+    monkeypatch.setattr(guard_descent, "PARTNERS", 30.0)
+    standing = time.monotonic()
+    monkeypatch.setattr(guard_descent, "time", SimpleNamespace(monotonic=lambda: standing))
+    bench: list[tuple[str, float]] = []
+    problems, _ = rescued([Source("V1", 5.0, bench), Source("V2", 5.0, bench)], 1.0, [])
+    assert problems == []
+    assert [level for name, level in bench if name == "V1"] == [4.0, 3.0, 2.0, 1.0, 0.0]
+
+
+@pytest.mark.usefixtures("patient")
+def test_trouble_on_the_way_down_keeps_nobody_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_descent, "bounded", lambda *_: {}["a fault of the program"])
+    bench: list[tuple[str, float]] = []
+    sources = [Source("V1", 5.0, bench), Source("V2", 5.0, bench)]
+    problems, _ = rescued(sources, 1.0, [])
+    assert problems == ["KeyError: 'a fault of the program'"]
+    assert [one.on for one in sources] == [False, False]
