@@ -44,9 +44,10 @@ class Rescue:
 
     def run(self) -> list[str]:
         """Make everything safe and stay until it is. Returns what could not be done; empty means safe."""
-        with ThreadPoolExecutor(max(1, 2 * len(self._instruments) + len(self._descents))) as pool:
+        groups = linked(list(self._slow), [(plus, minus) for plus, minus, _ in self._edges])
+        # A thread for everybody: an instrument may have many pressures that go home each by itself.
+        with ThreadPoolExecutor(max(1, len(self._instruments) + len(self._descents) + len(groups))) as pool:
             looks = {instrument.name: pool.submit(self._start, instrument) for instrument in self._instruments}
-            groups = linked(list(self._slow), [(plus, minus) for plus, minus, _ in self._edges])
             ways = [pool.submit(descent.run, looks) for descent in self._descents]
             ways += [pool.submit(self._group, group, looks) for group in groups]
             self._collect(looks.values())

@@ -246,6 +246,22 @@ def test_where_a_question_takes_the_last_answer_away_one_is_asked_at_a_time(
     assert wire.sent == [*sent, []]
 
 
+def test_pressures_of_one_instrument_that_share_nothing_go_home_side_by_side(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way = threading.Barrier(4, timeout=10.0)
+
+    def arrive(rescue: Rescue, *course: Any) -> bool:
+        under_way.wait()
+        return True
+
+    monkeypatch.setattr(Rescue, "_arrive", arrive)
+    answers = {"P?": "P 101000", "ON?": "ON 1", "VENT?": "VENT 1"}
+    with devices(answers.get) as (unit,):
+        plan = {"instruments": [instrument("unit", unit, *(pressure(f"P{k}") for k in range(4)))], "edges": []}
+        assert Rescue(plan, said.append).run() == []
+
+
 def test_linked_pressures_move_together_and_vent_when_they_have_arrived(said: list[str], clock: Time) -> None:
     one, other = Pressure(clock, 1.05e5), Pressure(clock, 1.02e5)
     with devices(one, other) as (first, second):
