@@ -4,7 +4,7 @@ A ramp keeps a limit between set-points. A controller that sticks, leaks or has 
 leave it behind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,10 +19,15 @@ PATIENCE = 10.0
 
 
 class Following:
-    """Compares measured pressures with limits of their differences. ``period``: s between two looks at one who is late."""
+    """Compares measured pressures with limits of their differences. ``period``: s between two looks at one who is late.
 
-    def __init__(self, envelope: SafetyEnvelope, clock: Clock, period: float) -> None:
-        self._envelope, self._clock, self._period = envelope, clock, period
+    ``watch``: is told the time (s of the clock) at every look of a wait, and raises where the bench does not permit to go on.
+    """
+
+    def __init__(
+        self, envelope: SafetyEnvelope, clock: Clock, period: float, watch: Callable[[float], None] = lambda _: None
+    ) -> None:
+        self._envelope, self._clock, self._period, self._watch = envelope, clock, period, watch
         pressures = {channel.name for channel in envelope.layout.of(Quantity.PRESSURE)}
         self.needed = any(
             np.isfinite(edge.maximum) and edge.plus in pressures and (edge.minus is None or edge.minus in pressures)
@@ -30,22 +35,24 @@ class Following:
         )
         """Whether any difference of pressures is limited."""
 
-    def wait(self, drives: Sequence[Drive], coming: FloatArray, movers: Movers) -> None:
-        """Wait until the drives of a replica are near enough for ``coming`` (n_controls,), their next set-points.
+    def wait(self, drives: Sequence[Drive], coming: FloatArray, movers: Movers) -> float:
+        """Wait until the drives of a replica are near enough for ``coming`` (n_controls,), their next set-points; s it took.
 
         Nobody is looked at who is near enough wherever between its last look and its last set-point. LimitExceededError naming
         the edge and who does not follow.
         """
         if not self.needed or not self._ahead(drives, coming):
-            return
-        end = self._clock.now() + PATIENCE
+            return 0.0
+        begun = self._clock.now()
         while True:
             self._look(drives, movers)
             found = self._ahead(drives, coming)
+            now = self._clock.now()
             if not found:
-                return
-            if self._clock.now() >= end:
+                return now - begun
+            if now >= begun + PATIENCE:
                 raise LimitExceededError(f"{found}; nothing was sent beyond it, look at the controllers, supplies and leaks")
+            self._watch(now)
             self._clock.sleep(self._period)
 
     def check(self, drives: Sequence[Drive], movers: Movers) -> None:

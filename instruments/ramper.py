@@ -12,6 +12,9 @@ from instruments.mixer import exchange, is_mixed
 from instruments.ramp_order import ordered_ramp
 from instruments.terminals import Drive, Movers, Output
 
+Writer = tuple[Callable[[Sequence[float]], None], list[int]]
+"""Sends levels to one instrument, and whose they are."""
+
 
 class Ramper:
     """Moves drives along ramps that the envelope has checked. ``period``: s between the points of a ramp.
@@ -29,7 +32,7 @@ class Ramper:
         watch: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._envelope, self._clock, self._period, self._order, self._watch = envelope, clock, period, order, watch
-        self._following = Following(envelope, clock, period)
+        self._following = Following(envelope, clock, period, watch)
         self._moved_at = -np.inf
 
     def check(self, rows: Sequence[Sequence[Drive]], movers: Movers) -> None:
@@ -58,7 +61,9 @@ class Ramper:
                     moving.append(drive)
                     columns.append((row, position))
             starts.append(start)
-        exchange(mixed)
+        if mixed:
+            exchange(mixed)
+            now = self._clock.now()
         if moving:
             ramps = [
                 ordered_ramp(self._envelope, start, values, self._period, self._order, _on(drives))
@@ -86,9 +91,9 @@ class Ramper:
             self._watch(now + early + step * self._period)
             if any(drive.is_pressure for drive in moving):
                 for drives, points in zip(rows, ramps, strict=True):
-                    self._following.wait(drives, points[min(step, len(points) - 1)], movers)
+                    now += self._following.wait(drives, points[min(step, len(points) - 1)], movers)
             row = [float(ramps[r][min(step, len(ramps[r]) - 1), c]) for r, c in columns]
-            for write, positions in writers:
+            for write, positions in _narrowing(writers, moving, row) if self._envelope.edges else writers:
                 if all(moving[p].commanded == row[p] and not (unsure[p] and step == count - 1) for p in positions):
                     continue  # its turn to move is over, or still to come
                 for position in positions:
@@ -105,6 +110,16 @@ class Ramper:
             drive.on_course = True
         # Counted instead of asked, because asking costs a round trip on a virtual bench.
         self._moved_at = now + early + (count - 1) * self._period
+
+
+def _narrowing(writers: Sequence[Writer], moving: Sequence[Drive], row: Sequence[float]) -> list[Writer]:
+    """Who goes up from the lowest, who goes down from the highest: the one told first never widens a difference beyond both
+    what it was and what it will be."""
+
+    def place(writer: Writer) -> float:
+        return min(moving[p].level if row[p] > moving[p].level else -moving[p].level for p in writer[1])
+
+    return sorted(writers, key=place)
 
 
 def _on(drives: Sequence[Drive]) -> BoolArray:

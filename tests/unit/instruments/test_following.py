@@ -127,6 +127,50 @@ def test_interlocks_are_asked_once_a_second_in_ramps_and_settling(bench: Bench, 
         assert not bench.instruments["smu"].ports["a"].on
 
 
+def test_interlocks_are_asked_while_a_controller_is_waited_for(bench: Bench) -> None:
+    """A ramp of 0.13 s that takes 13 s, because a controller is slow."""
+    lid, begun = Interlocked(), bench.clock.now()
+    late(bench, {"a": lambda level: min(level, AIR + 500.0 * (bench.clock.now() - begun))})
+    with two_pressures(bench) as backend:
+        backend.apply(Stimulus.of([AIR, AIR]))
+        lid.asked = 0
+        backend._switchboard._interlocks.check = lambda: lid.check(bench.clock.now())  # type: ignore[method-assign] # a lid
+        lid.open_from = begun + 8.0
+        with pytest.raises(InterlockError, match="'lid'"):
+            backend.apply(Stimulus.of([1.08e5, 1.08e5]))
+        assert 7 <= lid.asked <= 10
+
+
+def test_interlocks_are_asked_after_an_exchange_before_anything_moves(bench: Bench) -> None:
+    lid, mixer, source = Interlocked(), bench.instruments["other"], bench.instruments["smu"].ports["a"]
+    mixer.parameter, mixer.quantity = "concentration", Quantity.CONCENTRATION
+    mixer.level_writer = lambda ports: lambda levels: bench.clock.sleep(100.0)
+    liquid = Channel("C1", Quantity.CONCENTRATION, Kind.DRIVE, 0.1, 0.5, node="C1")
+    with make(bench, [ControlWire(volt("V1"), "smu.a.volt", 1e-5), ControlWire(liquid, "other.a.concentration")]) as backend:
+        backend.apply(Stimulus.of([1.0, 0.1]))
+        backend._switchboard._interlocks.check = lambda: lid.check(bench.clock.now())  # type: ignore[method-assign] # a lid
+        lid.open_from = bench.clock.now() + 50.0
+        bench.log.clear()
+        with pytest.raises(InterlockError, match="'lid'"):
+            backend.apply(Stimulus.of([4.0, 0.2]))
+        assert all(value <= 1.0 for _, who, what, value in bench.log if (who, what) == ("smu", "a level"))
+        assert not source.on
+
+
+@pytest.mark.parametrize("first", ["V1", "V2"])
+def test_a_pair_at_its_limit_keeps_it_at_every_message_of_a_ramp(bench: Bench, first: str) -> None:
+    """Two instruments, told one after the other."""
+    paths = {"V1": "smu.a.volt", "V2": "other.a.volt"}
+    wires = [ControlWire(volt(name), paths[name], 1e-5) for name in sorted(paths, key=lambda name: name != first)]
+    with make(bench, wires, edges=[EdgeLimit("e", "V1", "V2", 1.0)]) as backend:
+        for stimulus in ([1.0, 0.0], [4.0, 3.0], [2.0, 3.0], [-3.0, -2.0], [0.0, 0.0], [1.0, 2.0], [-1.0, 0.0]):
+            backend.apply(Stimulus.of(stimulus))
+    now = {"smu": 0.0, "other": 0.0}
+    for who, _, level in bench.done("level"):
+        now[who] = level
+        assert abs(now["smu"] - now["other"]) <= 1.0 + 1e-9
+
+
 LAYOUT = Layout(tuple(Channel(name, Quantity.PRESSURE, Kind.DRIVE, 0.0, 10.0) for name in ("P1", "P2")))
 NAN = float("nan")
 
