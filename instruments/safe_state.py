@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from hil.core.clock import Clock
-from hil.core.errors import HilError, InstrumentError, LimitExceededError
+from hil.core.errors import InstrumentError, LimitExceededError
 from hil.core.hydrostatics import ATMOSPHERE
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import FloatArray, Quantity, SafeAction
@@ -223,12 +223,11 @@ class WayHome:
         return [drive for drive in drives if drive in failed]
 
     def _wait_for(self, drives: Sequence[Drive], deadline: float) -> None:
+        def reached() -> bool:
+            return all(c.in_limits for look, _ in self._movers.lookers(drives) for c in look())
+
         while self._clock.now() < deadline:
-            try:
-                reached = [c.in_limits for look, _ in self._movers.lookers(drives) for c in look()]
-            except HilError:
-                return
-            if all(reached):
+            if attempt(reached, []) is not False:
                 return
             self._clock.sleep(max(self._period, 0.05))
 
@@ -278,8 +277,8 @@ def attempt(action: Callable[[], T], problems: list[str]) -> T | bool | None:
     """Do ``action``; its result (True where it has none), or None after noting what went wrong."""
     try:
         result = action()
-    except (HilError, OSError, ValueError, TypeError) as error:
-        text = str(error)
+    except Exception as error:  # noqa: BLE001 - a driver of another package raises whatever it likes; the others go home
+        text = str(error) or type(error).__name__
         if text not in problems:
             problems.append(text)
         return None

@@ -43,6 +43,23 @@ def test_a_stop_on_the_way_home_neither_ends_it_nor_hides_why(bench: Bench, monk
         assert not bench.instruments["other"].ports["a"].on
 
 
+@pytest.mark.parametrize("trouble", [KeyError("a reply nobody knows"), RuntimeError()])
+def test_whatever_a_driver_raises_on_the_way_home_the_others_leave(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    def failing(_: SafeAction) -> None:
+        raise trouble
+
+    with two_volts(bench) as backend:
+        backend.apply(Stimulus.of([1.0, 1.0]))
+        with monkeypatch.context() as patched:
+            patched.setattr(bench.instruments["smu"].ports["a"], "disable", failing)
+            with pytest.raises(InstrumentError, match=r"not reached everywhere: ('a reply nobody knows'|RuntimeError)$"):
+                backend.make_safe()
+        assert bench.instruments["smu"].ports["a"].on
+        assert not bench.instruments["other"].ports["a"].on
+
+
 def test_a_failed_write_leads_everybody_home_and_both_errors_are_told(bench: Bench) -> None:
     with two_volts(bench) as backend:
         backend.apply(Stimulus.of([1.0, 1.0]))
