@@ -40,16 +40,23 @@ def rehearse_faults(
     total = len(chosen_cases(prepared, readings, kinds))
     said = {"request": _packed(prepared.request), "seed": seed, "readings": readings, "kinds": list(kinds)}
     team = _Team(total, told)
-    members = [_Worker(said) for _ in range(min(workers or _processors(), total))]
+    members: list[_Worker] = []
+    threads: list[threading.Thread] = []
     try:
-        threads = [threading.Thread(target=team.feed, args=(member,)) for member in members]
-        for thread in threads:
+        for _ in range(min(workers or _processors(), total)):
+            members.append(_Worker(said))
+            thread = threading.Thread(target=team.feed, args=(members[-1],))
             thread.start()
+            threads.append(thread)
         for thread in threads:
             thread.join()
     finally:
         for member in members:
-            member.stop()
+            member.kill()
+        for thread in threads:
+            thread.join()  # upon Ctrl-C they are still listening to what has been killed
+        for member in members:
+            member.close()
     return team.results()
 
 
@@ -93,7 +100,7 @@ class _Worker:
     def __init__(self, said: dict[str, Any]) -> None:
         root = str(Path(__file__).resolve().parents[1])
         paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-        self._errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the process, closed in stop()
+        self._errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the process, closed in close()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "hil.fault_workers"],
             stdin=subprocess.PIPE,
@@ -122,10 +129,13 @@ class _Worker:
         words = [line for line in self._errors.read().splitlines() if line.strip()]
         return f": {words[-1]}" if words else ""
 
-    def stop(self) -> None:
+    def kill(self) -> None:
         """End it, whatever it is doing; its bench ends with it."""
         self._process.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        """Let go of what nobody reads any more."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(OSError):

@@ -1,13 +1,17 @@
 """Rehearsals of faults in processes of their own: the same whoever takes them, and on a bench that can be rehearsed."""
 
+import signal
+import threading
 from pathlib import Path
+from subprocess import Popen
+from typing import Any
 
 import pytest
 
 from hil.bench import Target
 from hil.core.errors import HilError
 from hil.fault_rehearsal import chosen_cases, for_rehearsal, rehearse_case
-from hil.fault_workers import rehearse_faults
+from hil.fault_workers import _Worker, rehearse_faults
 from hil.prepared import Request, prepare
 
 KINDS = ("nan",)
@@ -28,6 +32,32 @@ def test_it_does_not_matter_who_rehearses_what(tmp_path: Path) -> None:
     assert heard == [(done, len(chosen)) for done in range(1, len(chosen) + 1)]
     alone = rehearse_case(prepared, chosen[0], 5)
     assert (found[0]["end"], found[0]["left_on"], found[0]["beyond"]) == (alone.end, alone.left_on, alone.beyond)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="nobody here can press Ctrl-C")
+def test_ctrl_c_ends_it_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    class Watched(Popen[str]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            begun.append(self)
+
+    def press(_done: int, _of: int) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def late(worker: Any) -> str:
+        threading.Event().wait(0.3)  # long enough for the program to tidy up meanwhile, if it did
+        return last_words(worker)
+
+    last_words = _Worker._last_words
+    monkeypatch.setattr(_Worker, "_last_words", late)
+    monkeypatch.setattr("hil.fault_workers.subprocess.Popen", Watched)
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        rehearse_faults(prepare(quick(tmp_path)), 5, 20, KINDS, press, workers=2)
+    assert set(threading.enumerate()) <= before
+    assert [process.poll() is not None for process in begun] == [True, True]
 
 
 def test_what_cannot_be_rehearsed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
