@@ -8,6 +8,7 @@ that has everything loaded splits off a process for each, which takes a twentiet
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -141,6 +142,7 @@ class _Row:
             text=True,
             encoding="utf-8",
             env=environment,
+            start_new_session=self.kept,  # with the processes that split off from it, so that one that hangs can be killed
         )
         return process, errors
 
@@ -175,11 +177,31 @@ def _end(process: "subprocess.Popen[str]", errors: Any) -> None:
     try:
         process.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
-        process.kill()
+        _kill(process)
         process.wait()
     if process.stdout is not None:
         process.stdout.close()
     errors.close()
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """It, and what split off from it: that would keep our end of its output open."""
+    with contextlib.suppress(OSError):  # it may have ended by itself
+        if hasattr(os, "killpg") and os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+
+
+@contextlib.contextmanager
+def _within(seconds: float, process: "subprocess.Popen[str]") -> Generator[None]:
+    """Whoever waits inside for an answer of ``process`` does not wait longer."""
+    watchdog = threading.Timer(seconds, _kill, (process,))
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
 
 
 class VirtualBench:
@@ -200,15 +222,12 @@ class VirtualBench:
         """Start the child and wait until all instruments listen. ConfigError, one sentence, where the plan is wrong."""
         process, errors = _ROW.child()
         bench = cls(plan, process, errors)
-        watchdog = threading.Timer(START_TIMEOUT, process.kill)
-        watchdog.start()
         try:
-            answer = bench._exchange(plan.to_json())
+            with _within(START_TIMEOUT, process):
+                answer = bench._exchange(plan.to_json())
         except (InstrumentError, BackendClosedError):
             bench.stop()
             raise
-        finally:
-            watchdog.cancel()
         if "error" in answer:
             bench.stop()
             raise ConfigError(f"the virtual bench cannot start: {answer['error']}")
@@ -252,7 +271,7 @@ class VirtualBench:
         if self._stopped:
             return
         if self._one_of_many:
-            with contextlib.suppress(InstrumentError):
+            with contextlib.suppress(InstrumentError), _within(STOP_TIMEOUT, self._process):
                 self._exchange(json.dumps({"ask": OFF}))
                 self._stopped = True
                 _ROW.back(self._process, self._errors)

@@ -1,6 +1,9 @@
 """Virtual benches from one process that has everything loaded: as new and as separate as those that load it themselves."""
 
 import os
+import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +36,17 @@ def test_each_is_a_world_of_its_own_that_began_when_it_was_started() -> None:
         os.kill(pid, 0)
     with VirtualBench.start(fluid_plan(PUMP)) as alone:
         assert alone.pid != pid
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what split off is found in /proc")
+def test_one_that_hangs_is_ended_with_what_split_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulated_backend.virtual_bench.process.STOP_TIMEOUT", 0.2)
+    with in_a_row():
+        hanging = VirtualBench.start(fluid_plan(PUMP))
+        (split,) = map(int, Path(f"/proc/{hanging.pid}/task/{hanging.pid}/children").read_text().split())
+        os.kill(split, signal.SIGSTOP)
+        hanging.stop()  # returns when nobody holds the other end of its output any more
+        assert hanging._process.returncode == -signal.SIGKILL
 
 
 def test_one_that_cannot_start_or_was_killed_is_no_harm_to_the_next() -> None:
