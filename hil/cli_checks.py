@@ -163,6 +163,7 @@ def dry_run(
     set_: Annotated[list[str] | None, typer.Option("--set", help="path=value; bench.… changes the bench file.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random generator.")] = None,
     faults: Annotated[bool, typer.Option("--faults", help="Also tell what each kind of fault leads to (minutes).")] = False,
+    data: Annotated[Path, typer.Option("--data", help="Folder whose book of stocks counts.")] = Path("data"),
     as_json: JsonOption = False,
 ) -> None:
     """Rehearse a protocol on the virtual bench: limits, dose, loading, hours, refusals, faults. Records nothing."""
@@ -178,7 +179,8 @@ def dry_run(
             for listener in listeners:
                 listener(Progress(done, of, "faults"))
 
-        report = rehearse(Request(protocol, bench, benches.Target.VIRTUAL, False, tuple(set_ or ()), seed), faults, told)
+        request = Request(protocol, bench, benches.Target.VIRTUAL, False, tuple(set_ or ()), seed, data)
+        report = rehearse(request, faults, told)
     if report.error:
         typer.echo(f"hil: {report.error}", err=True)
     typer.echo(json.dumps(report.facts, allow_nan=False) if as_json else "\n".join(report.lines()))

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from hil.bench import Target, assemble
 from hil.calibration import files_of
+from hil.cli import app
 from hil.core.errors import ConfigError, RecordError
 from hil.dry_run import dry_run
 from hil.keeping import fingerprint
@@ -138,6 +140,9 @@ def test_a_dry_run_refuses_what_the_booked_stock_does_not_allow(tmp_path: Path) 
     assert "the plan takes 34.4 mL of it" in report.error
     assert "there are 16 mL" in report.error
     assert "`hil refill`" in report.error
+    asked = CliRunner().invoke(app, ["dry-run", PROTOCOL, "--data", str(tmp_path), "--json"])
+    assert asked.exit_code == 2
+    assert json.loads(asked.stdout)["refusal"] == report.error
 
 
 def test_a_book_that_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
