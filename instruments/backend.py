@@ -243,29 +243,22 @@ class InstrumentBackend(Backend):
 
         def late() -> list[str]:
             nonlocal pending
-            self._glance(self._clock.now())
             self._look(drives if self._looked_at != begin else pending)
             self._looked_at = begin
             pending = [drive for drive in pending if drive.output is Output.ON and not drive.in_limits]
             return [drive.channel.name for drive in pending]
 
-        failed = until_in_limits(late, self._clock, policy, begin, self._warn)
+        failed = until_in_limits(late, self._clock, policy, begin, self._warn, self._glance)
         if failed is not None:
             return failed
         reader = self._reader(replicas)
-
-        def look() -> FloatArray:
-            self._glance(self._clock.now())
-            values: FloatArray = reader(1)[0][0]
-            return values
-
-        report, flat = until_flat(look, self._clock, policy, begin)
+        report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin, self._glance)
         limited = at_compliance(drives)
         if limited and report.settled:
             # A source charges a cable at its compliance and leaves it; one that stays there marks what is read.
             self._look(limited)
             if at_compliance(limited) != limited:
-                report, flat = until_flat(look, self._clock, policy, begin)
+                report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin, self._glance)
         short = ", ".join(f"{drive.channel.name!r} ({drive.plan.compliance:g} A)" for drive in at_compliance(drives))
         self._limited = bool(short)
         if short:

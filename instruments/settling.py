@@ -10,26 +10,41 @@ from hil.core.types import FloatArray, SettlePolicy, SettleReport
 
 
 def until_in_limits(
-    look: Callable[[], list[str]], clock: Clock, policy: SettlePolicy, begin: float, warn: Callable[[str], None]
+    look: Callable[[], list[str]],
+    clock: Clock,
+    policy: SettlePolicy,
+    begin: float,
+    warn: Callable[[str], None],
+    watch: Callable[[float], None],
 ) -> SettleReport | None:
-    """Wait until ``look`` names no source that is out of limits; a report where the time-out came first, else None."""
+    """Wait until ``look`` names no source that is out of limits; a report where the time-out came first, else None.
+
+    ``watch``: is told the time (s of ``clock``) before every wait for the next look, and raises where nobody may go on.
+    """
     while late := look():
-        elapsed = clock.now() - begin
+        now = clock.now()
+        elapsed = now - begin
         if elapsed >= policy.timeout:
             names = ", ".join(repr(name) for name in late)
             warn(f"not in limits after {elapsed:g} s: {names}")
             return SettleReport(False, elapsed, np.inf)
+        watch(now)
         # Asking ever less often costs a tenth of the time at the most.
         clock.sleep(max(policy.window, 0.1 * elapsed))
     return None
 
 
 def until_flat(
-    read: Callable[[], FloatArray], clock: Clock, policy: SettlePolicy, begin: float
+    read: Callable[[], FloatArray],
+    clock: Clock,
+    policy: SettlePolicy,
+    begin: float,
+    watch: Callable[[float], None],
 ) -> tuple[SettleReport, list[FloatArray]]:
     """Wait until no output moves by the tolerance over two windows in a row; the report, and the last three readings.
 
-    Two, because one window can fall on a turning point. ``begin``: when settling began, s of ``clock``.
+    Two, because one window can fall on a turning point. ``begin``: when settling began, s of ``clock``. ``watch``: see
+    ``until_in_limits``.
     """
     history = [read()]
     flat = 0
@@ -41,11 +56,13 @@ def until_flat(
         if len(history) == 2 and policy.timeout > 2 * policy.window:
             continue  # nothing can be decided yet
         del history[:-3]
-        elapsed = clock.now() - begin
+        now = clock.now()
+        elapsed = now - begin
         if flat >= 2:
             return SettleReport(True, elapsed, residual), history
         if elapsed >= policy.timeout:
             return SettleReport(False, elapsed, residual), history
+        watch(now)
 
 
 class Noise:

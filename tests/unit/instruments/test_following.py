@@ -127,6 +127,20 @@ def test_interlocks_are_asked_once_a_second_in_ramps_and_settling(bench: Bench, 
         assert not bench.instruments["smu"].ports["a"].on
 
 
+def test_settling_asks_for_the_time_once_a_look(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a virtual bench that costs a round trip."""
+    smu, asked = bench.instruments["smu"], []
+    moving = iter(range(10_000))
+    smu.noise = lambda: float(next(moving))
+    with make(bench, [ControlWire(volt("V1"), "smu.a.volt", 1e-5)]) as backend:
+        backend.apply(Stimulus.of([1.0]))
+        bench.log.clear()
+        monkeypatch.setattr(backend._clock, "now", lambda: asked.append(None) or bench.clock.now())
+        assert not backend.settle(POLICY).settled
+        assert len(bench.done("read")) > 50
+        assert len(asked) <= len(bench.done("read")) + 1
+
+
 def test_interlocks_are_asked_while_a_controller_is_waited_for(bench: Bench) -> None:
     """A ramp of 0.13 s that takes 13 s, because a controller is slow."""
     lid, begun = Interlocked(), bench.clock.now()
