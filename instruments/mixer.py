@@ -226,6 +226,7 @@ class Mixer:
 
     def _exchange(self, outlet: Outlet, level: float) -> None:
         parts = self.spec.shares(level)
+        self.check_rates(level)  # a share next to nothing may be too slow although those at both limits are not
         for stock, share in parts:
             self._check_stock(stock, share * self.spec.volume)
         begun, courses = self.clock.now(), dict[str, Course]()

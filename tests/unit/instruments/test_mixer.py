@@ -198,6 +198,19 @@ def test_limits_at_which_a_pump_would_be_too_slow_or_too_fast_are_refused_before
     assert not [entry for entry in log if entry[1] == "start"]
 
 
+def test_a_mixture_between_the_limits_that_a_pump_cannot_do_begins_nothing(
+    mixer: Mixer, log: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a limit of one stock alone the other rests; a little beside it, it would have to be slower than it can."""
+    monkeypatch.setattr(mixer.pumps["strong"], "rate_span", lambda: (0.02 * SPEC.flow, SPEC.flow))
+    mixer.port("n1").configure_source(plan(0.1, 0.5))
+    log.clear()
+    with pytest.raises(ConfigError, match=r"for 0\.104 mol.* pump 'strong' would deliver"):
+        mixer.level_writer(["n1"])([0.104])
+    assert log == []
+    assert mixer.usage()["stock_used"] == {"weak": 0.0, "strong": 0.0}
+
+
 def test_the_guard_stops_pumps_and_the_station_checks_the_rest() -> None:
     channel = Channel("C1", Quantity.CONCENTRATION, Kind.DRIVE, 0.1, 0.5)
     other = ControlWire(Channel("V1", Quantity.VOLTAGE, Kind.DRIVE), "smu.smua.volt")
