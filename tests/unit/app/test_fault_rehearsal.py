@@ -8,7 +8,7 @@ import pytest
 from hil.bench import Target, assemble, shipped_protocols
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import read
-from hil.fault_rehearsal import MOMENTS, beyond, cases, left_on, lines
+from hil.fault_rehearsal import MOMENTS, PATIENCE, beyond, cases, impatient, left_on, lines
 from simulated_backend.virtual_bench.faults import FAULTS, LIQUID_FAULTS
 
 BENCHES = sorted((shipped_protocols() / "benches").glob("*.yaml"))
@@ -18,12 +18,19 @@ class Door:
     """A plant that was left as the test says."""
 
     def __init__(
-        self, voltage: float = 0.0, state: str = "vent", highest: float = 5.0, source: str = "VoltageSource", flow: float = 0.0
+        self,
+        voltage: float = 0.0,
+        state: str = "vent",
+        highest: float = 5.0,
+        source: str = "VoltageSource",
+        flow: float = 0.0,
+        level: float | None = None,
     ) -> None:
+        self._level = voltage if level is None else level
         self._voltage, self._state, self._highest, self._source, self._flow = voltage, state, highest, source, flow
 
     def sources(self) -> Any:
-        return {"smu": {"smua": {"source": self._source, "voltage": self._voltage}}}
+        return {"smu": {"smua": {"source": self._source, "level": self._level, "voltage": self._voltage}}}
 
     def outlets(self) -> Any:
         return {"pace1": {"a": {"state": self._state, "pressure": 1.05e5}}}
@@ -62,6 +69,9 @@ def test_an_output_that_is_on_or_a_pressure_that_is_held_is_found() -> None:
     assert left_on(Door()) == []
     assert left_on(Door(voltage=0.5, source="Open")) == []
     assert left_on(Door(voltage=0.5)) == ["smu.smua at 0.5 V"]
+    assert left_on(Door(voltage=0.5, level=-3e-4)) == [], "off, and the cable is not yet empty"
+    assert left_on(Door(voltage=0.01, level=5.0)) == ["smu.smua at 5 V"], "held down by its current limit"
+    assert left_on(Door(voltage=0.5, level=1e-9, source="CurrentSource")) == ["smu.smua at 0.5 V"]
     assert left_on(Door(state="control")) == ["pace1.a at 105000 Pa"]
     assert left_on(Door(flow=1e-9)) == ["pump delivers"]
 
@@ -90,6 +100,16 @@ def test_limits_of_gauge_pressures_count_from_the_air_of_the_plant() -> None:
     assert beyond(door, bench, envelope) == []
     inside["1"][0] = 101_325.0 - 11e3
     assert beyond(door, bench, envelope) == ["P1: 90325 … 110325 Pa at its node"]
+
+
+def test_only_for_the_instrument_that_dies_is_the_program_impatient() -> None:
+    bench = read(shipped_protocols() / "benches" / "divider.yaml").model(BenchFile)
+    hasty = impatient(bench, "pace1").station.instruments
+    assert hasty["pace1"].options == {**bench.station.instruments["pace1"].options, "timeout": PATIENCE}
+    assert hasty["pace1"].type == bench.station.instruments["pace1"].type
+    assert {name: spec for name, spec in hasty.items() if name != "pace1"} == {
+        name: spec for name, spec in bench.station.instruments.items() if name != "pace1"
+    }
 
 
 def test_what_is_not_safe_is_said_loudly() -> None:
