@@ -187,13 +187,13 @@ class DwellWatch:
             return
         lengths, moving, now = np.diff(np.append(waveform.times, waveform.end)), moved(waveform), self._now()
         for position, channel, limit in self._limits:
-            # What moves comes to its rest before; what does not, has its time counted on.
+            # What moves comes to its rest before and after; what does not, has its time counted on, and its way home is to come.
             since = now if moving[position] else self._since.get((self._replicas[0], channel.name), now)
-            spent = now - since
+            spent, home = now - since, 0.0 if moving[position] else self._way_home()
             for values, connected, length in zip(waveform.values, waveform.connected, lengths, strict=True):
                 away = is_away(channel, float(values[position]), bool(connected[position]))
                 spent = spent + float(length) if away else 0.0
-                self._judge(channel, spent, limit)
+                self._judge(channel, spent, limit, home if away else 0.0)
 
     def _judge(self, channel: Channel, spent: float, limit: float, home: float = 0.0) -> None:
         if spent + home > limit:

@@ -259,6 +259,19 @@ def test_a_waveform_counts_what_a_channel_that_does_not_move_has_been_away_befor
         dwell.check_plan(Waveform(np.array([0.0, 1.0]), values, connected, 3.5))
 
 
+def test_a_waveform_leaves_time_for_the_way_home_of_a_channel_that_does_not_move() -> None:
+    slow = Channel("V", Quantity.VOLTAGE, Kind.DRIVE, -5.0, 5.0, max_slew=1.0, max_dwell=10.0)
+    layout, clock = Layout((slow, Channel("W", Quantity.VOLTAGE, Kind.DRIVE))), SteppedClock()
+    dwell = DwellWatch(SafetyEnvelope.of(layout), clock.now)
+    dwell.begin([Stimulus.of([4.0, 0.0])])
+    clock.sleep(4.0)
+    dwell.arrived([Stimulus.of([4.0, 0.0])])
+    values, connected = np.array([[4.0, 1.0], [4.0, 2.0]]), np.ones((2, 2), dtype=np.bool_)
+    dwell.check_plan(Waveform(np.array([0.0, 1.0]), values, connected, 1.5))
+    with pytest.raises(LimitExceededError, match=r"'V': 7 s away from its safe state and 4 s on the way there"):
+        dwell.check_plan(Waveform(np.array([0.0, 1.0]), values, connected, 3.0))
+
+
 def test_an_envelope_without_dwell_limits_counts_nothing() -> None:
     bare = SafetyEnvelope(RESTING, *(RESTING.array(name) for name in ("minimum", "maximum", "max_slew")))
     dwell = DwellWatch(bare, lambda: 1e9)
