@@ -81,8 +81,8 @@ def check(
     from hil.progress_line import progress_line
 
     with (
-        progress_line(f"checking {bench}", quiet=as_json),
         _told("the check was stopped; everything is in its safe state, and nothing was put on record"),
+        progress_line(f"checking {bench}", quiet=as_json),
     ):
         applied = None if voltage is None else parse(voltage, "V")
         request = CheckRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), tolerance, applied)
@@ -148,8 +148,8 @@ def calibrate(
     from hil.progress_line import progress_line
 
     with (
-        progress_line(f"calibrating {bench}", quiet=as_json),
         _told("the calibration was stopped; everything is in its safe state, and the one before is kept"),
+        progress_line(f"calibrating {bench}", quiet=as_json),
     ):
         largest = None if voltage is None else parse(voltage, "V")
         request = CalibrateRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), largest, reference)

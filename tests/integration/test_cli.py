@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,20 @@ def test_doctor_without_a_bench_names_packages() -> None:
     assert done.exit_code == 0
     assert "pyvisa" in done.stdout
     assert "VISA sees" in done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there is no terminal to look at")
+def test_at_a_terminal_the_progress_line_is_gone_before_an_error_is_told() -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "hil.cli", "check", "no_such_bench"]
+    with subprocess.Popen(command, stderr=theirs, stdout=subprocess.DEVNULL, env={**environment(), "TERM": "xterm"}) as process:
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # how the end of a terminal shows
+            while part := os.read(ours, 4096):
+                said += part
+    os.close(ours)
+    assert process.returncode == 2
+    assert b"checking no_such_bench" in said
+    erased = said.rpartition(b"\x1b[2K")[2]
+    assert erased.startswith(b"hil: there is no bench file 'no_such_bench'"), said
