@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,10 +11,12 @@ from hil.bench import Assembled
 from hil.bench_layout import control_channels
 from hil.bench_network import node_rest, twin_network
 from hil.bench_station import instrument_specs
-from hil.core.errors import InstrumentError
 from hil.core.twin import Twin
 from hil.core.types import BoolArray, Channel, FloatArray, Kind, Layout, Quantity, Stimulus
 from hil.experiment.bench_file import BenchFile, Output
+
+if TYPE_CHECKING:
+    from simulated_backend.twin import SimulatedTwin
 
 HEADROOM = 20.0
 """Range of a current measurement over the current that the twin expects: a short circuit overloads it, nothing else does."""
@@ -90,7 +92,7 @@ def _sense(name: str, output: Output) -> Channel:
     return Channel(name, output.quantity, Kind.SENSE, node=output.node)
 
 
-def conducting(assembled: Assembled, factors: FloatArray) -> Twin:
+def conducting(assembled: Assembled, factors: FloatArray) -> "SimulatedTwin":
     """The twin with the conductance of every edge multiplied by ``factors`` (n_edges,), in the order of the network."""
     from simulated_backend.twin import SimulatedTwin
 
@@ -146,19 +148,6 @@ def remembering(assembled: Assembled) -> BoolArray:
     for group in assembled.network.groups:
         found[group.edges] = group.law.kind is StateKind.RATE
     return found
-
-
-def pressures_now(bench: BenchFile) -> dict[str, float]:
-    """What every controller of a driven pressure reads now at its own outlet, Pa, by the name of the control; the backend must
-    be open."""
-    from instruments.housekeeping import Watched
-
-    wires = [(name, one.parameter) for name, one in bench.controls.items() if one.quantity is Quantity.PRESSURE]
-    values, problems = Watched([wire for wire in wires if wire[1]]).read()
-    if problems:
-        name, why = next(iter(problems.items()))
-        raise InstrumentError(f"the pressure of {name!r} cannot be read: {why}")
-    return values
 
 
 def identities(bench: BenchFile) -> dict[str, dict[str, Any]]:

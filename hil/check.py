@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from hil.bench import Assembled
-from hil.bench_check import conducting, exchanged, identities, leaking, pressures_now, remembering
+from hil.bench_check import conducting, exchanged, identities, leaking, remembering
+from hil.bench_pressures import accuracies, corrected_pressures, pressures_now
 from hil.check_fit import Fitter, Measured
 from hil.check_heights import Strong, explanations, judged, measure_strong, strong_stimuli, unexplained
 from hil.core.errors import ConfigError
@@ -31,7 +32,7 @@ OFFSET_LIMIT = 0.2
 LEAKAGE_LIMIT = 1e-3
 """Share of the compliance that may flow at 0 V."""
 PRESSURE_LIMIT = 200.0
-"""Pa; pressures at rest may differ by so much from the middle of all: 2 cm of water."""
+"""Pa; pressures at rest may differ by so much from the middle of all, 2 cm of water, or by what their controllers are good to."""
 BROKEN = 0.02
 """Of the twin's conductance; less is no clog any more."""
 REMEMBERS = "it remembers what was done to it, so that only a break or a short circuit would show"
@@ -61,7 +62,10 @@ class Plan:
 
 
 def plan(controls: Layout, voltage: float | None = None) -> Plan:
-    """Low-energy stimuli for ``controls``; pressures at rest, concentrations left alone. ConfigError without a voltage source."""
+    """Low-energy stimuli for ``controls``; pressures at rest, concentrations left alone.
+
+    ConfigError without a voltage source, and for a ``voltage`` (V) that is beyond the limits of one.
+    """
     sources = {
         position: channel
         for position, channel in enumerate(controls)
@@ -75,7 +79,12 @@ def plan(controls: Layout, voltage: float | None = None) -> Plan:
     for position, channel in sources.items():
         top = max(channel.maximum, -channel.minimum)
         sign = 1.0 if channel.maximum == top else -1.0
-        chosen[position] = sign * min(top, voltage if voltage is not None else max(SMALL, 0.01 * top))
+        if voltage is not None and voltage > top:
+            raise ConfigError(
+                f"{voltage:g} V is beyond the limits of {channel.name!r}, {channel.minimum:g} … {channel.maximum:g} V; a check "
+                "needs a small voltage only"
+            )
+        chosen[position] = sign * (voltage if voltage is not None else min(top, max(SMALL, 0.01 * top)))
 
     def at(*positions: int) -> Stimulus:
         values = rest.copy()
@@ -106,8 +115,9 @@ def check_out(assembled: Assembled, bench: BenchFile, wanted: Plan, tolerance: f
             strong = measure_strong(assembled, wanted.strong, wanted.stimuli[0], factors, SAMPLES)
         kept = list(_housekeeping(assembled))
         backend.make_safe()
-        pressures = rest_of_pressures(assembled, bench)
-    findings += _hydrostatic(pressures)
+        pressures = corrected_pressures(assembled, rest_of_pressures(assembled, bench))
+        good_to = accuracies(bench)
+    findings += _hydrostatic(pressures, good_to)
     if _any_wrong(findings) and wanted.strong:
         findings.append(Finding("height", "all", "not judged before the rest is in order", "note"))
     elif strong is not None:
@@ -319,14 +329,16 @@ def _heights(
         yield Finding("height", name, text, verdict)
 
 
-def _hydrostatic(pressures: Mapping[str, float]) -> Iterator[Finding]:
-    """Against the middle of all, so that one that is off does not accuse the others."""
+def _hydrostatic(pressures: Mapping[str, float], good_to: Mapping[str, float]) -> Iterator[Finding]:
+    """Against the middle of all, so that one that is off does not accuse the others. ``good_to`` (Pa): what each may be off."""
     if not pressures:
         return
     middle = median(pressures.values())
     for name, value in pressures.items():
-        good = abs(value - middle) <= PRESSURE_LIMIT
-        text = f"{value:.6g} Pa at rest, {value - middle:+.3g} Pa from the middle of all, {PRESSURE_LIMIT:g} Pa allowed"
+        # The middle is what one of them says, or the mean of two.
+        allowed = max(PRESSURE_LIMIT, good_to[name] + median(good_to.values()))
+        good = abs(value - middle) <= allowed
+        text = f"{value:.6g} Pa at rest, {value - middle:+.3g} Pa from the middle of all, {allowed:.4g} Pa allowed"
         yield Finding("hydrostatic zero", name, text, "ok" if good else "wrong")
 
 

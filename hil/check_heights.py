@@ -13,7 +13,6 @@ import numpy as np
 
 from hil.bench import Assembled
 from hil.check_patterns import Pressures, chosen, doubts, priors
-from hil.core.errors import NotConvergedError
 from hil.core.hydrostatics import head
 from hil.core.types import BoolArray, FloatArray, Layout, Quantity, SettlePolicy, Stimulus
 
@@ -98,14 +97,19 @@ class _Fit:
     """Least squares on x of ``Pressures``: sum(((y - signals(x)) / sigma)^2) + sum(((x - x0) / prior)^2)."""
 
     def __init__(self, model: Pressures, strong: Strong, zeros: FloatArray) -> None:
-        self._model, self._stimuli = model, strong.stimuli[1:-1]
-        usable = ~(strong.overload[1:-1] | strong.overload[0] | strong.overload[-1])
-        self._signal = np.where(usable, strong.values[1:-1] - strong.values[[0, -1]].mean(axis=0), 0.0)
+        self._model = model
         self._start = np.concatenate([zeros, np.zeros(model.size - len(zeros))])
-        _, slopes = model.jacobian(self._stimuli, self._start)
+        expected, slopes = model.jacobian(strong.stimuli[1:-1], self._start)
+        # With what the controllers really hold, a stimulus may have no steady state of which the twin knows.
+        kept = np.flatnonzero(np.isfinite(expected).all(axis=1))
+        expected, slopes = expected[kept], slopes[kept]
+        values, std, overload = (one[1:-1][kept] for one in (strong.values, strong.std, strong.overload))
+        self._stimuli = [strong.stimuli[int(k) + 1] for k in kept]
+        usable = ~(overload | strong.overload[0] | strong.overload[-1])
+        self._signal = np.where(usable, values - strong.values[[0, -1]].mean(axis=0), 0.0)
         beside = doubts(self._signal, slopes, model.n_pressures)
-        self._largest = np.maximum(np.abs(model.signals(self._stimuli, self._start)).max(axis=0), 1e-300)
-        self._sigma = np.where(usable, np.sqrt(strong.std[1:-1] ** 2 + strong.std[0] ** 2 + beside**2), np.inf)
+        self._largest = np.maximum(np.abs(expected).max(axis=0, initial=0.0), 1e-300)
+        self._sigma = np.where(usable, np.sqrt(std**2 + strong.std[0] ** 2 + beside**2), np.inf)
 
     def explained(self, free: Sequence[int]) -> Explained:
         """With errors of the pressures ``free``, all others as they were found at rest."""
@@ -122,18 +126,16 @@ class _Fit:
             rows = -(slopes / self._sigma[..., None]).reshape(-1, model.size) * prior
             return np.vstack([rows, np.eye(model.size)])
 
+        # A step to where Newton's method finds no steady state gives NaN, and is shortened.
         how: dict[str, Any] = {"jac": slope, "bounds": (-FURTHEST, FURTHEST), "xtol": 1e-4, "ftol": 1e-4, "max_nfev": 20}
-        try:
-            best = least_squares(residual, np.zeros(model.size), **how)
-        except NotConvergedError:
-            # The network has no steady state there: whatever the bench does, that is not it.
-            return Explained(np.inf, np.inf, np.full(self._largest.shape, np.inf), np.zeros(n), np.full(n, np.inf))
+        best = least_squares(residual, np.zeros(model.size), **how)
         covariance = np.linalg.inv(best.jac.T @ best.jac)
         left = best.fun[: -model.size]
         doubt = prior * np.sqrt(np.diag(covariance))
         share = np.where(np.isfinite(self._sigma), np.abs(left.reshape(self._sigma.shape) * self._sigma), 0.0) / self._largest
         errors = (self._start + prior * best.x)[:n]
-        return Explained(2.0 * float(best.cost), float(np.abs(left).max()), share.max(axis=0), errors, doubt[:n])
+        worst, beyond = float(np.abs(left).max(initial=0.0)), share.max(axis=0, initial=0.0)
+        return Explained(2.0 * float(best.cost), worst, beyond, errors, doubt[:n])
 
 
 def explanations(assembled: Assembled, factors: FloatArray, strong: Strong, at_rest: Mapping[str, float]) -> Explanations:

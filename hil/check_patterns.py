@@ -8,6 +8,7 @@ it is at; with other pressures applied, one edge after the other is emptied of s
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from hil.bench import Assembled
 from hil.bench_check import conducting
 from hil.core.errors import LimitExceededError
 from hil.core.types import BoolArray, Channel, FloatArray, Layout, Quantity, Stimulus
+
+if TYPE_CHECKING:
+    from simulated_backend.twin import SimulatedTwin
 
 BIAS = (0.25, 0.5)
 """Of the way from rest to the limits of a pressure."""
@@ -34,8 +38,6 @@ MODEL_ERROR, FLOOR = 0.002, 0.001
 """What leads, meters and the law may be off by: of a signal, and of the largest one of that output."""
 LITTLE, TOO_MUCH = 500.0, 0.15
 """Pa, and share of the largest signal that so much may change in a stimulus that is of use."""
-PROBE, STEP = 20.0, 1e-3
-"""Pa, and logarithm: steps of the difference quotients."""
 
 
 class Pressures:
@@ -48,33 +50,27 @@ class Pressures:
         self._assembled, self._factors, self.rest = assembled, factors, rest
         self.n_pressures, self.size = len(self.channels), len(self.channels) + len(factors) + 1
 
-    def signals(self, stimuli: Sequence[Stimulus], x: FloatArray) -> FloatArray:
-        """Differences to what is read at rest, (n, n_outputs)."""
-        return self._signals([self._moved(one, x) for one in (self.rest, *stimuli)], x)
+    def signals(self, stimuli: Sequence[Stimulus], *points: FloatArray) -> FloatArray:
+        """Differences to what is read at rest, (n, n_outputs), or (n_points, n, n_outputs) for several x that differ in the
+        errors of pressures only. NaN in rows in which Newton's method finds no steady state."""
+        moved = [self._moved(one, x) for x in points for one in (self.rest, *stimuli)]
+        found = self._twin(points[0]).attempted(moved).reshape(len(points), len(stimuli) + 1, -1)
+        difference: FloatArray = found[:, 1:] - found[:, :1]
+        return difference if len(points) > 1 else difference[0]
 
     def jacobian(self, stimuli: Sequence[Stimulus], x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """``signals``, and their derivatives by x, (n, n_outputs, len(x))."""
-        steps = np.array([PROBE] * self.n_pressures + [STEP] * (self.size - self.n_pressures))
-        probes = [x, *(x + steps * row for row in np.eye(self.size))]
-        # Conductances belong to the network, all else to the stimuli: those can be asked for in one go.
-        same = [*range(self.n_pressures + 1), self.size]
-        one_go = [self._moved(one, probes[k]) for k in same for one in (self.rest, *stimuli)]
-        n = len(stimuli) + 1
-        blocks = self._predicted(one_go, x).reshape(len(same), n, -1)
-        found = {k: block[1:] - block[0] for k, block in zip(same, blocks, strict=True)}
-        for k in range(self.n_pressures + 1, self.size):
-            found[k] = self.signals(stimuli, probes[k])
-        slopes = [(found[k] - found[0]) / steps[k - 1] for k in range(1, self.size + 1)]
-        return found[0], np.moveaxis(np.array(slopes), 0, -1)
+        moved = [self._moved(one, x) for one in (self.rest, *stimuli)]
+        found, by_control, by_edge = self._twin(x).linearised(moved)
+        by_pressure = by_control[..., self._columns]
+        # What the sensitivity adds to every pressure.
+        added = np.array([one.values[self._columns] for one in moved]) - self.rest.values[self._columns] - x[: self.n_pressures]
+        by_sensitivity = np.einsum("nop,np->no", by_pressure, added)
+        slopes = np.concatenate([by_pressure, by_edge, by_sensitivity[..., None]], axis=-1)
+        return found[1:] - found[0], slopes[1:] - slopes[0]
 
-    def _signals(self, moved: Sequence[Stimulus], x: FloatArray) -> FloatArray:
-        found = self._predicted(moved, x)
-        difference: FloatArray = found[1:] - found[0]
-        return difference
-
-    def _predicted(self, moved: Sequence[Stimulus], x: FloatArray) -> FloatArray:
-        factors = self._factors * np.exp(x[self.n_pressures : -1])
-        return conducting(self._assembled, factors).predict(moved)
+    def _twin(self, x: FloatArray) -> "SimulatedTwin":
+        return conducting(self._assembled, self._factors * np.exp(x[self.n_pressures : -1]))
 
     def _moved(self, stimulus: Stimulus, x: FloatArray) -> Stimulus:
         values, rest = stimulus.values.copy(), self.rest.values[self._columns]
@@ -93,7 +89,7 @@ def priors(model: Pressures, free: Sequence[int]) -> FloatArray:
 def doubts(signal: FloatArray, slopes: FloatArray, n_pressures: int) -> FloatArray:
     """Standard deviation of every signal (n, n_outputs) beside its noise: model, and unrest of the pressures while it is read."""
     unrest = EXACT * np.sqrt((slopes[..., :n_pressures] ** 2).sum(axis=-1))
-    largest = np.maximum(np.abs(signal).max(axis=0), 1e-300)
+    largest = np.maximum(np.abs(signal).max(axis=0, initial=0.0), 1e-300)
     found: FloatArray = np.sqrt(unrest**2 + (MODEL_ERROR * signal) ** 2 + (FLOOR * largest) ** 2)
     return found
 
@@ -129,16 +125,14 @@ def chosen(model: Pressures, sources: Sequence[Stimulus], error: float, assemble
 
 def _delicate(model: Pressures, candidates: Sequence[Stimulus]) -> BoolArray:
     """Stimuli at which a little pressure more or less turns everything over: emptied channels in series have several steady
-    states, and which one they take, no model says."""
-    x = np.zeros(model.size)
-    usual = model.signals(candidates, x)
-    largest = np.abs(usual).max(axis=0)
-    found = np.zeros(len(candidates), dtype=np.bool_)
+    states, and which one they take, no model says. Newton's method does not find one there, or finds another."""
+    points = [np.zeros(model.size)]
     for k, sign in product(range(model.n_pressures), (-1.0, 1.0)):
-        x[k] = sign * LITTLE
-        found |= (np.abs(model.signals(candidates, x) - usual) > TOO_MUCH * largest).any(axis=1)
-        x[k] = 0.0
-    return found
+        points.append(sign * LITTLE * np.eye(model.size)[k])
+    usual, *moved = model.signals(candidates, *points)
+    largest = np.nanmax(np.abs(usual), axis=0, initial=0.0)
+    steady = np.array([(np.abs(one - usual) <= TOO_MUCH * largest).all(axis=1) for one in moved])
+    return np.asarray(~steady.all(axis=0))
 
 
 def _distance(known: FloatArray, n: int, error: float) -> float:

@@ -1,7 +1,7 @@
 """The last check-out and calibration of every bench, as files of the data folder; what has failed refuses the bench."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,13 @@ def path_of(data: Path, bench: str, folder: str = FOLDER) -> Path:
     return data / folder / f"{bench}.json"
 
 
+def key_of(target: str, overrides: Sequence[str] = ()) -> str:
+    """Under which word a check is kept: one of a file with fields changed (path=value) is another check than that of the file."""
+    return " --set ".join([target, *sorted({one.strip().removeprefix("bench.") for one in overrides})])
+
+
 def load(data: Path, bench: str, folder: str = FOLDER) -> dict[str, Any]:
-    """Target -> what was found last; empty where nothing was ever recorded. Raises RecordError for a file that is none."""
+    """``key_of`` -> what was found last; empty where nothing was ever recorded. Raises RecordError for a file that is none."""
     path = path_of(data, bench, folder)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -46,11 +51,16 @@ def save(data: Path, bench: str, target: str, facts: Mapping[str, Any], folder: 
     return path
 
 
-def require_passed(data: Path, bench: Path, target: str) -> None:
-    """SafetyError when the last check of file ``bench`` on ``target`` failed; a bench that was never checked may be used."""
-    last = load(data, bench.stem).get(target)
+def require_passed(data: Path, bench: Path, target: str, overrides: Sequence[str] = ()) -> None:
+    """SafetyError when the last check of file ``bench`` with these ``overrides`` on ``target`` failed; where it was never checked
+    with them, that of the file as it is counts. A bench that was never checked may be used."""
+    kept = load(data, bench.stem)
+    key = key_of(target, overrides)
+    key = key if key in kept else key_of(target)
+    last = kept.get(key)
     if last is not None and not last["passed"]:
-        where = "" if data == Path("data") else f" --data {data}"
+        where = "".join(f" --set '{one}'" for one in key.split(" --set ")[1:])
+        where += "" if data == Path("data") else f" --data {data}"
         raise SafetyError(
             f"bench {bench.stem!r} failed its check on {target} of {last['when']}: {last['reason']}; put that right, and let "
             f"`hil check {bench} --on {target}{where}` pass before you run anything on it"

@@ -7,7 +7,7 @@ from typing import Any
 from hil.bench import Target, assemble, bench_document
 from hil.bench_check import control_layout, with_currents
 from hil.check import check_out, plan
-from hil.check_record import save
+from hil.check_record import key_of, save
 from hil.claim import claimed
 from hil.core.errors import BackendError, ConfigError, SafetyError
 from hil.experiment.bench_file import BenchFile
@@ -66,5 +66,5 @@ def check(request: CheckRequest) -> dict[str, Any]:
 def _keep(request: CheckRequest, document: Document, found: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
     name = document.path.stem
     facts = plain({**found, "warnings": warnings, "tolerance": request.tolerance, "overrides": list(request.sets)})
-    path = save(request.data, name, request.target.value, facts)
+    path = save(request.data, name, key_of(request.target.value, request.sets), facts)
     return {"bench": name, "target": request.target.value, "file": str(path), **facts}

@@ -12,7 +12,7 @@ from hil.bench import Target, assemble, shipped_protocols
 from hil.bench_station import check_packages, inspect_station, visa_resources
 from hil.calibration_report import calibration_rows
 from hil.check_record import load
-from hil.core.errors import HilError
+from hil.core.errors import ConfigError, HilError
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import find, read
 from hil.locks import locked_bench
@@ -69,8 +69,8 @@ def _examine_bench(name: str, data: Path, report: Diagnosis) -> None:
     try:
         with assemble(bench, Target.SIMULATED, name=path.name):
             report.lines.append(f"{path}: the file is consistent")
-    except HilError as error:
-        raise document.error(str(error)) from None
+    except ConfigError as error:
+        raise document.located(error) from None
     report.rows += [disk(data), clock(data), *last_checks(data, path.stem)]
     addresses = [instrument.address for instrument in bench.station.instruments.values()]
     # Asking empties error queues, and some instruments serve one client: nobody is disturbed who is measuring.

@@ -72,7 +72,8 @@ def begin(
         prepared = files()
         _require_writable(request.data)
         if request.target is not Target.SIMULATED:
-            require_passed(request.data, prepared.bench_document.path, request.target.value)
+            changed = [one for one in request.sets if one.strip().startswith("bench.")]
+            require_passed(request.data, prepared.bench_document.path, request.target.value, changed)
         with (
             claimed(prepared.bench, request.target, f"a run of {prepared.name}", request.data) as (stopper, held),
             prepared.assembled(keeps=held) as assembled,

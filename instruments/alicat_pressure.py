@@ -44,6 +44,7 @@ class AlicatPressure(PressureUnit):
     )
     concrete = True
     answers = True
+    error_share = 0.0025
 
     def get_idn(self) -> dict[str, str | None]:
         """From the verified identity; sends nothing."""

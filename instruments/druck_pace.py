@@ -154,6 +154,10 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
             raise self.unit.fault(f"module {self.number} was not configured before its range was needed")
         return float(found.group(1)) * PASCAL[found.group(2).lower()]
 
+    def specified_error(self) -> float:
+        """Pa: 0.01 % of the reading and of full scale; 0 before it was configured."""
+        return 2e-4 * self._full_scale() if self._range else 0.0
+
     def _check_supplies(self, plan: SourcePlan) -> list[str]:
         n = self.number
         replies = self.unit.exchange(f":SOUR{n}:PRES:COMP1?", f":SOUR{n}:PRES:COMP2?", doing="reading the supplies")

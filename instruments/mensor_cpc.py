@@ -46,6 +46,7 @@ class MensorCPC(PressureUnit):
     )
     concrete = True
     holds_slew = False
+    error_share = 1e-4
 
     def errors(self) -> list[str]:
         """Empty the queue: a reply that begins with a space says that nothing is left."""

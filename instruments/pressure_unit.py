@@ -45,10 +45,13 @@ class PressureUnit(BenchInstrument):
 
     holds_slew: ClassVar[bool] = True
     """Whether the instrument moves on its slew by itself; otherwise its set-point has to be led in steps."""
+    error_share: ClassVar[float] = 0.0
+    """Specified error as a share of full scale; 0 where the data sheets of what the driver serves differ."""
 
     def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
         super().__init__(name, address, **options)
         self._band = float("inf")
+        self._full_scale = 0.0
         self._wanted = float("nan")
         self._sending = float("nan")
         self._slew = float("inf")
@@ -126,10 +129,15 @@ class PressureUnit(BenchInstrument):
             warnings.append(f"{self.full_name} counts gauge pressures; say `reference: gauge` if that is meant")
         if plan.maximum > full_scale:
             raise ConfigError(f"{self.full_name}: {plan.maximum:g} Pa is above its full scale of {full_scale:g} Pa")
+        self._full_scale = full_scale
         self._band = number_setting(plan.settings, "in_limits", None) or DEFAULT_BAND * full_scale
         self.set_slew(plan.slew)
         self.note(in_limits_Pa=self._band, full_scale_Pa=full_scale, gauge=gauge, slew_Pa_per_s=plan.slew)
         return warnings
+
+    def specified_error(self) -> float:
+        """Pa; 0 before it was configured."""
+        return self.error_share * self._full_scale
 
     def source_state(self) -> SourceState:
         """Set-point, measured pressure, controlling."""

@@ -211,7 +211,7 @@ class ControlMap:
                 f"{parameter.minimum:g} … {parameter.maximum:g} {parameter.unit}"
             )
 
-    def solve(self, applied: Applied, state: State | None = None, validity: bool = False) -> OperatingPoint:
+    def solve(self, applied: Applied, state: State | None = None, validity: bool = False, rescue: bool = True) -> OperatingPoint:
         """The operating points of one set of stimuli, with the loads, devices relaxed or held at ``state``."""
         return solve_operating_point(
             applied.network,
@@ -223,6 +223,7 @@ class ControlMap:
             shunt=self.shunt,
             state=state,
             validity=validity,
+            rescue=rescue,
         )
 
     def problem(self, applied: Applied) -> Problem:

@@ -49,13 +49,49 @@ class SimulatedTwin:
             gradient[applied.rows] = self._vjp(applied, np.asarray(cotangent, dtype=np.float64)[applied.rows])
         return np.where(connected, gradient, 0.0)
 
+    def attempted(self, stimuli: Sequence[Stimulus]) -> FloatArray:
+        """``predict`` by Newton's method alone: quick, and NaN (n_outputs,) in each row where that finds no steady state."""
+        values = np.empty((len(stimuli), len(self.map.outputs)))
+        for applied in self.map.applied(stimuli):
+            point = self.map.solve(applied, rescue=False)
+            values[applied.rows] = self.map.read(point.voltage, point.terminal_current)
+        return values
+
+    def linearised(self, stimuli: Sequence[Stimulus]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """``attempted``, its derivatives by the controls, (n, n_outputs, n_controls), connected or not, and by the logarithms
+        of the conductances of the edges, (n, n_outputs, n_edges); NaN in rows without a steady state."""
+        n_outputs, network = len(self.map.outputs), self.map.network
+        values = np.full((len(stimuli), n_outputs), np.nan)
+        by_control = np.full((len(stimuli), n_outputs, len(self.map.controls)), np.nan)
+        by_edge = np.full((len(stimuli), n_outputs, network.n_edges), np.nan)
+        for applied in self.map.applied(stimuli):
+            point = self.map.solve(applied, rescue=False)
+            values[applied.rows] = self.map.read(point.voltage, point.terminal_current)
+            if not point.converged.any():
+                continue
+            good = np.flatnonzero(point.converged)
+            kept = self.map.applied([stimuli[row] for row in applied.rows[good]])[0]
+            for output in range(n_outputs):
+                cotangent = np.zeros((len(good), n_outputs))
+                cotangent[:, output] = 1.0
+                gradient, weight = self._adjoint(kept, point.voltage[good], cotangent)
+                by_control[applied.rows[good], output] = gradient
+                # The current of an edge goes with its conductance, at fixed voltages.
+                drop = weight[:, network.base] - weight[:, network.tip]
+                by_edge[applied.rows[good], output] = drop * point.current[good]
+        return values, by_control, by_edge
+
     def _vjp(self, applied: Applied, cotangent: FloatArray) -> FloatArray:
-        network, free = self.map.network, ~applied.clamped
         point = self.map.solve(applied)
         if point.status is not Status.CONVERGED:
             raise NotConvergedError(point.message)
+        return self._adjoint(applied, point.voltage, cotangent)[0]
+
+    def _adjoint(self, applied: Applied, voltage: FloatArray, cotangent: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Gradient by the controls, and weights (n, n_nodes) of the current that leaves each node at fixed voltages."""
+        network, free = self.map.network, ~applied.clamped
         problem = self.map.problem(applied)
-        _, slope = problem.edges(point.voltage)
+        _, slope = problem.edges(voltage)
         voltage_weight, current_weight = self._weights(applied, cotangent)
         # y = (voltages read) + (currents leaving clamped nodes); G applied to node weights w is A diag(slope) Aᵀ w
         direct = voltage_weight + _conducted(problem, slope, current_weight)
@@ -68,10 +104,10 @@ class SimulatedTwin:
         nodes, positions = self.map.nodes[Quantity.VOLTAGE], self.map.positions[Quantity.VOLTAGE]
         gradient[:, positions] = by_voltage[:, nodes]
         edge_weight = (weight[:, network.base] - weight[:, network.tip]) * network.parallel
-        for number, (group, drive) in enumerate(zip(problem.network.groups, problem.drives(point.voltage), strict=True)):
+        for number, (group, drive) in enumerate(zip(problem.network.groups, problem.drives(voltage), strict=True)):
             self._drives(gradient, group, drive, edge_weight[:, group.edges])
             self._tunings(gradient, number, applied, drive, edge_weight[:, group.edges])
-        return gradient
+        return gradient, weight
 
     def _weights(self, applied: Applied, cotangent: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Cotangents gathered per node: of the voltages, and of the terminal currents (clamped nodes only)."""

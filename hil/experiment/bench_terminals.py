@@ -68,7 +68,8 @@ class Control(Terminal):
     """One thing that is applied. SI values; ``slew`` and ``emergency_slew`` per second, ``compliance`` in A (V for a current).
 
     ``height`` (m): of the liquid's surface that a pressure controller acts on above the node. Limits, values and readings are
-    those of the node. ``electrode``: what stands in the liquid at a source of voltage.
+    those of the node. ``accuracy`` (Pa): what a pressure controller may be off by its specification; goes before what its driver
+    knows. ``electrode``: what stands in the liquid at a source of voltage.
     ``power`` (W) may flow into the network here, as measured with every reading; ``dwell`` (s) it may be away from ``safe``.
     """
 
@@ -82,6 +83,7 @@ class Control(Terminal):
     dwell: float = float("inf")
     compliance: float | None = None
     height: float = 0.0
+    accuracy: float | None = None
     electrode: Electrode | None = None
     safe: SafeState = Field(default_factory=SafeState)
 
@@ -101,6 +103,7 @@ class Control(Terminal):
                 "dwell": lambda raw, _: _positive(raw, "s"),
                 "compliance": lambda raw, unit: _positive(raw, "V" if unit == "A" else "A"),
                 "height": lambda raw, _: parse(raw, "m"),
+                "accuracy": lambda raw, unit: _positive(raw, unit, zero=True),
                 "safe": _safe,
             },
         )
@@ -120,6 +123,8 @@ class Control(Terminal):
             refuse("a source of voltage or current needs a `compliance`, for example '10 uA'", "compliance")
         if self.electrode is not None and self.quantity is not Quantity.VOLTAGE:
             refuse("an electrode belongs to a source of voltage; remove it here", "electrode")
+        if self.accuracy is not None and not pressure:
+            refuse("only that of a pressure is asked for; remove it here", "accuracy")
         if self.height and not pressure:
             refuse("only a pressure changes with the height; remove it here", "height")
         return self

@@ -62,13 +62,15 @@ def solve_operating_point(
     state: State | None = None,
     guess: ArrayLike | None = None,
     validity: bool = True,
+    rescue: bool = True,
 ) -> OperatingPoint:
     """Node voltages at which every free node is in balance, devices relaxed (or held at ``state``).
 
     voltage (..., n_nodes) V, read at clamped nodes only; clamped (n_nodes,) bool; pressure Pa, concentration mol/m^3
     (default: the nodes' own), injected A into the node, shunt S to ground (default 0): (..., n_nodes). Leading axes
     broadcast, those of the network's parameters included. ``state``: one (n_states, ..., n_edges) array per group.
-    Laws without a steady state are held at their initial state. Raises ConfigError for malformed or non-finite input and
+    Laws without a steady state are held at their initial state. Without ``rescue`` a row at which Newton's method fails is left
+    as it is: continuation and pseudo-time take a thousand times as long. Raises ConfigError for malformed or non-finite input and
     for nodes that nothing ties to a potential; what does not converge is a status with a sentence.
     """
     problem, batch = make_problem(
@@ -77,7 +79,7 @@ def solve_operating_point(
     start = None
     if guess is not None:
         start = np.broadcast_to(np.asarray(guess, dtype=np.float64), (*batch, network.n_nodes)).reshape(-1, network.n_nodes)
-    solution, stateless = _solved(problem, start)
+    solution, stateless = _solved(problem, start, rescue)
     return _point(problem, batch, solution, stateless, validity)
 
 
@@ -181,7 +183,7 @@ def require_tied(network: Network, clamped: BoolArray, shunt: FloatArray) -> Non
         raise ConfigError(f"nodes {shown} float: {what}, so that their voltage is undefined; drive, ground or load one of them")
 
 
-def _solved(problem: Problem, guess: FloatArray | None) -> tuple[Solution, BoolArray]:
+def _solved(problem: Problem, guess: FloatArray | None, rescue: bool) -> tuple[Solution, BoolArray]:
     """Newton in blocks, then for rows that fail continuation and pseudo-time; and where a conductance is negative."""
     block = max(1, _BLOCK // problem.network.n_edges)
     parts = []
@@ -200,7 +202,7 @@ def _solved(problem: Problem, guess: FloatArray | None) -> tuple[Solution, BoolA
         np.concatenate([part.residual for part in parts]),
     )
     negative = negative_conductance(problem, solution.voltage)
-    hopeless = problem.structure.free.size > _RESCUED  # there the sparse path has already tried continuation
+    hopeless = not rescue or problem.structure.free.size > _RESCUED  # there the sparse path has already tried continuation
     for row in np.flatnonzero(~solution.converged | negative.any(axis=-1)) if not hopeless else ():
         _rescue(problem.take([int(row)]), solution, int(row), negative)
     return solution, np.asarray(negative.any(axis=-1) & solution.converged)

@@ -152,6 +152,15 @@ def test_doctor_finds_an_open_door_and_a_wrong_clock(emulated: tuple[Path, Any])
     assert "newer; set the clock" in rows(facts, "clock")["computer"]["found"]
 
 
+def test_doctor_says_in_which_line_a_field_is_wrong() -> None:
+    text = (shipped_protocols() / "benches" / "divider.yaml").read_text(encoding="utf-8")
+    (tmp := Path("wrong.yaml")).write_text(text.replace("preset: network", "preset: netwrok"), encoding="utf-8")
+    line = 1 + text[: text.index("preset: network")].count("\n")
+    code, _, said = hil("doctor", "--bench", str(tmp))
+    assert code == 2
+    assert f"wrong.yaml, line {line}" in said
+
+
 def test_doctor_refuses_a_bench_file_with_an_unknown_key(tmp_path: Path) -> None:
     text = (shipped_protocols() / "benches" / "divider.yaml").read_text(encoding="utf-8")
     (tmp_path / "wrong.yaml").write_text(text + "sensors: {}\n", encoding="utf-8")
@@ -178,9 +187,10 @@ def test_a_clogged_membrane_is_named_and_refuses_runs_until_a_check_passes() -> 
     assert facts["edges"]["b"]["conductance_over_twin"] == pytest.approx(0.05, rel=0.03)
     assert verdicts(facts, "edge")["a"] != "wrong"
     kept = json.loads(Path("data/checks/divider.json").read_text(encoding="utf-8"))
-    assert kept["virtual"]["passed"] is False
+    assert kept[f"virtual --set {CLOG}"]["passed"] is False
 
-    refused = ("run", "voltage_divider", "--on", "virtual", "--set", "stop.max_steps=0")
+    plain = ("run", "voltage_divider", "--on", "virtual", "--set", "stop.max_steps=0")
+    refused = (*plain, "--set", f"bench.{CLOG}")
     code, summary, said = hil(*refused)
     assert (code, summary["run_id"]) == (4, None)
     assert "bench 'divider' failed its check on virtual" in said
@@ -196,7 +206,9 @@ def test_a_clogged_membrane_is_named_and_refuses_runs_until_a_check_passes() -> 
     assert verdicts(facts, "isolation").keys() == verdicts(facts, "leakage").keys() == {"V1.current", "V3.current"}
     for edge in ("a", "b"):
         assert facts["edges"][edge]["conductance_over_twin"] == pytest.approx(1.0, abs=0.03)
-    assert hil(*refused)[1]["run_id"] == 2
+    assert hil(*plain)[1]["run_id"] == 2
+    # What the file without the clog passes says nothing of the one with it.
+    assert hil(*refused)[0] == 4
 
 
 def test_one_clog_in_a_network_is_named_although_the_wiring_does_not_tell_all_edges_apart() -> None:
@@ -232,7 +244,8 @@ def test_each_device_of_a_pair_is_checked() -> None:
 
 
 def test_a_check_refuses_what_means_nothing() -> None:
-    for arguments, word in ((("--tolerance", "0"), "tolerance"), (("--voltage", "-1 V"), "small voltage")):
+    refused = {("--tolerance", "0"): "tolerance", ("--voltage", "-1 V"): "small voltage", ("--voltage", "50 V"): "limits of 'V1'"}
+    for arguments, word in refused.items():
         done = CliRunner().invoke(app, ["check", "divider", *arguments])
         assert done.exit_code == 2
         assert word in done.stderr

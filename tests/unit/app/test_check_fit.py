@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 
 from hil.bench import Target, assemble, shipped_protocols
 from hil.bench_check import conducting, control_layout, exchanged, leaking, with_currents
+from hil.bench_pressures import accuracies, corrected_pressures
 from hil.check import Finding, _edges, _hydrostatic, _isolation, plan
 from hil.check_fit import Fitter, Measured
-from hil.check_record import load, require_passed, save
+from hil.check_record import key_of, load, require_passed, save
 from hil.core.errors import ConfigError, RecordError, SafetyError
-from hil.core.types import FloatArray, Layout, Quantity
+from hil.core.types import FloatArray, Layout, Quantity, SettlePolicy
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.bench_model import Tunable
 from hil.experiment.loader import read
@@ -110,9 +112,40 @@ def test_a_leak_to_elsewhere_shows_with_all_sources_at_one_voltage() -> None:
 
 
 def test_a_column_of_water_is_no_hydrostatic_zero() -> None:
-    found = list(_hydrostatic({"P1": 101_300.0, "P2": 101_300.0, "P3": 102_300.0}))
+    shown, exact = {"P1": 101_300.0, "P2": 101_300.0, "P3": 102_300.0}, dict.fromkeys(("P1", "P2", "P3"), 0.0)
+    found = list(_hydrostatic(shown, exact))
     assert [one.verdict for one in found] == ["ok", "ok", "wrong"]
-    assert all(isinstance(one, Finding) and one.verdict == "ok" for one in _hydrostatic({"P1": 1e5, "P2": 1.001e5}))
+    near = _hydrostatic({"P1": 1e5, "P2": 1.001e5}, exact)
+    assert all(isinstance(one, Finding) and one.verdict == "ok" for one in near)
+    # Controllers that may be 0.25 % of 3 bar off, one up and one down: their data sheet allows it, more it does not.
+    coarse = dict.fromkeys(exact, 750.0)
+    assert {one.verdict for one in _hydrostatic(shown, coarse)} == {"ok"}
+    assert [one.verdict for one in _hydrostatic({**shown, "P3": 102_900.0}, coarse)] == ["ok", "ok", "wrong"]
+    # One coarse controller among exact ones makes no room for the others.
+    assert [one.verdict for one in _hydrostatic(shown, {**exact, "P1": 2000.0})] == ["ok", "ok", "wrong"]
+
+
+def test_a_calibration_in_use_says_what_a_controller_holds_that_shows_something_else() -> None:
+    told = {"calibration": {"controls": {"P1": {"pace1.a.pressure": {"offset": -300.0, "gain": 1.0}}}}}
+    assembled: Any = SimpleNamespace(backend=SimpleNamespace(snapshot=lambda: told))
+    assert corrected_pressures(assembled, {"P1": 101_600.0, "P2": 101_300.0}) == {"P1": 101_300.0, "P2": 101_300.0}
+    plain: Any = SimpleNamespace(backend=SimpleNamespace(snapshot=dict))
+    assert corrected_pressures(plain, {"P1": 101_600.0}) == {"P1": 101_600.0}
+
+
+def test_a_controller_is_good_to_its_data_sheet_or_to_what_the_bench_file_says() -> None:
+    document = read(shipped_protocols() / "benches" / "divider.yaml")
+    document.override("station.instruments.pace2.type", "instruments.alicat_pressure.AlicatPressure", "a test")
+    document.override("station.instruments.pace2.address", "ASRL/dev/ttyUSB7::INSTR", "a test")
+    document.override("controls.P3.parameter", "pace2.pressure", "a test")
+    document.override("controls.P2.accuracy", "4 mbar", "a test")
+    bench = document.model(BenchFile)
+    with assemble(bench, Target.VIRTUAL) as lab, lab.backend:
+        lab.backend.measure([plan(control_layout(bench)).stimuli[0]], SettlePolicy(tolerance=1e-2, window=0.2, timeout=60.0))
+        assert accuracies(bench) == pytest.approx({"P1": 60.0, "P2": 400.0, "P3": 750.0})  # all of 3 bar
+    document.override("controls.V1.accuracy", "1 V", "a test")
+    with pytest.raises(ConfigError, match=r"controls\.V1\.accuracy.*only that of a pressure"):
+        document.model(BenchFile)
 
 
 def test_the_plan_is_small_begins_and_ends_at_rest_and_leaves_liquids_alone() -> None:
@@ -124,6 +157,9 @@ def test_the_plan_is_small_begins_and_ends_at_rest_and_leaves_liquids_alone() ->
         assert (connected["V1"], connected["C1"]) == (True, False)
     assert not wanted.stimuli[0].values[:2].any()
     assert not wanted.stimuli[-1].values[:2].any()
+    assert plan(controls, 5.0).voltages == {"V1": 5.0, "V3": 5.0}
+    with pytest.raises(ConfigError, match="50 V is beyond the limits of 'V1', 0 … 5 V"):
+        plan(controls, 50.0)
     with pytest.raises(ConfigError, match="at least one source of voltage"):
         plan(Layout(tuple(channel for channel in controls if channel.quantity is not Quantity.VOLTAGE)))
 
@@ -137,6 +173,18 @@ def test_records_are_kept_by_target_and_a_failed_one_refuses(tmp_path: Path) -> 
         SafetyError, match=r"failed its check on bench .*edge a: conducts nothing.*hil check divider\.yaml --on bench --data"
     ):
         require_passed(tmp_path, Path("divider.yaml"), "bench")
+    # With a field changed it is another check: it clears nothing but itself, and counts before that of the plain file.
+    mended = ["bench.controls.P1.height=5 cm"]
+    with pytest.raises(SafetyError):
+        require_passed(tmp_path, Path("divider.yaml"), "bench", mended)
+    save(tmp_path, "divider", key_of("bench", ["controls.P1.height=5 cm"]), {"passed": True, "reason": ""})
+    require_passed(tmp_path, Path("divider.yaml"), "bench", mended)
+    with pytest.raises(SafetyError):
+        require_passed(tmp_path, Path("divider.yaml"), "bench")
+    save(tmp_path, "divider", key_of("virtual", mended), {"passed": False, "reason": "no"})
+    require_passed(tmp_path, Path("divider.yaml"), "virtual")
+    with pytest.raises(SafetyError, match=r"hil check divider\.yaml --on virtual --set 'controls\.P1\.height=5 cm' --data"):
+        require_passed(tmp_path, Path("divider.yaml"), "virtual", mended)
     (tmp_path / "checks" / "divider.json").write_text("[]", encoding="utf-8")
     with pytest.raises(RecordError, match="no record of a check"):
         load(tmp_path, "divider")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hil.bench import Target, assemble
-from hil.bench_check import control_layout, pressures_now, with_currents
+from hil.bench_check import control_layout, with_currents
+from hil.bench_pressures import pressures_now
 from hil.bench_station import control_wires, virtual_plan
 from hil.check import check_out, plan
 from hil.check_heights import LIMIT, Explained, Explanations, Strong, explanations, judged, unexplained

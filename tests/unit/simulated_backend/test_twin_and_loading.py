@@ -1,5 +1,7 @@
 """Adjoint gradients against differences of predictions, and what terminals take away."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,36 @@ def test_twin_says_where_there_is_no_state(make_divider, layouts):
     for ask in (lambda: twin.predict(point), lambda: twin.vjp(point, np.ones((1, 2)))):
         with pytest.raises(NotConvergedError, match="steady state"):
             ask()
+
+
+def test_all_derivatives_at_once_equal_differences_of_predictions(make_divider, layouts):
+    network, wired = make_divider(), layouts("pressure")
+    values = np.array([3.0, 0.1, 1e5, 0.98e5, 1.01e5])
+    points = [Stimulus.of(values), Stimulus.of([0.0, 2.0, *values[2:]], [True, False, True, True, True])]
+    found, by_control, by_edge = SimulatedTwin(network, *wired).linearised(points)
+    assert np.array_equal(found, SimulatedTwin(network, *wired).predict(points))
+    for output, cotangent in enumerate(np.eye(found.shape[1])):
+        expected = numeric(SimulatedTwin(network, *wired), values, None, cotangent)
+        assert by_control[0, output] == pytest.approx(expected, rel=1e-6)
+    step = 1e-4
+    for edge, row in enumerate(np.eye(network.n_edges)):
+        up, down = (
+            SimulatedTwin(replace(network, parallel=network.parallel * np.exp(sign * step * row)), *wired).predict(points)
+            for sign in (1.0, -1.0)
+        )
+        assert by_edge[..., edge] == pytest.approx((up - down) / (2.0 * step), rel=1e-6, abs=1e-20)
+
+
+def test_without_a_rescue_only_the_row_without_a_state_is_lost(make_divider, layouts):
+    twin = SimulatedTwin(make_divider(minimum_conductance=0.0), *layouts("pressure"))
+    points = [Stimulus.of([5.0, 0.0, 1e5, p, 1e5]) for p in (1.3e5, 1e5)]
+    found = twin.attempted(points)
+    assert np.isnan(found[0]).all()
+    assert np.array_equal(found[1], twin.predict(points[1:])[0])
+    values, by_control, by_edge = twin.linearised(points)
+    for one in (values, by_control, by_edge):
+        assert np.isnan(one[0]).all()
+        assert np.isfinite(one[1]).all()
 
 
 def test_ten_gigaohm_takes_95_percent_of_a_single_channel_and_a_thousandth_of_a_membrane(make_divider):
