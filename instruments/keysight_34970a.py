@@ -167,7 +167,7 @@ class Keysight34970A(KeysightLogger):
     """6.5 digits, three slots of multiplexers. Manual: 34972-90001."""
 
     concrete: ClassVar[bool] = True
-    link: ClassVar[Link] = Link(identity=r"(?i)(HEWLETT-PACKARD|AGILENT|KEYSIGHT).*34970A", baud_rate=9600)
+    link: ClassVar[Link] = Link(identity=r"(?i)(?:HEWLETT-PACKARD|AGILENT|KEYSIGHT).*34970A", baud_rate=9600)
 
 
 class KeysightDAQ970A(KeysightLogger):

@@ -235,7 +235,7 @@ class KeysightB2901A(KeysightB2900):
 
     concrete: ClassVar[bool] = True
     simultaneous: ClassVar[bool] = True
-    link: ClassVar[Link] = Link(identity=r"(?i)(KEYSIGHT|AGILENT).*B2901A")
+    link: ClassVar[Link] = Link(identity=r"(?i)(?:KEYSIGHT|AGILENT).*B2901A")
     channels_there = ("ch1",)
     span = SmuSpan(
         voltage_ranges=(0.2, 2.0, 20.0, 200.0),
@@ -252,7 +252,7 @@ class KeysightB2912A(KeysightB2900):
 
     concrete: ClassVar[bool] = True
     simultaneous: ClassVar[bool] = True
-    link: ClassVar[Link] = Link(identity=r"(?i)(KEYSIGHT|AGILENT).*B2912A")
+    link: ClassVar[Link] = Link(identity=r"(?i)(?:KEYSIGHT|AGILENT).*B2912A")
     channels_there = ("ch1", "ch2")
     span = SmuSpan(
         voltage_ranges=(0.2, 2.0, 20.0, 200.0),

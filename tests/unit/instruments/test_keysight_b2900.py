@@ -111,6 +111,13 @@ def smu(bench: VirtualBench) -> Iterator[KeysightB2912A]:
     unit.close()
 
 
+def test_who_it_is_is_all_that_it_says(smu: KeysightB2912A) -> None:
+    said = smu.get_idn()
+    assert (said["vendor"], said["model"]) == ("Keysight Technologies", "B2912A")
+    assert said["serial"]
+    assert said["firmware"]
+
+
 def test_both_channels_source_and_are_read_over_the_same_time(bench: VirtualBench, smu: KeysightB2912A) -> None:
     for port in ("ch1", "ch2"):
         smu.port(port).enable(0.0)
