@@ -251,14 +251,15 @@ class InstrumentBackend(Backend):
         failed = until_in_limits(late, self._clock, policy, begin, self._warn, self._glance)
         if failed is not None:
             return failed
-        reader = self._reader(replicas)
-        report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin, self._glance)
+        reader, outputs = self._reader(replicas), self.capabilities.outputs
+        flatten = partial(until_flat, lambda: reader(1)[0][0], outputs, self._clock, policy, begin, self._glance)
+        report, flat = flatten()
         limited = at_compliance(drives)
         if limited and report.settled:
             # A source charges a cable at its compliance and leaves it; one that stays there marks what is read.
             self._look(limited)
             if at_compliance(limited) != limited:
-                report, flat = until_flat(lambda: reader(1)[0][0], self._clock, policy, begin, self._glance)
+                report, flat = flatten()
         short = ", ".join(f"{drive.channel.name!r} ({drive.plan.compliance:g} A)" for drive in at_compliance(drives))
         self._limited = bool(short)
         if short:

@@ -6,7 +6,7 @@ import numpy as np
 
 from hil.core.clock import Clock
 from hil.core.errors import NotSettledError
-from hil.core.types import FloatArray, SettlePolicy, SettleReport
+from hil.core.types import FloatArray, Layout, SettlePolicy, SettleReport
 
 
 def until_in_limits(
@@ -36,6 +36,7 @@ def until_in_limits(
 
 def until_flat(
     read: Callable[[], FloatArray],
+    outputs: Layout,
     clock: Clock,
     policy: SettlePolicy,
     begin: float,
@@ -43,25 +44,24 @@ def until_flat(
 ) -> tuple[SettleReport, list[FloatArray]]:
     """Wait until no output moves by the tolerance over two windows in a row; the report, and the last three readings.
 
-    Two, because one window can fall on a turning point. ``begin``: when settling began, s of ``clock``. ``watch``: see
-    ``until_in_limits``.
+    Two, because one window can fall on a turning point. ``read``: (n_replicas * n_outputs,), in the order of ``outputs``.
+    ``begin``: when settling began, s of ``clock``. ``watch``: see ``until_in_limits``.
     """
     history = [read()]
     flat = 0
     while True:
         clock.sleep(policy.window)
         history.append(read())
-        residual = _change(history[-2], history[-1])
+        residual, most = _change(history[-2], history[-1])
         flat = flat + 1 if residual < policy.tolerance else 0
         if len(history) == 2 and policy.timeout > 2 * policy.window:
             continue  # nothing can be decided yet
         del history[:-3]
         now = clock.now()
         elapsed = now - begin
-        if flat >= 2:
-            return SettleReport(True, elapsed, residual), history
-        if elapsed >= policy.timeout:
-            return SettleReport(False, elapsed, residual), history
+        if flat >= 2 or elapsed >= policy.timeout:
+            moved = outputs.channels[most % len(outputs)] if len(outputs) else None
+            return SettleReport(flat >= 2, elapsed, residual, moved), history
         watch(now)
 
 
@@ -92,20 +92,19 @@ class Noise:
 
 def require_settled(what: str, report: SettleReport, policy: SettlePolicy, number: int, total: int) -> None:
     """NotSettledError naming ``what`` (a stimulus, a row) by its number from 0, unless it settled."""
-    if not report.settled and np.isinf(report.residual):
+    if not report.settled and np.isinf(report.residual) and report.moved is None:
         raise NotSettledError(
             f"{what} {number + 1} of {total}: a source was not in its limits after {report.elapsed:g} s; allow a longer "
             "`settle.timeout`, or look at supplies and leaks"
         )
     if not report.settled:
-        raise NotSettledError(
-            f"{what} {number + 1} of {total}: outputs still moved by {report.residual:g} in {policy.window:g} s after "
-            f"{report.elapsed:g} s (tolerance {policy.tolerance:g}); allow a longer `settle.timeout` or a wider tolerance"
-        )
+        raise NotSettledError(f"{what} {number + 1} of {total}: {report.trouble(policy)}")
 
 
-def _change(before: FloatArray, after: FloatArray) -> float:
-    """Largest change; an output that is in overload both times is steady as far as anybody can tell."""
+def _change(before: FloatArray, after: FloatArray) -> tuple[float, int]:
+    """Largest change, and of which output; one that is in overload both times is steady as far as anybody can tell."""
     difference = np.abs(after - before)
     difference[np.isnan(before) & np.isnan(after)] = 0.0
-    return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0))
+    difference[np.isnan(difference)] = np.inf
+    most = int(np.argmax(difference)) if len(difference) else 0
+    return float(np.max(difference, initial=0.0)), most

@@ -257,11 +257,7 @@ class SimulatedBackend(Backend):
             report = backend._settle(policy)
             self.relaxations += backend is self
             if not report.settled:
-                raise NotSettledError(
-                    f"row {number + 1}: outputs of {backend.name!r} still moved by {report.residual:g} in {policy.window:g} s "
-                    f"after {report.elapsed:g} s (tolerance {policy.tolerance:g}); allow a longer `settle.timeout` or a wider "
-                    "tolerance"
-                )
+                raise NotSettledError(f"row {number + 1}, {backend.name!r}: {report.trouble(policy)}")
         spent = [backend.clock.now() - start for backend, start in zip(backends, begun, strict=True)]
         for backend, seconds in zip(backends, spent, strict=True):
             backend.clock.sleep(max(spent) - seconds)
@@ -307,17 +303,16 @@ class SimulatedBackend(Backend):
             before[applied.rows] = self._physics.instant(applied, held)
         seconds = np.empty(len(stimuli))
         for number, stimulus in enumerate(stimuli):
-            change = float(np.max(np.abs(values[number] - before[number]), initial=0.0))
+            changes = np.abs(values[number] - before[number])
+            change = float(np.max(changes, initial=0.0))
             elapsed, residual = settling(change, float(tau[number]), policy)
             seconds[number] = sum(self._source_time(stimulus)) + min(elapsed, policy.timeout)
             self._present.stimulus = stimulus
             self.relaxations += 1
             if elapsed > policy.timeout or residual > policy.tolerance:
-                failure = NotSettledError(
-                    f"stimulus {number + 1} of {len(stimuli)}: outputs would still move by {residual:g} in {policy.window:g} s "
-                    f"after {min(elapsed, policy.timeout):g} s (tolerance {policy.tolerance:g}); allow a longer "
-                    "`settle.timeout` or a wider tolerance"
-                )
+                moved = self.capabilities.outputs.channels[int(np.argmax(changes))] if changes.size else None
+                report = SettleReport(False, min(elapsed, policy.timeout), residual, moved)
+                failure = NotSettledError(f"stimulus {number + 1} of {len(stimuli)}: {report.trouble(policy)}")
                 self.clock.sleep(float(seconds[number]))
                 return values[:number], seconds[:number], failure
         self._present.arrive(tuple(one[:, -1:] for one in after), None, values[-1])

@@ -7,7 +7,7 @@ import numpy as np
 
 from hil.core.clock import Clock
 from hil.core.errors import ConfigError
-from hil.core.types import FloatArray, SettlePolicy, SettleReport, Stimulus
+from hil.core.types import Channel, FloatArray, SettlePolicy, SettleReport, Stimulus
 from simulated_backend import captured, states
 from simulated_backend.physics import Physics, settling
 from simulated_backend.solve.kirchhoff import State
@@ -87,14 +87,17 @@ class Present:
         """Let devices that integrate rates go on until the outputs are flat, or for the dwell time."""
         stimulus, window = self.current(), policy.window
         last, elapsed, residual = self.now(validity=True), 0.0, np.inf
+        changes = np.empty(0)
         if policy.dwell is not None:
             duration = min(policy.dwell, policy.timeout)
             if duration > 0.0:
                 grid: FloatArray = np.linspace(max(0.0, duration - window), duration, _TRACE_POINTS)
                 outputs = self.advance([stimulus], np.zeros(1), duration, grid).outputs
-                last, residual = outputs[-1], float(np.max(np.ptp(outputs, axis=0), initial=0.0))
+                last, changes = outputs[-1], np.ptp(outputs, axis=0)
+                residual = float(np.max(changes, initial=0.0))
             self.values = last
-            return SettleReport(residual <= policy.tolerance and policy.dwell <= policy.timeout, duration, residual)
+            settled = residual <= policy.tolerance and policy.dwell <= policy.timeout
+            return SettleReport(settled, duration, residual, self._most(changes))
         count = 1
         while elapsed < policy.timeout * (1.0 - 1e-9):
             left = policy.timeout - elapsed
@@ -103,18 +106,24 @@ class Present:
             ends = np.asarray(step * np.arange(1, count + 1), dtype=np.float64)
             state, voltage = self.state, self.voltage
             passage = self.advance([stimulus], np.zeros(1), float(ends[-1]), ends)
-            change = np.max(np.abs(np.diff(np.vstack([last, passage.outputs]), axis=0)), axis=1, initial=0.0)
+            steps = np.abs(np.diff(np.vstack([last, passage.outputs]), axis=0))
+            change = np.max(steps, axis=1, initial=0.0)
             flat = np.flatnonzero((change <= policy.tolerance) & (ends >= window))
             place = int(flat[0]) if flat.size else count - 1
             if place < count - 1:  # only so far: what comes later is for the next verb
                 self.state, self.voltage = state, voltage
                 passage = self.advance([stimulus], np.zeros(1), float(ends[place]), ends[: place + 1])
             last, residual, elapsed = passage.outputs[-1], float(change[place]), elapsed + float(ends[place])
+            changes = steps[place]
             if flat.size:
                 break
             count = min(2 * count, _MOST_WINDOWS)
         self.values = last
-        return SettleReport(residual <= policy.tolerance, elapsed, residual)
+        return SettleReport(residual <= policy.tolerance, elapsed, residual, self._most(changes))
+
+    def _most(self, changes: FloatArray) -> Channel | None:
+        """The output whose change, of (n_outputs,), is the largest."""
+        return self.physics.map.outputs.channels[int(np.argmax(changes))] if changes.size else None
 
     def relax(self, policy: SettlePolicy) -> SettleReport:
         """Go to the steady state at once, and compute how long that takes."""
@@ -122,7 +131,8 @@ class Present:
         before = self.now()
         point = self.physics.steady(applied)
         after = self.physics.map.read(point.voltage, point.terminal_current)[0]
-        change = float(np.max(np.abs(after - before), initial=0.0))
+        changes = np.abs(after - before)
+        change = float(np.max(changes, initial=0.0))
         tau = float(states.slowest(self.physics.map.problem(applied), point.voltage)[0]) * self.physics.slow_factor
         elapsed, residual = settling(change, tau, policy)
         settled = elapsed <= policy.timeout and residual <= policy.tolerance
@@ -136,8 +146,9 @@ class Present:
             outputs = self.advance([self.current()], np.zeros(1), elapsed, samples).outputs
             self.values = outputs[-1]
             recent = outputs[samples >= (elapsed - policy.window) * (1.0 - 1e-12)]
-            residual = float(np.max(np.ptp(recent, axis=0), initial=0.0))
-        return SettleReport(settled, elapsed, residual)
+            changes = np.ptp(recent, axis=0)
+            residual = float(np.max(changes, initial=0.0))
+        return SettleReport(settled, elapsed, residual, self._most(changes))
 
     def capture(self) -> dict[str, object]:
         """JSON of everything."""

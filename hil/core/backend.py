@@ -274,11 +274,7 @@ class Backend(ABC):
             self.relaxations += 1
             report = self._settled(policy)
             if not report.settled:
-                raise NotSettledError(
-                    f"stimulus {number + 1} of {len(stimuli)}: outputs still moved by {report.residual:g} in "
-                    f"{policy.window:g} s after {report.elapsed:g} s (tolerance {policy.tolerance:g}); "
-                    "allow a longer `settle.timeout` or a wider tolerance"
-                )
+                raise NotSettledError(f"stimulus {number + 1} of {len(stimuli)}: {report.trouble(policy)}")
             rows.append(self._recorded(stimulus, samples))
         return Readings.stack(rows)
 

@@ -248,11 +248,23 @@ class SettlePolicy:
 
 @dataclass(frozen=True, slots=True)
 class SettleReport:
-    """Outcome of settling: ``elapsed`` seconds, ``residual`` the last change over one window (output unit)."""
+    """Outcome of settling: ``elapsed`` seconds, ``residual`` the last change over one window (output unit), and of which output
+    (the one that changed most, where the backend tells)."""
 
     settled: bool
     elapsed: float
     residual: float
+    moved: Channel | None = None
+
+    def trouble(self, policy: SettlePolicy) -> str:
+        """What did not come to rest, by how much it moved and by how much it may, with units, and what to do."""
+        unit = "" if self.moved is None else f" {self.moved.quantity.value}"
+        name = "outputs" if self.moved is None else f"output {self.moved.name!r}"
+        far = f"by {self.residual:.3g}{unit}" if np.isfinite(self.residual) else "into or out of overload"
+        return (
+            f"{name} still moved {far} in {policy.window:g} s after {self.elapsed:.3g} s (tolerance {policy.tolerance:g}{unit}); "
+            "allow a longer `settle.timeout` or a wider `settle.tolerance`"
+        )
 
 
 class Determinism(StrEnum):
