@@ -16,7 +16,7 @@ from instruments.roles import MeterInstrument, PressurePort, Recoverable
 from instruments.safe_commands import HardwareWatchdog
 from instruments.safe_state import WayHome
 from instruments.station import parse_path
-from instruments.terminals import Drive, Output, by_instrument
+from instruments.terminals import Drive, Output, by_instrument, located
 from instruments.wiring import InstrumentSpec, InterlockWire
 
 
@@ -163,7 +163,11 @@ class Switchboard:
                 other.output = Output.UNTOUCHED
         drive.output = Output.OFF
         self._narrow(drive)
-        for sentence in drive.port.configure_source(drive.plan):
+        try:
+            sentences = drive.port.configure_source(drive.plan)
+        except ConfigError as error:
+            raise located(error, f"controls.{drive.channel.name}") from error
+        for sentence in sentences:
             self._warn(sentence)
 
     def _left_on(self, drive: Drive) -> bool:

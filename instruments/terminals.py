@@ -9,6 +9,7 @@ import numpy as np
 
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Channel, FloatArray, Quantity
+from hil.experiment.fields import FieldError
 from hil.experiment.units import parse
 from instruments.calibration import undone
 from instruments.plain_meter import PlainMeter, port_of
@@ -247,7 +248,11 @@ def configure_meters(senses: Iterable[Sense], warn: Callable[[str], None]) -> No
     """Ranges, integration times and the like of every output; ``warn`` is told what to know about them."""
     for sense in senses:
         if sense.port is not None:
-            for sentence in sense.port.configure_meter(sense.parameter, sense.settings):
+            try:
+                sentences = sense.port.configure_meter(sense.parameter, sense.settings)
+            except ConfigError as error:
+                raise located(error, f"outputs.{sense.channel.name}") from error
+            for sentence in sentences:
                 warn(sentence)
 
 
@@ -312,3 +317,8 @@ def _switched(acquire: Callable[[int], Acquired], sense: Sense, others: Sequence
         return acquired
 
     return read
+
+
+def located(error: ConfigError, field: str) -> FieldError:
+    """What a driver refuses knows its terminal; the reader needs the ``field`` of the bench file that asks for it."""
+    return error if isinstance(error, FieldError) else FieldError(str(error), field)
