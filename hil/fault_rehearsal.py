@@ -25,8 +25,10 @@ WATCHED = 4
 """Readings after a fault acted for which the procedure goes on before the rehearsal of that fault ends."""
 LATEST = 4
 """A fault is put on before this reading: the steps of a procedure are alike, and time is dear."""
+UNANSWERED = ("silence", "half_open", "dead", "drop")
+"""Faults in which replies never come."""
 PATIENCE = 0.25
-"""s that the program waits for a reply of an instrument that is going to die."""
+"""s that the program waits for a reply of an instrument with such a fault."""
 MESSAGES = 20
 """A fault acts when its instrument gets one of this many messages."""
 OFF = {"V": 0.02, "Pa": 500.0}
@@ -123,14 +125,14 @@ def chosen_cases(prepared: Prepared, readings: int, kinds: Sequence[str] | None 
 
 def rehearse_case(prepared: Prepared, case: Case, seed: int) -> Led:
     """One rehearsal on a bench of its own, whose imperfections are drawn from ``seed``. HilError where it cannot start."""
-    if case.fault == "dead":
+    if case.fault in UNANSWERED:
         prepared = replace(prepared, bench=impatient(prepared.bench, case.instrument))
     with prepared.assembled(Target.VIRTUAL, seed=seed) as assembled:
         return _rehearse(prepared, assembled, case)
 
 
 def impatient(bench: BenchFile, instrument: str) -> BenchFile:
-    """The bench where the program waits ``PATIENCE`` for ``instrument``, the one that is going to die: time-outs pass in real
+    """The bench where the program waits ``PATIENCE`` for ``instrument``, the one that will not answer: time-outs pass in real
     time, dozens of them. All others keep theirs: a busy machine must not make them look silent."""
     spec = bench.station.instruments[instrument]
     hasty = spec.model_copy(update={"options": {**spec.options, "timeout": PATIENCE}})
