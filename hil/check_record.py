@@ -9,6 +9,7 @@ from typing import Any
 from hil.core.errors import RecordError, SafetyError
 
 FOLDER = "checks"
+HARDWARE = "bench"
 
 
 def path_of(data: Path, bench: str, folder: str = FOLDER) -> Path:
@@ -53,10 +54,19 @@ def save(data: Path, bench: str, target: str, facts: Mapping[str, Any], folder: 
 
 def require_passed(data: Path, bench: Path, target: str, overrides: Sequence[str] = ()) -> None:
     """SafetyError when the last check of file ``bench`` with these ``overrides`` on ``target`` failed; where it was never checked
-    with them, that of the file as it is counts. A bench that was never checked may be used."""
+    with them, that of the file as it is counts. A bench that was never checked may be used.
+
+    What a check of the hardware found wrong is a fact of the bench, whatever the fields it was found with: it refuses every run
+    until a later check passes.
+    """
     kept = load(data, bench.stem)
     key = key_of(target, overrides)
     key = key if key in kept else key_of(target)
+    if target == HARDWARE:
+        alike = {name: one for name, one in kept.items() if name == target or name.startswith(f"{target} --set ")}
+        passed = kept[key]["when"] if key in kept and kept[key]["passed"] else ""
+        later = [name for name, one in alike.items() if not one["passed"] and _moment(one["when"]) > _moment(passed)]
+        key = max(later, key=lambda name: _moment(kept[name]["when"]), default=key)
     last = kept.get(key)
     if last is not None and not last["passed"]:
         where = "".join(f" --set '{one}'" for one in key.split(" --set ")[1:])
@@ -65,3 +75,8 @@ def require_passed(data: Path, bench: Path, target: str, overrides: Sequence[str
             f"bench {bench.stem!r} failed its check on {target} of {last['when']}: {last['reason']}; put that right, and let "
             f"`hil check {bench} --on {target}{where}` pass before you run anything on it"
         )
+
+
+def _moment(when: str) -> float:
+    """s; before everything where it is empty."""
+    return datetime.fromisoformat(when).timestamp() if when else 0.0

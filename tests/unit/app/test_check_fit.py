@@ -164,6 +164,19 @@ def test_the_plan_is_small_begins_and_ends_at_rest_and_leaves_liquids_alone() ->
         plan(Layout(tuple(channel for channel in controls if channel.quantity is not Quantity.VOLTAGE)))
 
 
+def test_what_a_check_of_the_hardware_found_with_other_fields_refuses_plain_runs_too(tmp_path: Path) -> None:
+    bench, changed = Path("divider.yaml"), ["bench.controls.P1.height=5 cm"]
+    save(tmp_path, "divider", "bench", {"passed": True, "reason": ""} | {"when": "2026-01-01T10:00:00+01:00"})
+    clogged = {"passed": False, "reason": "edge a: conducts nothing", "when": "2026-01-01T09:30:00+00:00"}
+    for target in ("bench", "virtual"):
+        save(tmp_path, "divider", key_of(target, changed), clogged)
+    require_passed(tmp_path, bench, "virtual")
+    with pytest.raises(SafetyError, match=r"edge a: conducts nothing.*--on bench --set 'controls\.P1\.height=5 cm'"):
+        require_passed(tmp_path, bench, "bench")
+    save(tmp_path, "divider", "bench", {"passed": True, "reason": "", "when": "2026-01-01T09:31:00+00:00"})
+    require_passed(tmp_path, bench, "bench")
+
+
 def test_records_are_kept_by_target_and_a_failed_one_refuses(tmp_path: Path) -> None:
     require_passed(tmp_path, Path("divider.yaml"), "bench")
     save(tmp_path, "divider", "virtual", {"passed": True, "reason": ""})
