@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,20 +42,20 @@ def rehearse_faults(
     said = {"request": _packed(prepared.request), "seed": seed, "readings": readings, "kinds": list(kinds)}
     team = _Team(total, told)
     members: list[_Worker] = []
-    threads: list[threading.Thread] = []
+    count = min(workers or _processors(), total)
+    # Not Thread.join: Ctrl-C in it makes Python 3.11 take the thread for ended while it still listens.
+    threads = ThreadPoolExecutor(max(count, 1))
     try:
-        for _ in range(min(workers or _processors(), total)):
+        fed = []
+        for _ in range(count):
             members.append(_Worker(said))
-            thread = threading.Thread(target=team.feed, args=(members[-1],))
-            thread.start()
-            threads.append(thread)
-        for thread in threads:
-            thread.join()
+            fed.append(threads.submit(team.feed, members[-1]))
+        for one in fed:
+            one.result()
     finally:
         for member in members:
             member.kill()
-        for thread in threads:
-            thread.join()  # upon Ctrl-C they are still listening to what has been killed
+        threads.shutdown()  # upon Ctrl-C they are still listening to what has been killed
         for member in members:
             member.close()
     return team.results()
