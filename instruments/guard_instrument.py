@@ -16,6 +16,7 @@ FIRST_PAUSE, QUICK_PAUSE, LONGEST_PAUSE = 0.001, 0.004, 0.25
 QUICK = 0.25
 """s for which an instrument that does not let us in yet is tried again at once: it has only to notice that its client is gone."""
 RELEASE_AFTER = 1.0
+_NO_VALUE = re.compile(r"9\.9\d*[eE]\+?3[78]|\b(?:NAN|INF)", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 
 Say = Callable[[str], None]
@@ -157,7 +158,7 @@ class Instrument:
         while (left := until - time.monotonic()) > 0.0:
             seen = link.line(left)
             parts = [part.strip() for part in seen.split(compound)]
-            if len(parts) == len(expected) and all(map(re.search, expected, parts)):
+            if len(parts) == len(expected) and all(map(_answered, expected, parts)):
                 return parts
         raise LinkError(f"answered {seen!r}, which does not match {expected!r}")
 
@@ -167,9 +168,17 @@ class Instrument:
         seen = ""
         while (left := until - time.monotonic()) > 0.0:
             seen = link.line(left)
-            if re.search(expected, seen):
+            if _answered(expected, seen):
                 return seen
         raise LinkError(f"answered {seen!r}, which does not match {expected!r}")
+
+
+def _answered(expected: str, reply: str) -> bool:
+    """Whether ``reply`` could be one; LinkError for one that stands for no value, which is asked for again."""
+    found = re.search(expected, reply) is not None
+    if found and _NO_VALUE.search(reply):
+        raise LinkError(f"answered {reply!r}, which stands for no value")
+    return found
 
 
 def _questions(terminals: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:

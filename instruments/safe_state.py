@@ -20,7 +20,7 @@ from hil.core.hydrostatics import ATMOSPHERE
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import FloatArray, Quantity, SafeAction
 from instruments.coupled import emergency_slew, linked, meeting
-from instruments.roles import PressurePort
+from instruments.roles import OVERFLOW, PressurePort
 from instruments.terminals import Drive, Movers, Output
 
 T = TypeVar("T")
@@ -300,7 +300,10 @@ def _pressure(drive: Drive) -> PressurePort:
 
 
 def _pressure_now(drive: Drive) -> float:
-    return _pressure(drive).pressure_now()
+    pressure = _pressure(drive).pressure_now()
+    if not abs(pressure) < OVERFLOW:  # a way home from there would take for ever
+        raise InstrumentError(f"{drive.path} does not say where it stands: its reading is in overflow")
+    return pressure
 
 
 def _emergency_slew(drive: Drive) -> float:

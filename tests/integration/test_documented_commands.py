@@ -38,7 +38,8 @@ def commands() -> list[tuple[str, str]]:
 def problem(command: str) -> str:
     """What the command line has against ``command``; empty for nothing. Nothing is run; a missing argument is no problem of
     inline code that only names a command."""
-    words = [PLACES.get(word, word) for word in shlex.split(command) if "[" not in word and word != "…"][1:]
+    whole = re.sub(r"[][]", "", command)  # what may be left out can be typed, too
+    words = [PLACES.get(word, word) for word in shlex.split(whole) if word != "…"][1:]
     here: Any = typer.main.get_command(app)
     context = here.make_context("hil", [], resilient_parsing=True)
     while hasattr(here, "commands"):

@@ -120,6 +120,27 @@ def test_beside_a_silent_controller_nobody_vents_past_the_limit(bench: Bench) ->
         del pace.ports["b"].pressure_now
 
 
+@pytest.mark.parametrize("nothing", [9.91e37, float("nan"), float("inf")])
+def test_a_reading_in_overflow_is_no_place_to_go_home_from(bench: Bench, nothing: float) -> None:
+    pace = bench.instruments["pace"]
+    wires = [ControlWire(pascal("P1"), "pace.a.pressure"), ControlWire(pascal("P2"), "pace.b.pressure")]
+    with make(bench, wires, edges=[EdgeLimit("e", "P1", "P2", 1e4)]) as backend:
+        backend.apply(Stimulus.of([9.2e4, 9.3e4]))
+        port = pace.ports["b"]
+        said = iter([nothing])
+        port.pressure_now = lambda: next(said, None) or type(port).pressure_now(port)
+        begun = bench.clock.now()
+        backend.make_safe()
+        assert bench.clock.now() - begun < 3600.0
+        assert [what for _, _, what, _ in bench.log if what.endswith("vent")] == ["a vent", "b vent"]
+        del port.pressure_now
+        backend.apply(Stimulus.of([9.2e4, 9.3e4]))
+        port.pressure_now = lambda: nothing
+        with pytest.raises(InstrumentError, match=r"pace\.b\.pressure.* its reading is in overflow"):
+            backend.make_safe()
+        del port.pressure_now
+
+
 @pytest.mark.parametrize(("ambient", "low", "silent"), [(101_325.0, 9e4, 1.03e5), (0.0, -1e4, 2e3)])
 def test_beside_a_silent_controller_that_stands_near_the_air_it_vents(
     bench: Bench, ambient: float, low: float, silent: float

@@ -331,6 +331,22 @@ def test_a_controller_that_is_off_is_vented_without_being_moved(said: list[str],
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("nothing", ["9.91e+37", "9.9E37", "nan"])
+def test_a_pressure_in_overflow_is_asked_for_again(said: list[str], clock: Time, nothing: str) -> None:
+    """There is no way home from 9.9e37 Pa."""
+    controller, replies = Pressure(clock, 1.05e5), [f"P {nothing}"]
+
+    def answer(line: str) -> str | None:
+        return replies.pop() if line == "P?" and replies else controller(line)
+
+    with devices(answer) as (device,):
+        terminal = pressure("P1") | {"measured": r"^P [-+.\deEna]+$"}
+        assert Rescue({"instruments": [instrument("p", device, terminal)], "edges": []}, said.append).run() == []
+    assert controller.vented
+    assert not replies
+    assert clock.monotonic() < 60.0
+
+
 def test_nobody_moves_beside_a_partner_that_does_not_answer(said: list[str], clock: Time) -> None:
     alone, partner = Pressure(clock, 1.05e5), Pressure(clock, 1.05e5)
     with devices(alone, lambda _: None, partner, off) as (first, dead, free, smu):
