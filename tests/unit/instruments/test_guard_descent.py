@@ -21,7 +21,7 @@ from instruments.keithley_2600 import Keithley2602B
 from instruments.keysight_b2900 import KeysightB2912A
 from instruments.safe_commands import SafeCommands
 from instruments.wiring import ControlWire, InstrumentSpec, Setting
-from tests.unit.instruments import test_guard_rescue as kit
+from tests.unit.instruments import guard_kit as kit
 
 # -- the arithmetic -------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import pytest
 from hil.core.errors import InstrumentError, SafetyError
 from instruments.guard_process import Guard, NoGuard
 from tests.marks import needs_posix
-from tests.unit.instruments import test_guard_rescue as kit
+from tests.unit.instruments import guard_kit as kit
 
 
 @pytest.fixture

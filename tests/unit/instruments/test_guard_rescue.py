@@ -1,69 +1,14 @@
 """What the guard does without the program, against instruments that are sockets and nothing else."""
 
-import os
-import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from instruments import guard_descent, guard_instrument, guard_rescue
-from instruments.guard_links import LinkError, SocketLink, connect, is_socket, release
 from instruments.guard_rescue import Rescue
-from tests.marks import needs_posix
-
-
-class Device:
-    """Answers lines; refuses its first ``refuse`` clients as an instrument does that serves one client only."""
-
-    def __init__(self, answer: Callable[[str], str | None], refuse: int = 0) -> None:
-        self.answer = answer
-        self.refuse = refuse
-        self.lines: list[str] = []
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                link, _ = self.socket.accept()
-            except OSError:
-                return
-            if self.refuse > 0:
-                self.refuse -= 1
-                link.close()
-                continue
-            with link, link.makefile("r") as stream:
-                try:
-                    for line in stream:
-                        self.lines.append(line.rstrip("\n"))
-                        reply = self.answer(line.rstrip("\n"))
-                        if reply is not None:
-                            link.sendall((reply + "\n").encode())
-                except OSError:
-                    continue
-
-    def close(self) -> None:
-        self.socket.close()
-
-
-class Time:
-    """Passes only while somebody waits for it, so that it does not matter how fast the machine is."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-        self._lock = threading.Lock()
-
-    def monotonic(self) -> float:
-        return self._now
-
-    def wait(self, seconds: float) -> None:
-        with self._lock:
-            self._now += seconds
+from tests.unit.instruments.guard_kit import Pressure, Time, devices, instrument, off, pressure, source
 
 
 @pytest.fixture(autouse=True)
@@ -77,81 +22,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
         monkeypatch.setattr(module, "threading", waiting)
     monkeypatch.setattr(guard_instrument, "REPLY_TIMEOUT", 60.0)
     return made
-
-
-class Pressure:
-    """A controller: goes to its set-point at its slew."""
-
-    def __init__(self, clock: Time, start: float, on: bool = True) -> None:
-        self.start, self.goal, self.slew, self.on, self.vented = start, start, 1e9, on, False
-        self.clock = clock
-        self.since = clock.monotonic()
-        self.heard: list[tuple[float, str]] = []
-
-    @property
-    def now(self) -> float:
-        way = self.slew * (self.clock.monotonic() - self.since)
-        if abs(self.goal - self.start) <= way:
-            return self.goal
-        return self.start + way * (1 if self.goal > self.start else -1)
-
-    def __call__(self, line: str) -> str | None:
-        self.heard.append((self.clock.monotonic(), line))
-        word, _, rest = line.partition(" ")
-        if word == "P?":
-            return f"P {self.now}"
-        if word == "ON?":
-            return f"ON {int(self.on)}"
-        if word == "VENT?":
-            return f"VENT {int(self.vented)}"
-        if word == "GO":
-            self.start, self.since = self.now, self.clock.monotonic()
-            self.goal, self.slew = (float(part) for part in rest.split())
-            self.on = True
-        if word == "VENT":
-            self.vented, self.on = True, False
-        return None
-
-
-def instrument(name: str, device: Device, *terminals: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "address": f"TCPIP0::127.0.0.1::{device.port}::SOCKET",
-        "visalib": "",
-        "read_termination": "\n",
-        "write_termination": "\n",
-        "joiner": "",
-        "query_joiner": "",
-        "release_port": None,
-        "terminals": list(terminals),
-    }
-
-
-def source(channel: str, expected: str = "^OFF$") -> dict[str, Any]:
-    return {"channel": channel, "attention": ["abort"], "leave": [f"{channel} off"], "query": "STATE?", "expected": expected,
-            "move": []}  # fmt: skip
-
-
-def pressure(channel: str, slew: float = 1e5) -> dict[str, Any]:
-    return {
-        "channel": channel, "attention": [], "leave": ["VENT"], "query": "VENT?", "expected": "^VENT 1$",
-        "state": "ON?", "states": "^ON [01]$", "active": "^ON 1$", "measure": "P?", "measured": r"^P [-+.\de]+$",
-        "move": ["GO {level} {slew}"], "minimum": 9e4, "maximum": 1.1e5, "goal": 1e5, "slew": slew,
-    }  # fmt: skip
-
-
-@contextmanager
-def devices(*answers: Callable[[str], str | None]) -> Iterator[list[Device]]:
-    made = [Device(answer) for answer in answers]
-    try:
-        yield made
-    finally:
-        for device in made:
-            device.close()
-
-
-def off(line: str) -> str | None:
-    return "OFF" if line == "STATE?" else None
 
 
 @pytest.fixture
@@ -330,7 +200,6 @@ def test_a_controller_that_is_off_is_vented_without_being_moved(said: list[str],
     assert still.vented
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("nothing", ["9.91e+37", "9.9E37", "nan"])
 def test_a_pressure_in_overflow_is_asked_for_again(said: list[str], clock: Time, nothing: str) -> None:
     """There is no way home from 9.9e37 Pa."""
@@ -347,6 +216,7 @@ def test_a_pressure_in_overflow_is_asked_for_again(said: list[str], clock: Time,
     assert clock.monotonic() < 60.0
 
 
+@pytest.mark.usefixtures("impatient")
 def test_nobody_moves_beside_a_partner_that_does_not_answer(said: list[str], clock: Time) -> None:
     alone, partner = Pressure(clock, 1.05e5), Pressure(clock, 1.05e5)
     with devices(alone, lambda _: None, partner, off) as (first, dead, free, smu):
@@ -397,63 +267,3 @@ def test_whatever_goes_wrong_with_one_the_others_are_made_safe(said: list[str]) 
         problems = Rescue(plan, said.append).run()
         assert smu.lines == ["abort", "V1 off", "STATE?"]
     assert "IndexError" in problems[0]
-
-
-# -- links ------------------------------------------------------------------------------------------------------------
-
-
-def test_addresses_that_are_plain_sockets() -> None:
-    assert is_socket("TCPIP0::127.0.0.1::5025::SOCKET")
-    assert is_socket("tcpip::host::5025::socket")
-    assert not is_socket("TCPIP0::127.0.0.1::inst0::INSTR")
-    assert not is_socket("ASRL/dev/ttyS0::INSTR")
-
-
-def test_nobody_at_the_door_is_a_link_error() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens: while it is held, nobody else can
-        port = taken.getsockname()[1]
-        plan = {"address": f"TCPIP0::127.0.0.1::{port}::SOCKET", "write_termination": "\n", "read_termination": "\n"}
-        with pytest.raises(LinkError):
-            connect(plan)
-    with pytest.raises(LinkError, match="no socket address"):
-        SocketLink({**plan, "address": "GPIB0::1::INSTR"})
-    with pytest.raises(LinkError):
-        connect({**plan, "address": "ASRL/dev/there-is-no-such-port::INSTR", "visalib": "@py"})
-
-
-def test_an_instrument_with_a_release_port_is_asked_there() -> None:
-    with devices(off) as (door,):
-        release({"address": f"TCPIP0::127.0.0.1::{door.port}::SOCKET", "release_port": door.port})
-        release({"address": f"TCPIP0::127.0.0.1::{door.port}::SOCKET", "release_port": None})
-        door.close()
-        release({"address": f"TCPIP0::127.0.0.1::{door.port}::SOCKET", "release_port": door.port})
-
-
-@needs_posix
-def test_a_serial_line_is_cleaned_of_what_the_dead_program_left() -> None:
-    import pty
-    import tty
-
-    host, device = pty.openpty()
-    tty.setraw(device)
-    os.write(host, b"late reply\n")
-    line = {"baud_rate": 9600, "data_bits": 8, "parity": "none", "write_termination": "\r\n", "read_termination": "\n"}
-    plan = {"address": f"ASRL{os.ttyname(device)}::INSTR", "visalib": "@py", **line}
-    link = connect(plan)
-    try:
-        link.send(["OUTP 0", "OUTP?"])
-        heard = b""
-        while heard.count(b"\n") < 3:
-            heard += os.read(host, 100)
-        assert heard == b"\r\nOUTP 0\r\nOUTP?\r\n"
-        os.write(host, b"OUTP 0\n")
-        assert link.line(60.0) == "OUTP 0"
-        with pytest.raises(LinkError):
-            link.line(0.05)
-    finally:
-        link.close()
-        os.close(host)
-        os.close(device)
-    with pytest.raises(LinkError):
-        link.send(["too late"])
