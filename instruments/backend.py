@@ -153,6 +153,8 @@ class InstrumentBackend(Backend):
             self._way_home = WayHome(self.envelope, self._clock, self._movers, self._ramp_period, self._order)
             locks = Interlocks(self._interlock_wires, parts)
             self._switchboard = Switchboard(self._specs, locks, self._way_home, self._guard, self._warn)
+            for mixer in self._mixers.values():
+                mixer.also = self._switchboard.check
             drives = list(chain.from_iterable(self._drives))
             self._flow = FlowMeters(drives, self.envelope, self._clock, self._control_wires, self._corrections)
             self._switchboard.switched = self._flow.begin

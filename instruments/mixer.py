@@ -84,7 +84,10 @@ class Outlet:
 
 @dataclass(eq=False)
 class Mixer:
-    """The composite, on open drivers. ``watchdogs``: pump -> s of silence after which it stops by itself."""
+    """The composite, on open drivers. ``watchdogs``: pump -> s of silence after which it stops by itself.
+
+    ``also``: what else has to be so while liquid flows (interlocks, the guard); raises where it is not.
+    """
 
     spec: MixerSpec
     pumps: Mapping[str, Pump]
@@ -94,6 +97,7 @@ class Mixer:
     left: dict[str, float] = field(default_factory=dict)
     exchanges: int = 0
     seconds: float = 0.0
+    also: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.outlets = {name: Outlet(self, name, position) for name, position in self.spec.outlets.items()}
@@ -288,6 +292,7 @@ class Mixer:
                     strayed.append(pump)
             if not running:
                 return strayed
+            self.also()
             if self.clock.now() > deadline:
                 raise InstrumentError(f"mixer {self.spec.name!r}: its pumps still run {duration:.3g} s after they were started")
 

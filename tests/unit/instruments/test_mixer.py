@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hil.core.clock import SteppedClock
-from hil.core.errors import ConfigError, InstrumentError, RecordError
+from hil.core.errors import ConfigError, InstrumentError, LimitExceededError, RecordError
 from hil.core.types import Channel, Kind, Quantity, SafeAction
 from instruments.fluid_roles import PumpState, Syringe
 from instruments.mixer import Mixer, MixerSpec, Stock, guarded, without_mixed
@@ -129,6 +129,21 @@ def test_watchdogs_run_with_the_pumps_and_are_never_kept_waiting(mixer: Mixer, l
         assert pump.longest_silence < 6.0 / 2.0
         assert pump.watchdog == 0.0
         assert log.index((name, "watchdog", 6.0)) < next(k for k, e in enumerate(log) if e[:2] == (name, "start"))
+
+
+def test_what_else_has_to_be_so_is_asked_while_liquid_flows(mixer: Mixer) -> None:
+    mixer.port("n1").configure_source(plan(0.1, 0.5))
+    opened = mixer.clock.now() + 20.0
+
+    def door() -> None:
+        if mixer.clock.now() > opened:
+            raise LimitExceededError("the door is open")
+
+    mixer.also = door
+    with pytest.raises(LimitExceededError, match="the door is open"):
+        mixer.level_writer(["n1"])([0.2])
+    assert mixer.clock.now() <= opened + 5.0  # of an exchange of a minute
+    assert mixer.port("n1").source_state().level != 0.2
 
 
 def test_a_reservoir_that_has_its_concentration_is_left_alone(mixer: Mixer) -> None:
