@@ -236,11 +236,14 @@ def beyond(
     return found
 
 
-def reservoirs_beyond(door: Any, places: Places, unreachable: Container[str] = ()) -> dict[str, str]:
+def reservoirs_beyond(
+    door: Any, places: Places, unreachable: Container[str] = (), before: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, str]:
     """Driven nodes whose concentration is outside the limits of its control.
 
     A pump that is ``unreachable`` delivers the rest of its dose alone, to the node at which the valve was left: that node may
-    have anything up to its stock.
+    have anything up to its stock. It keeps that until it is washed: what stood in a node ``before`` (``concentrations`` of the
+    side door), and stands there still to the last digit, was judged when it came there.
     """
     found, flows, true = {}, door.flows(), door.concentrations()
     for name, control in places.file.controls.items():
@@ -249,7 +252,8 @@ def reservoirs_beyond(door: Any, places: Places, unreachable: Container[str] = (
             here = flows[mixer.valve][""]["position"] == mixer.outlets[control.port]
             alone = [stock.concentration for pump, stock in mixer.pumps.items() if here and pump in unreachable]
             low, high = min(control.limits[0], *alone, inf), max(control.limits[1], *alone, -inf)
-            if not low - TOLERANCE["concentration"] <= true[control.node] <= high + TOLERANCE["concentration"]:
+            fine = low - TOLERANCE["concentration"] <= true[control.node] <= high + TOLERANCE["concentration"]
+            if not fine and true[control.node] != before.get(control.node):
                 found[f"concentration of {name}"] = f"{true[control.node]:.6g} mol/m^3"
     return found
 

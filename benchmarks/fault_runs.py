@@ -196,7 +196,7 @@ class Campaign:
     def _piece(self, run_id: int | None, faults: list[Fault]) -> tuple[Result, int, list[tuple[str, str]]]:
         """One piece of a run; the result, the readings accepted, and the faults that acted, in order."""
         self.door.renew()
-        self._found = self.door.flows()
+        self._found, self._stood = self.door.flows(), self.door.concentrations()
         blockade = Blockade(self.folder / "data", next((fault for fault in faults if fault.of_record), None))
         for fault in faults:
             if not fault.of_record:
@@ -253,7 +253,7 @@ class Campaign:
         outside = {
             **judge.outside,
             **beyond(self.door, self._limits, drifting(self.places, drifted)),
-            **reservoirs_beyond(self.door, self.places, gone),
+            **reservoirs_beyond(self.door, self.places, gone, self._stood),
             **unaccounted(self.door, self._found, self.places, result.summary["results"].get("liquids", {})),
         }
         self.tally.outputs_left_on += len(left)

@@ -58,6 +58,15 @@ def test_a_pump_that_nobody_reaches_may_fill_the_node_that_it_was_led_to_and_no_
     assert len(reservoirs_beyond(Door(position=2, concentration=0.59), places, {"pump_strong"})) == 2
 
 
+def test_what_stood_in_a_reservoir_before_and_was_not_touched_is_not_judged_again(places: Places) -> None:
+    left = Door(concentration=0.03).concentrations()
+    assert reservoirs_beyond(Door(concentration=0.03), places, (), left) == {}, (
+        "a pump that died left it, and nothing flowed since"
+    )
+    assert len(reservoirs_beyond(Door(concentration=0.031), places, (), left)) == 3, "something flowed"
+    assert len(reservoirs_beyond(Door(concentration=0.03), places, (), Door().concentrations())) == 3
+
+
 @pytest.mark.parametrize(
     ("delivered", "booked", "fine"),
     [
