@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hil.core.backend import Observer
 from hil.core.errors import RecordError
 from hil.core.events import EventStream, TableRow
+from hil.core.replaced import replace_text
 from hil.core.types import Layout, Readings, Stimulus
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.fields import FieldError
@@ -58,26 +59,17 @@ def save(data: Path, bench: str, target: str, facts: Mapping[str, Any]) -> Path:
     kept = load(path)
     kept[target] = dict(facts)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             history = path.parent / "history"
-            history.mkdir(exist_ok=True)
             stamp = datetime.fromtimestamp(path.stat().st_mtime).astimezone().strftime("%Y%m%d-%H%M%S")
             before, number = history / f"{bench}-{stamp}.json", 2
             while before.exists():
                 before, number = history / f"{bench}-{stamp}-{number}.json", number + 1
-            _write(before, path.read_text(encoding="utf-8"))
-        _write(path, json.dumps({"format": FORMAT, "targets": kept}, indent=1, allow_nan=False))
+            replace_text(before, path.read_text(encoding="utf-8"))
+        replace_text(path, json.dumps({"format": FORMAT, "targets": kept}, indent=1, allow_nan=False))
     except OSError as error:
         raise RecordError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
-
-
-def _write(path: Path, text: str) -> None:
-    """In one step: a program that is killed leaves the old file or the new one."""
-    half = path.with_suffix(".tmp")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
 
 
 def age(facts: Mapping[str, Any]) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.core.errors import RecordError, SafetyError
+from hil.core.replaced import replace_text
 
 FOLDER = "checks"
 HARDWARE = "bench"
@@ -42,11 +43,7 @@ def save(data: Path, bench: str, target: str, facts: Mapping[str, Any], folder: 
     kept = load(data, bench, folder)
     kept[target] = {"when": datetime.now().astimezone().isoformat(timespec="seconds"), **facts}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In one step: a program that is killed leaves the old record or the new one.
-        half = path.with_suffix(".tmp")
-        half.write_text(json.dumps(kept, indent=1, allow_nan=False), encoding="utf-8")
-        half.replace(path)
+        replace_text(path, json.dumps(kept, indent=1, allow_nan=False))
     except OSError as error:
         raise RecordError(f"{path} cannot be written: {error.strerror or error}") from error
     return path

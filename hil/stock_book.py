@@ -7,14 +7,13 @@ of its own, from which it is resumed.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from hil.core.errors import ConfigError, RecordError
+from hil.core.replaced import replace_text
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.bench_mixers import StockModel
 from hil.experiment.fields import unknown
@@ -144,17 +143,9 @@ def _used(entry: Mapping[str, Any], stock: StockModel) -> float:
 
 def _write(path: Path, entries: Entries) -> None:
     """In one step, and through to the disk: an exchange takes a minute, a power cut no time."""
-    half = path.with_suffix(".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with half.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(entries, indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
+        replace_text(path, json.dumps(entries, indent=1), flush=True)
     except OSError as error:
-        with suppress(OSError):
-            half.unlink(missing_ok=True)
         raise RecordError(
             f"what is left of the stocks could not be written to {path}: {error.strerror or error}; free space, then resume"
         ) from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.core.errors import ConfigError, RecordError
+from hil.core.replaced import replace_text
 
 NOT_YET = "Not tried on hardware yet."
 _SHIPPED = "checked"
@@ -80,11 +81,7 @@ def add(driver: type[Any], data: Path, record: FirstCheck) -> Path:
     kept = [one for one in local(driver, data) if (one.by, one.model, one.firmware, one.did) != _same(record)]
     path = local_path(driver, data)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In one step: a program that is killed leaves the old file or the new one.
-        half = path.with_suffix(".tmp")
-        half.write_text(text([*kept, record]), encoding="utf-8")
-        half.replace(path)
+        replace_text(path, text([*kept, record]))
     except OSError as error:
         raise RecordError(f"{path} cannot be written: {error.strerror or error}") from error
     return path

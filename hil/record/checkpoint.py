@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.core.errors import ConfigError, RecordError
+from hil.core.replaced import replace_text
 
 FORMAT = "hil-checkpoint/1"
 FOLDER = "checkpoints"
@@ -39,24 +40,17 @@ class CheckpointFile:
     def write(self, state: Mapping[str, object]) -> None:
         """Replace the checkpoint by ``state`` (JSON-able, NaN allowed). RecordError when that fails; the old one stays."""
         text = self._encode({"format": FORMAT, **state})
-        temporary = self.path.with_suffix(".tmp")
+        begin = time.monotonic()
+        sync = begin - self._synced_at >= self._sync_takes / _SYNC_SHARE
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                begin = time.monotonic()
-                if begin - self._synced_at >= self._sync_takes / _SYNC_SHARE:
-                    os.fsync(file.fileno())
-                    self._synced_at = time.monotonic()
-                    self._sync_takes = self._synced_at - begin
-            temporary.replace(self.path)
+            replace_text(self.path, text, flush=sync)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise RecordError(
                 f"the state of the run could not be written to {self.path}: {error.strerror or error}; free space, then resume"
             ) from error
+        if sync:
+            self._synced_at = time.monotonic()
+            self._sync_takes = self._synced_at - begin
 
     def read(self) -> dict[str, Any] | None:
         """The last state; None when there is none. ConfigError when the file is damaged or of another format."""
