@@ -64,7 +64,7 @@ def _serve(door: socket.socket, token: str, waiting: list[socket.socket]) -> Non
             return
         with contextlib.suppress(OSError, ValueError):
             client.settimeout(GREETING_TIMEOUT)
-            asked = json.loads(client.makefile().readline())
+            asked = json.loads(client.makefile(encoding="utf-8").readline())
             if isinstance(asked, dict) and hmac.compare_digest(str(asked.get("token")), token):
                 client.sendall(b'{"stopping": true}\n')
                 waiting.append(client)
@@ -126,7 +126,7 @@ def _answers(folder: Path, kind: str, ask: Any, timeout: float) -> list[str]:
 
 def _line(link: socket.socket) -> str:
     try:
-        return link.makefile().readline()
+        return link.makefile(encoding="utf-8").readline()
     except OSError:
         return ""
 

@@ -6,7 +6,6 @@ answers each with a line; it ends when its input closes, so that it never outliv
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from typing import Any
 from hil.bench import Target
 from hil.bench_check import fault_kinds
 from hil.bench_station import virtual_benches_in_a_row
+from hil.core.child import TYPED, environment, ignore
 from hil.core.errors import BackendError, HilError
 from hil.fault_rehearsal import chosen_cases, for_rehearsal, rehearse_case
 from hil.prepared import Prepared, Request, prepare
@@ -99,8 +99,6 @@ class _Worker:
     """One process."""
 
     def __init__(self, said: dict[str, Any]) -> None:
-        root = str(Path(__file__).resolve().parents[1])
-        paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         self._errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the process, closed in close()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "hil.fault_workers"],
@@ -109,7 +107,7 @@ class _Worker:
             stderr=self._errors,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+            env=environment(),
         )
         self._first = json.dumps(said) + "\n"
 
@@ -160,7 +158,7 @@ def _unpacked(packed: dict[str, Any]) -> Request:
 
 def main() -> int:
     """Answer until standard input ends. Returns the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's affair; it ends us
+    ignore(TYPED)  # the program ends us
     said = json.loads(sys.stdin.readline())
     try:
         prepared = prepare(_unpacked(said["request"]))

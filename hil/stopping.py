@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-"""Those of them that this system has: Ctrl-C, an orderly end, a closed terminal (here and on Windows)."""
+from hil.core.child import STOPS
 
 
 class Stopper:
@@ -49,7 +48,7 @@ class Stopper:
 
 @contextmanager
 def stoppable() -> Iterator[Stopper]:
-    """Inside, the first of ``SIGNALS`` raises KeyboardInterrupt. Outside the main thread signals stay as they are.
+    """Inside, the first of ``STOPS`` raises KeyboardInterrupt. Outside the main thread signals stay as they are.
 
     A closed terminal that is ignored stays ignored: who starts a program with ``nohup`` means it. Ctrl-C is not: shells ignore
     it for what they start in the background, and ``hil stop`` comes this way.
@@ -58,7 +57,7 @@ def stoppable() -> Iterator[Stopper]:
     if threading.current_thread() is not threading.main_thread():
         yield stopper
         return
-    there = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    there = [getattr(signal, name) for name in STOPS if hasattr(signal, name)]
     kept = {number: signal.signal(number, stopper) for number in there if not _meant_to_survive(number)}
     try:
         yield stopper

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hil.core.child import STOPS, ignore
 from hil.core.private import write_private
 from instruments.guard_links import is_socket, visa_manager
 from instruments.guard_rescue import Rescue
@@ -49,34 +50,32 @@ def tell(text: str) -> None:
 
 def main() -> int:
     """Wait, and act if need be. Returns the exit code: 0 unless something was left unsafe."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    ignore(STOPS)
     with contextlib.suppress(AttributeError, OSError):
         os.nice(-10)  # first in line when it matters, where the system lets us
-    parent = os.getppid()
     plan = json.loads(sys.stdin.readline())
+    program = int(plan["program"])
     for instrument in plan["instruments"]:
         if not is_socket(instrument["address"]):
             visa_manager(instrument["visalib"])  # what takes long is done now, not when every millisecond counts
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     door = _Door(plan, orders)
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-    say(f"watching process {parent}: {', '.join(i['name'] for i in plan['instruments']) or 'no instrument with an output'}")
+    say(f"watching process {program}: {', '.join(i['name'] for i in plan['instruments']) or 'no instrument with an output'}")
     tell("ready")
     try:
-        return _watch(plan, orders, parent)
+        return _watch(plan, orders, program)
     finally:
         door.close()
 
 
-def _watch(plan: dict[str, Any], orders: "queue.SimpleQueue[Order]", parent: int) -> int:
+def _watch(plan: dict[str, Any], orders: "queue.SimpleQueue[Order]", program: int) -> int:
     armed = False
     while True:
         try:
             word, client = orders.get(timeout=ORPHAN_CHECK)
         except queue.Empty:
-            if os.name != "posix" or os.getppid() == parent:
+            if _there(program):
                 continue
             word, client = "gone", None
         if word == "arm":
@@ -88,8 +87,8 @@ def _watch(plan: dict[str, Any], orders: "queue.SimpleQueue[Order]", parent: int
         elif word == "act":
             tell("done " + json.dumps(_act(plan, "asked by the program")))
         elif word == "emergency":
-            _end(parent)
-            problems = _act(plan, f"emergency stop; process {parent} was ended")
+            _end(program)
+            problems = _act(plan, f"emergency stop; process {program} was ended")
             if client is not None:
                 with contextlib.suppress(OSError):
                     client.sendall((json.dumps({"problems": problems}) + "\n").encode())
@@ -109,12 +108,17 @@ def _act(plan: dict[str, Any], reason: str) -> list[str]:
     return problems
 
 
-def _end(process: int) -> None:
+def _there(program: int) -> bool:
+    """Whether the program may still be alive. On Windows nobody else can hold its end of the pipe, which tells by itself."""
+    return os.name != "posix" or os.getppid() == program
+
+
+def _end(program: int) -> None:
     """End the program at once: it must not write another set-point."""
-    if os.name == "posix" and os.getppid() != process:
+    if not _there(program):
         return  # it has ended already, and its number may belong to somebody else by now
     with contextlib.suppress(OSError):
-        os.kill(process, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+        os.kill(program, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
 
 
 def _listen(orders: "queue.SimpleQueue[Order]") -> None:
@@ -135,7 +139,7 @@ class _Door:
         self._orders = orders
         self._socket = socket.create_server(("127.0.0.1", 0))
         if self._path is not None:
-            text = json.dumps({"pid": os.getppid(), "port": self._socket.getsockname()[1], "token": self._token})
+            text = json.dumps({"pid": plan["program"], "port": self._socket.getsockname()[1], "token": self._token})
             write_private(self._path, text)
             threading.Thread(target=self._serve, daemon=True).start()
 
@@ -147,7 +151,7 @@ class _Door:
                 return
             with contextlib.suppress(OSError, ValueError):
                 client.settimeout(5.0)
-                asked = json.loads(client.makefile().readline())
+                asked = json.loads(client.makefile(encoding="utf-8").readline())
                 if isinstance(asked, dict) and hmac.compare_digest(str(asked.get("token")), self._token):
                     self._orders.put(("emergency", client))
                     continue

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from hil.core.child import environment
 from hil.core.errors import InstrumentError, SafetyError
 
 START_TIMEOUT = 60.0
@@ -68,16 +69,14 @@ class Guard:
     def start(self, plan: Callable[[], dict[str, Any]]) -> None:
         """Start it; it gets ready while the bench is being opened."""
         known = plan()
-        root = str(Path(__file__).resolve().parents[1])
-        paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
         door = self.folder / "running" / f"guard-{os.getpid()}-{secrets.token_hex(4)}.json"
         self._armed = False
         self._lines = queue.SimpleQueue()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8") as log:
-            # A group of its own: Ctrl-C in the terminal is meant for the program, which the guard has to outlive.
-            windows = int(getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
+            # Away from the terminal: Ctrl-C there is meant for the program, and so is its end. A Windows console that is
+            # closed ends whoever is attached to it, whatever they ignore: hence one without a window.
+            windows = (getattr(subprocess, name, 0) for name in ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW"))
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "instruments.guard"],
                 stdin=subprocess.PIPE,
@@ -85,13 +84,14 @@ class Guard:
                 stderr=log,
                 text=True,
                 encoding="utf-8",
-                env=environment,
+                env=environment(),
                 start_new_session=os.name == "posix",
                 pass_fds=self._keeps if os.name == "posix" else (),
-                creationflags=windows,
+                creationflags=sum(windows),
             )
         threading.Thread(target=self._read, args=(self._process.stdout, self._lines), daemon=True).start()
-        self._send(json.dumps({**known, "door": str(door), "token": secrets.token_hex(16)}))
+        # Not the guard's parent: on Windows the launcher of a virtual environment stands between the two.
+        self._send(json.dumps({**known, "program": os.getpid(), "door": str(door), "token": secrets.token_hex(16)}))
 
     def arm(self) -> None:
         """From now on the end of the program means danger. Returns when the guard is ready; cheap when it is armed already."""

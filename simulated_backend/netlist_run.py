@@ -35,7 +35,7 @@ def run(deck: str, *, timeout: float = 600.0) -> Mapping[str, FloatArray]:
             done = subprocess.run(
                 [program, "-b", "-r", str(raw), str(source)],
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 timeout=timeout,
                 check=False,

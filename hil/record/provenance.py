@@ -31,7 +31,8 @@ def git_commit() -> str:
         answer = subprocess.run(
             [git, "-C", str(folder.parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=10,
             check=False,
             stdin=subprocess.DEVNULL,

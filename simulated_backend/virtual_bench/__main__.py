@@ -3,11 +3,11 @@
 import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hil.core.child import TYPED, ignore
 from hil.core.errors import HilError
 from simulated_backend.description import rebuild
 from simulated_backend.devices.registry import names
@@ -67,7 +67,7 @@ def main() -> int:
     With ``--in-a-row``: a process of its own for each plan that comes, one after the other, from this one, which has everything
     loaded and no threads.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's affair; it closes our input when it is done
+    ignore(TYPED)  # the program closes our input when it is done
     if "--in-a-row" not in sys.argv:
         return serve(sys.stdin.readline())
     for load in (models, names):

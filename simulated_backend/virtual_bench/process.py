@@ -13,10 +13,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator, Mapping
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from hil.core.child import environment
 from hil.core.clock import Clock, WallClock
 from hil.core.errors import BackendClosedError, ConfigError, InstrumentError
 from simulated_backend.virtual_bench.plan import BenchPlan
@@ -130,9 +130,6 @@ class _Row:
             if process.poll() is None:
                 return process, errors
             _end(process, errors)
-        root = str(Path(__file__).resolve().parents[2])
-        paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
         errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the child, closed in end()
         process = subprocess.Popen(
             [sys.executable, "-m", "simulated_backend.virtual_bench", *(["--in-a-row"] if self.kept else [])],
@@ -141,7 +138,7 @@ class _Row:
             stderr=errors,
             text=True,
             encoding="utf-8",
-            env=environment,
+            env=environment(),
             start_new_session=self.kept,  # with the processes that split off from it, so that one that hangs can be killed
         )
         return process, errors

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from hil.run import Request, run
-from hil.stopping import SIGNALS, stoppable
+from hil.core.child import STOPS
+from hil.stopping import stoppable
 from simulated_backend.backend import SimulatedBackend
 
-HERE = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+HERE = [getattr(signal, name) for name in STOPS if hasattr(signal, name)]
 
 
 @pytest.fixture(autouse=True)

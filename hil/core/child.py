@@ -1,0 +1,26 @@
+"""Processes that this program starts: where they find it, how they write, and that nobody but it ends them."""
+
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""What asks a program for its end: Ctrl-C, an orderly end, a closed terminal, and Ctrl-Break or a closed window on Windows."""
+TYPED = ("SIGINT", "SIGBREAK")
+"""Those that reach every process of a terminal because somebody has typed them there."""
+
+
+def environment() -> dict[str, str]:
+    """This process's environment for a child that is a module of ours: it is found, and its pipes carry UTF-8 on every system."""
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    search = os.pathsep.join(path for path in paths if path)
+    return {**os.environ, "PYTHONPATH": search, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+def ignore(names: Iterable[str]) -> None:
+    """In a child: the signals ``names``, as far as this system has them, are the program's affair."""
+    for name in names:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
