@@ -158,7 +158,7 @@ def _go(begin: "Callable[[list[Listener]], Result]", as_json: bool) -> NoReturn:
     if as_json:
         _print_json(result.summary)
     elif result.summary["run_id"] is not None:
-        _print_lines(run_lines(result.summary, result.units))
+        _print_lines(run_lines(result.summary, result.units, result.error))
     raise typer.Exit(result.exit_code)
 
 
@@ -252,10 +252,11 @@ def show(run_id: RunArgument, data: DataOption = Path("data"), as_json: JsonOpti
     if "continues" in facts:
         lines += [f"  continues run {facts['continues']['run_id']}"]
     lines += [f"  note of {note['time']} by {note['author'] or 'somebody'}: {note['text']}" for note in loaded.notes]
-    lines += [f"  {event.get('warning') or event.get('reason')}" for event in loaded.events]
-    typer.echo("\n".join(lines))
-    if loaded.summary:
-        _print_lines(run_lines(loaded.summary, facts.get("units", {})))
+    ended = loaded.summary
+    below = [*ended["warnings"], ended["results"].get("reason")] if ended else []
+    events = [event.get("warning") or event.get("reason") for event in loaded.events]
+    lines += [f"  {sentence}" for sentence in events if sentence not in below]
+    _print_lines([*lines, *(run_lines(ended, facts.get("units", {})) if ended else [])])
 
 
 @app.command()

@@ -183,5 +183,8 @@ def dry_run(
         report = rehearse(request, faults, told)
     if report.error:
         typer.echo(f"hil: {report.error}", err=True)
-    typer.echo(json.dumps(report.facts, allow_nan=False) if as_json else "\n".join(report.lines()))
+    if as_json:
+        typer.echo(json.dumps(report.facts, allow_nan=False))
+    elif lines := report.lines():
+        typer.echo("\n".join(lines))
     raise typer.Exit(report.exit_code)

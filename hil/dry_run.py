@@ -41,12 +41,14 @@ class Report:
     def lines(self) -> list[str]:
         """For reading."""
         facts = self.facts
-        lines = [
-            f"dry run of {facts['protocol']} on {facts['bench']}: {facts['outcome']}",
-            f"  {facts['stimuli_checked']} stimuli of the plan checked against the limits",
-            f"  {facts['relaxations']} relaxations, {facts['hours']:.3g} h on the real bench",
-            *(f"  {line}" for line in liquid_lines(facts["planned"])),
-        ]
+        if not (facts["stimuli_checked"] or facts["planned"]):
+            return []  # refused before anything was found: the error says it all
+        lines = [f"dry run of {facts['protocol']} on {facts['bench']}: {facts['outcome']}"]
+        if facts["stimuli_checked"]:
+            lines.append(f"  {facts['stimuli_checked']} stimuli of the plan checked against the limits")
+        if facts["relaxations"]:
+            lines.append(f"  {facts['relaxations']} relaxations, {facts['hours']:.3g} h on the real bench")
+        lines += (f"  {line}" for line in liquid_lines(facts["planned"]))
         for mixer, used in facts["results"].get("liquids", {}).items():
             stock = ", ".join(
                 f"{1e6 * volume:.3g} mL of {pump} ({1e6 * used['stock_left'][pump]:.3g} mL left)"
@@ -54,7 +56,7 @@ class Report:
             )
             lines.append(f"  {mixer}: {used['exchanges']} exchanges in {used['hours']:.3g} h, {stock}")
         if facts["loss"] is not None:
-            lines.append(f"  loss {facts['loss']:.3g} after {facts['steps']} steps")
+            lines.append(f"  loss {facts['loss']:.3g}{facts['loss_unit']} after {facts['steps']} steps")
         for name, extreme in facts["extremes"].items():
             low, high = extreme["limits"]
             lines.append(
@@ -141,6 +143,7 @@ def dry_run(request: Request, faults: bool = False, told: Callable[[int, int], N
         "steps": 0,
         "loss": None,
         "loss_floor": None,
+        "loss_unit": "",
         "extremes": {},
         "near_limits": [],
         "loading": {},
@@ -200,6 +203,7 @@ def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -
             "steps": summary.steps,
             "loss": summary.loss,
             "loss_floor": summary.loss_floor,
+            "loss_unit": f" {unit}^2" if (unit := getattr(prepared.settings, "output_unit", "")) else "",
             "results": {"reason": summary.reason, **summary.results},
         }
         return EXIT_CODES[summary.outcome]

@@ -8,9 +8,10 @@ LEAST = 24
 """Columns that the last cell gets, however narrow the terminal."""
 
 
-def run_lines(summary: Mapping[str, Any], units: Mapping[str, str]) -> list[str]:
+def run_lines(summary: Mapping[str, Any], units: Mapping[str, str], said: str = "") -> list[str]:
     """The lines of a summary (see ``hil.run_record.summary_of``). ``units``: SI units of the channels; others are left out.
 
+    ``said``: an error that was told already; where it is the reason of the end, it is not told again.
     Outputs of several inputs, ``name[k]``, have the unit of ``name``; a loss has the square of the unit that all outputs share.
     """
 
@@ -27,10 +28,10 @@ def run_lines(summary: Mapping[str, Any], units: Mapping[str, str]) -> list[str]
     trains = summary["loss"] is not None  # other procedures know no loss and make no steps
     steps = f"{summary['steps']} steps and " if trains else ""
     loss = f"loss {shown(summary['loss'], squared)} (floor {shown(summary['loss_floor'], squared)}); " if trains else ""
-    lines = [
-        f"run {summary['run_id']}: {summary['outcome']} after {steps}{summary['relaxations']} relaxations",
-        f"  {loss}{summary['results'].get('reason', '')}",
-    ]
+    lines = [f"run {summary['run_id']}: {summary['outcome']} after {steps}{summary['relaxations']} relaxations"]
+    reason = summary["results"].get("reason", "")
+    if found := loss + (reason if reason != said else ""):
+        lines.append(f"  {found}")
     lines += [
         f"  {name} = {shown(value, unit(name))}" for part in ("outputs", "weights") for name, value in summary[part].items()
     ]

@@ -52,7 +52,7 @@ def until_flat(
     while True:
         clock.sleep(policy.window)
         history.append(read())
-        residual, most = _change(history[-2], history[-1])
+        residual, most = _change(history[-2], history[-1], outputs, policy)
         flat = flat + 1 if residual < policy.tolerance else 0
         if len(history) == 2 and policy.timeout > 2 * policy.window:
             continue  # nothing can be decided yet
@@ -101,10 +101,11 @@ def require_settled(what: str, report: SettleReport, policy: SettlePolicy, numbe
         raise NotSettledError(f"{what} {number + 1} of {total}: {report.trouble(policy)}")
 
 
-def _change(before: FloatArray, after: FloatArray) -> tuple[float, int]:
+def _change(before: FloatArray, after: FloatArray, outputs: Layout, policy: SettlePolicy) -> tuple[float, int]:
     """Largest change, and of which output; one that is in overload both times is steady as far as anybody can tell."""
-    difference = np.abs(after - before)
+    difference = after - before
     difference[np.isnan(before) & np.isnan(after)] = 0.0
     difference[np.isnan(difference)] = np.inf
+    difference = policy.changes(outputs, difference)
     most = int(np.argmax(difference)) if len(difference) else 0
     return float(np.max(difference, initial=0.0)), most

@@ -21,6 +21,7 @@ SETUP_UNITS: Mapping[str, str | None] = {
     "four_wire": None,  # remote sense
     "auto_zero": None,
     "input_impedance": None,  # voltmeter: auto (> 10 GOhm on the low ranges) | 10M
+    "guard": None,  # electrometer: the inner shield driven to the volts of the centre
     "off_mode": None,  # what "output off" means at this terminal: high_impedance | zero
 }
 

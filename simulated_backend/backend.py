@@ -303,7 +303,7 @@ class SimulatedBackend(Backend):
             before[applied.rows] = self._physics.instant(applied, held)
         seconds = np.empty(len(stimuli))
         for number, stimulus in enumerate(stimuli):
-            changes = np.abs(values[number] - before[number])
+            changes = policy.changes(self.capabilities.outputs, values[number] - before[number])
             change = float(np.max(changes, initial=0.0))
             elapsed, residual = settling(change, float(tau[number]), policy)
             seconds[number] = sum(self._source_time(stimulus)) + min(elapsed, policy.timeout)

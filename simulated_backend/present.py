@@ -93,7 +93,7 @@ class Present:
             if duration > 0.0:
                 grid: FloatArray = np.linspace(max(0.0, duration - window), duration, _TRACE_POINTS)
                 outputs = self.advance([stimulus], np.zeros(1), duration, grid).outputs
-                last, changes = outputs[-1], np.ptp(outputs, axis=0)
+                last, changes = outputs[-1], policy.changes(self.physics.map.outputs, np.ptp(outputs, axis=0))
                 residual = float(np.max(changes, initial=0.0))
             self.values = last
             settled = residual <= policy.tolerance and policy.dwell <= policy.timeout
@@ -106,7 +106,7 @@ class Present:
             ends = np.asarray(step * np.arange(1, count + 1), dtype=np.float64)
             state, voltage = self.state, self.voltage
             passage = self.advance([stimulus], np.zeros(1), float(ends[-1]), ends)
-            steps = np.abs(np.diff(np.vstack([last, passage.outputs]), axis=0))
+            steps = policy.changes(self.physics.map.outputs, np.diff(np.vstack([last, passage.outputs]), axis=0))
             change = np.max(steps, axis=1, initial=0.0)
             flat = np.flatnonzero((change <= policy.tolerance) & (ends >= window))
             place = int(flat[0]) if flat.size else count - 1
@@ -131,7 +131,7 @@ class Present:
         before = self.now()
         point = self.physics.steady(applied)
         after = self.physics.map.read(point.voltage, point.terminal_current)[0]
-        changes = np.abs(after - before)
+        changes = policy.changes(self.physics.map.outputs, after - before)
         change = float(np.max(changes, initial=0.0))
         tau = float(states.slowest(self.physics.map.problem(applied), point.voltage)[0]) * self.physics.slow_factor
         elapsed, residual = settling(change, tau, policy)
@@ -146,7 +146,7 @@ class Present:
             outputs = self.advance([self.current()], np.zeros(1), elapsed, samples).outputs
             self.values = outputs[-1]
             recent = outputs[samples >= (elapsed - policy.window) * (1.0 - 1e-12)]
-            changes = np.ptp(recent, axis=0)
+            changes = policy.changes(self.physics.map.outputs, np.ptp(recent, axis=0))
             residual = float(np.max(changes, initial=0.0))
         return SettleReport(settled, elapsed, residual, self._most(changes))
 

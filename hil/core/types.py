@@ -237,13 +237,23 @@ class SettlePolicy:
     """When outputs count as steady: all change by less than ``tolerance`` over ``window`` seconds, within ``timeout``.
 
     ``dwell`` is a fixed time per point (s) for sweeps that the hardware runs on its own; it is checked against the
-    tolerance on the first and the last point. ``tolerance`` is in the SI unit of the outputs.
+    tolerance on the first and the last point. ``tolerance`` is in the SI unit of the outputs; with ``quantity`` only
+    outputs of that quantity are judged, because a tolerance in amperes says nothing about volts.
     """
 
     tolerance: float = 1e-4
     window: float = 0.02
     timeout: float = 60.0
     dwell: float | None = None
+    quantity: Quantity | None = None
+
+    def changes(self, outputs: Layout, differences: FloatArray) -> FloatArray:
+        """Sizes of ``differences``, (..., n_replicas * n_outputs) in the order of ``outputs``; 0 where nothing is judged."""
+        sizes: FloatArray = np.abs(differences)
+        if self.quantity is None:
+            return sizes
+        judged = [channel.quantity is self.quantity for channel in outputs]
+        return np.where(np.tile(judged, sizes.shape[-1] // max(len(judged), 1)), sizes, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,9 @@ def _parse(text: str, origin: str) -> tuple[Any, dict[str, int], None]:
         problem = str(error.problem).replace(
             "found character '\\t' that cannot start any token", "there is a tab; indent with spaces"
         )
+        problem = problem.replace(
+            "mapping values are not allowed here", "a second ': ' in this line; put text that holds one in quotes"
+        )
         raise ConfigError(f"{origin}, line {line}: not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hil.core.types import SettlePolicy
+from hil.core.types import Quantity, SettlePolicy
 from hil.experiment.fields import AnyQuantity, AsTuple, Given, Name, Seconds, Strict, quantity
 
 
 class Settle(Strict):
-    """When outputs count as steady; see ``hil.core.types.SettlePolicy``. ``tolerance`` carries the unit of the outputs."""
+    """When outputs count as steady; see ``hil.core.types.SettlePolicy``. Outputs in the unit of ``tolerance`` are judged."""
 
     tolerance: AnyQuantity = Given("0.1 mV")
     window: Seconds = 0.02
@@ -19,7 +19,7 @@ class Settle(Strict):
 
     def policy(self, unit: str) -> SettlePolicy:
         """SI policy for outputs measured in ``unit``; FieldError when the tolerance is in another unit."""
-        return SettlePolicy(self.tolerance.si(unit, "settle.tolerance"), self.window, self.timeout, self.dwell)
+        return SettlePolicy(self.tolerance.si(unit, "settle.tolerance"), self.window, self.timeout, self.dwell, Quantity(unit))
 
 
 class Tighter(Strict):

@@ -5,6 +5,7 @@ never used for a figure. A cycle begins and ends at 0 V.
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import Field, model_validator
 from hil.core.events import Progress, TableRow
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome, Summary
-from hil.core.types import FloatArray, Quantity, SettlePolicy, Stimulus
+from hil.core.types import FloatArray, Quantity, Stimulus
 from hil.experiment.fields import AsTuple, Farads, FieldError, Name, Strict, Volts, choice, quantity, refuse
 from hil.experiment.protocol import Protocol
 from hil.learn import iv_curve as figures_of
@@ -103,7 +104,12 @@ def plan(settings: Settings, lab: Lab) -> list[Stimulus]:
     ):
         if layout[name].quantity is not wanted:
             field = "control" if layout is controls else "output"
-            raise FieldError(f"an I-V curve needs a {wanted.name.lower()} here, and {name!r} is none", field)
+            fitting = ", ".join(channel.name for channel in layout if channel.quantity is wanted)
+            raise FieldError(
+                f"an I-V curve needs a {wanted.name.lower()} here, and {name!r} is none; "
+                + (f"take {fitting}" if fitting else f"add {field} with one to the bench file"),
+                field,
+            )
     return _stimuli(settings, lab, settings.sweep.path())
 
 
@@ -158,7 +164,7 @@ def _sweep(settings: Settings, lab: Lab, stimuli: list[Stimulus], rate: float | 
     outputs, controls = lab.backend.capabilities.outputs, lab.backend.capabilities.controls
     policy = settings.settle.policy(outputs[settings.output].quantity.value)
     if rate is not None:
-        policy = SettlePolicy(policy.tolerance, policy.window, policy.timeout, settings.sweep.step / rate)
+        policy = replace(policy, dwell=settings.sweep.step / rate)
     # A sweep in time cannot be continued in the middle on a bench: the pause would stand in the curve.
     with nullcontext() if policy.dwell is None else lab.continuity.unbroken():
         readings = lab.backend.measure(stimuli, policy, settings.samples)

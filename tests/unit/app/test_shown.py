@@ -56,3 +56,10 @@ def test_a_table_fits_the_terminal_and_loses_nothing() -> None:
     assert " ".join(" ".join(narrow[1:]).split()) == " ".join(" ".join(rows[1]).split())
     assert in_columns(rows)[1].endswith("word end")
     assert in_columns([]) == []
+
+
+def test_an_error_that_was_told_is_not_told_again() -> None:
+    summary = {"run_id": 3, "outcome": "stopped", "steps": 0, "relaxations": 1, "loss": None, "loss_floor": None, "outputs": {},
+               "weights": {}, "warnings": [], "results": {"reason": "no answer"}}  # fmt: skip
+    assert run_lines(summary, UNITS, "no answer") == ["run 3: stopped after 1 relaxations"]
+    assert run_lines(summary, UNITS, "something else")[-1] == "  no answer"

@@ -39,3 +39,14 @@ def test_an_overload_that_comes_and_goes_is_no_source_out_of_limits() -> None:
     report, _ = until_flat(lambda: next(readings), OUTPUTS, SteppedClock(), POLICY, 0.0, lambda _now: None)
     with pytest.raises(NotSettledError, match="output 'V2' still moved into or out of overload in"):
         require_settled("stimulus", report, POLICY, 0, 1)
+
+
+def test_a_tolerance_is_held_against_the_outputs_in_its_unit_only() -> None:
+    amperes = SettlePolicy(tolerance=1e-9, window=0.1, timeout=0.95, quantity=Quantity.CURRENT)
+    readings = (np.array([2e-3, 1e-10, np.nan if number % 2 else 0.0, 2e-10]) * number for number in count(1))
+    report, _ = until_flat(lambda: next(readings), OUTPUTS, SteppedClock(), amperes, 0.0, lambda _now: None)
+    assert report.settled
+    rising = (np.array([0.0, 2e-9]) * number for number in count())
+    report, _ = until_flat(lambda: next(rising), OUTPUTS, SteppedClock(), amperes, 0.0, lambda _now: None)
+    assert not report.settled
+    assert report.moved is OUTPUTS["I1"]
