@@ -129,7 +129,8 @@ class Places:
     ``instruments``: every one. ``readers``: those whose readings are used. ``queues``: those with an error queue.
     ``sources``: controls that one terminal drives. ``edges``, ``nodes``: of the network, without its ground. ``stocks``: of
     mixers, by their pumps. ``syringes``: pumps that have one. ``closed``: the valves of mixers, and the position of each that is
-    safe. ``runs_on``: pump -> s after which it stands still although nobody can reach it: what its watchdog or its dose allows.
+    safe; ``stays``: those of them that stay where they are while a pump may still run. ``runs_on``: pump -> s after which it
+    stands still although nobody can reach it: what its watchdog or its dose allows.
     """
 
     def __init__(self, bench: FaultBench, file: BenchFile) -> None:
@@ -143,6 +144,7 @@ class Places:
         self.sources = tuple(one for one in file.controls.values() if one.instrument in self.models)
         self.edges = tuple(file.twin.edges)
         self.closed = {mixer.valve: mixer.closed for mixer in file.mixers.values()}
+        self.stays = {mixer.valve for mixer in file.mixers.values() if mixer.waste != mixer.closed}
         self.stocks = {pump: stock for mixer in file.mixers.values() for pump, stock in mixer.pumps.items()}
         self.syringes = tuple(name for name, stock in self.stocks.items() if stock.syringe.diameter is not None)
         self.runs_on = {

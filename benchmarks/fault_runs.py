@@ -240,8 +240,9 @@ class Campaign:
         # Who can be reached by nobody stops when its watchdog or its dose is over.
         self._clock.sleep(max([DISCHARGE, *(DISCHARGE + self.places.runs_on.get(one, 0.0) for one in gone)]))
         unmoved = {instrument for instrument, kind in acted if kind in ("stuck", "dead")}
-        # A valve rests where it is while a pump may still run, and a piece that ends before it touches one leaves it as it was.
-        unmoved |= set(self.places.closed) if gone & set(self.places.stocks) else set()
+        # Without a way to waste a valve rests where it is while a pump may still run, and a piece that ends before it touches one
+        # leaves it as it was.
+        unmoved |= self.places.stays if gone & set(self.places.stocks) else set()
         fine = {
             valve: (place, self._found[valve][""]["position"])
             for valve, place in self.places.closed.items()

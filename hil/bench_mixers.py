@@ -26,7 +26,9 @@ def mixer_specs(bench: BenchFile, book: Callable[[Mapping[str, float]], None] = 
             key=lambda stock: stock.concentration,
         )
         volumes = (mixer.exchange, mixer.reservoir)
-        found.append(MixerSpec(name, (weak, strong), mixer.valve, mixer.closed, mixer.outlets, mixer.flow, *volumes, book))
+        found.append(
+            MixerSpec(name, (weak, strong), mixer.valve, mixer.closed, mixer.outlets, mixer.flow, *volumes, book, mixer.waste)
+        )
     return tuple(found)
 
 

@@ -4,9 +4,13 @@ To give a node another concentration the valve turns to it, both pumps deliver t
 stop by themselves, and the valve goes back to the position that isolates: liquid lines conduct, so nothing is read while one
 is joined. What was used is booked as the pumps count it, and before it flows as it was ordered, which is also told to whoever
 keeps the book: an exchange that fails, or a program that is killed, leaves no more in the syringes than there is.
+
+Two pumps of which one fails mix something else with every second: an exchange ends as soon as that is seen. A pump that does not
+stop is led to waste, where the valve has such a position; without one the valve stays, because a shut line would burst.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import nan
@@ -15,7 +19,8 @@ from typing import Any
 from hil.core.clock import Clock
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Quantity, SafeAction, SafeState
-from instruments.fluid_roles import SHORT, Course, FlowController, Pump, SelectorValve
+from instruments.fluid_roles import SHORT, FlowController, Pump, SelectorValve
+from instruments.mixer_delivery import LOOK_EVERY, Delivery
 from instruments.mixer_spec import TURN_LOOK, MixerSpec, Stock, needs_exchange
 from instruments.roles import Condition, SourcePlan, SourceState
 from instruments.safe_commands import HardwareWatchdog
@@ -23,8 +28,6 @@ from instruments.station import parse_path
 from instruments.terminals import Drive
 from instruments.wiring import ControlWire, InstrumentSpec
 
-LOOK_EVERY = 5.0
-"""s between two looks at pumps that run without a watchdog."""
 TURN_PATIENCE, TELL_AGAIN = 15.0, 3.0
 """s that a valve may take; after which one that rests elsewhere is told again (it answers nothing, so that an order may get lost
 unseen)."""
@@ -204,8 +207,11 @@ class Mixer:
         ``anyway``: on the way to the safe state it matters that the pumps have stopped. A watchdog that stays set or a valve that
         does not turn although nothing flows through it any more, is only a notice; the next use asks for both.
         """
-        problems = []
-        for pump in self.pumps.values():
+        problems: list[str] = []
+        # A pump that has just failed costs its time-outs, and may deliver meanwhile: the others go first, then the valve.
+        for pump in sorted(self.pumps.values(), key=self._silent):
+            if self._silent(pump):
+                self._divert(problems)
             try:
                 pump.stop()
             except InstrumentError as error:
@@ -213,11 +219,25 @@ class Mixer:
                 continue
             self._try(partial(self._guard_pump, pump, 0.0), pump, anyway)
         if not problems:
-            # A valve that closes before a pump that still runs would burst a line.
+            # Without a position that is open: a valve that closes before a pump that still runs would burst a line.
             self._try(partial(self._turn, self.spec.closed), self.valve, anyway)
+        else:
+            self._divert(problems)
         self._prepared = False
         if problems:
-            raise InstrumentError("; ".join(problems))
+            raise InstrumentError("; ".join(dict.fromkeys(problems)))
+
+    @staticmethod
+    def _silent(part: Any) -> bool:
+        return bool(part.session.failed)
+
+    def _divert(self, problems: list[str]) -> None:
+        """What a pump may still deliver goes to waste, where there is a way."""
+        if self.spec.waste is not None:
+            try:
+                self._turn(self.spec.waste)
+            except InstrumentError as error:
+                problems.append(str(error))
 
     @staticmethod
     def _try(action: Callable[[], None], part: Any, anyway: bool) -> None:
@@ -233,29 +253,28 @@ class Mixer:
         self.check_rates(level)  # a share next to nothing may be too slow although those at both limits are not
         for stock, share in parts:
             self._check_stock(stock, share * self.spec.volume)
-        begun, courses = self.clock.now(), dict[str, Course]()
+        begun = self.clock.now()
         outlet.level = None
         self._turn(outlet.position)
         for stock, share in parts:
             self.left[stock.pump] -= share * self.spec.volume
         self.spec.book(dict(self.left))
-        for stock, share in parts:
-            pump = self.pumps[stock.pump]
-            self._guard_pump(pump, self.watchdogs.get(stock.pump, 0.0))
-            rate, volume, asked = share * self.spec.flow, share * self.spec.volume, self.clock.now()
-            pump.start(rate, volume)
-            courses[stock.pump] = Course(rate, volume, asked, self.clock.now())
-        strayed = self._wait(courses)
+        promised = dict(self.left)
         try:
-            for stock, share in parts:
-                self._book(stock, share * self.spec.volume)
+            self._deliver(parts)
+            self._count(parts, promised)
+        except InstrumentError as error:
+            # At once, and before anything else comes home: what still runs washes the node alone.
+            for action in (partial(self.rest, anyway=True), partial(self._count, parts, promised)):
+                with suppress(InstrumentError):  # what does not rest, the way home tries again, and says so
+                    action()
+            low, high = (stock.concentration for stock in self.spec.stocks)
+            raise InstrumentError(
+                f"{error}; what outlet {outlet.name!r} leads to now is unknown, between {low:g} and {high:g} mol/m^3: its next "
+                "use begins with an exchange"
+            ) from error
         finally:
             self.spec.book(dict(self.left))
-        if strayed:
-            raise InstrumentError(
-                f"mixer {self.spec.name!r}: pump {', '.join(map(repr, strayed))} did not keep to its rate, so that the mixture "
-                "is not what was ordered; look at its syringe and at the line"
-            )
         self.rest()
         self._prepared = True
         outlet.level = level
@@ -273,40 +292,35 @@ class Mixer:
                 f"`hil resume ID --refill {stock.pump}=VOLUME`, or book that with `hil refill` and begin anew"
             )
 
-    def _wait(self, courses: Mapping[str, Course]) -> list[str]:
-        """Until all have stopped by themselves; the pumps that were too early or too late on the way."""
-        duration = self.spec.volume / self.spec.flow
-        deadline = self.clock.now() + 1.05 * duration + 2.0 * LOOK_EVERY
-        patience = min([LOOK_EVERY, *(self.watchdogs[pump] / 3.0 for pump in courses if pump in self.watchdogs)])
-        left, strayed = duration, list[str]()
-        while True:
-            self.clock.sleep(min(max(left, TURN_LOOK), patience))
-            left -= patience
-            # All are asked every time: that keeps their watchdogs quiet.
-            running = False
-            for pump, course in courses.items():
-                asked = self.clock.now()
-                state = self.pumps[pump].pump_state()
-                running |= state.running
-                if pump not in strayed and course.left(state.delivered, asked, self.clock.now()):
-                    strayed.append(pump)
-            if not running:
-                return strayed
-            self.also()
-            if self.clock.now() > deadline:
-                raise InstrumentError(f"mixer {self.spec.name!r}: its pumps still run {duration:.3g} s after they were started")
+    def _deliver(self, parts: Sequence[tuple[Stock, float]]) -> None:
+        """Both pumps deliver their shares, and stop by themselves; InstrumentError as soon as one does not as it was told."""
+        pumps = [stock.pump for stock, _ in parts]
+        patience = min([LOOK_EVERY, *(self.watchdogs[pump] / 3.0 for pump in pumps if pump in self.watchdogs)])
+        running = Delivery(self.spec.name, self.pumps, self.clock, self.spec.volume / self.spec.flow, patience, self.also)
+        for stock, share in parts:
+            self._guard_pump(self.pumps[stock.pump], self.watchdogs.get(stock.pump, 0.0))
+            running.start(stock.pump, share * self.spec.flow, share * self.spec.volume)
+        running.watch()
 
-    def _book(self, stock: Stock, ordered: float) -> None:
-        counted = self.pumps[stock.pump].pump_state().delivered
-        if abs(counted - ordered) <= SHORT * ordered:
-            self.left[stock.pump] += ordered - counted
-        else:
+    def _count(self, parts: Sequence[tuple[Stock, float]], promised: Mapping[str, float]) -> None:
+        """What is left by the pumps' own counts, ``promised`` before; InstrumentError for a count other than ordered."""
+        problems = []
+        for stock, share in parts:
+            ordered, pump = share * self.spec.volume, self.pumps[stock.pump]
+            if self._silent(pump):
+                continue
+            counted = pump.pump_state().delivered
+            if abs(counted - ordered) <= SHORT * ordered:
+                self.left[stock.pump] = promised[stock.pump] + ordered - counted
+                continue
             # A counter that was lost on the way says nothing of what has flowed: it stays booked.
-            self.left[stock.pump] -= max(counted - ordered, 0.0)
-            raise InstrumentError(
+            self.left[stock.pump] = promised[stock.pump] - max(counted - ordered, 0.0)
+            problems.append(
                 f"mixer {self.spec.name!r}: pump {stock.pump!r} counts {1e6 * counted:.4g} mL where {1e6 * ordered:.4g} mL were "
                 "ordered; look at its syringe and at the line"
             )
+        if problems:
+            raise InstrumentError("; ".join(problems))
 
     def _guard_pump(self, pump: Pump, seconds: float) -> None:
         if isinstance(pump, HardwareWatchdog) and self.watchdogs:
@@ -350,13 +364,16 @@ def without_mixed(wires: Sequence[ControlWire], mixers: Sequence[MixerSpec]) -> 
 
 
 def guarded(wires: Sequence[ControlWire], mixers: Sequence[MixerSpec]) -> list[ControlWire]:
-    """What a guard has to make safe: of a mixer its pumps, which stop; the rest as it is."""
+    """What a guard has to make safe: of a mixer its pumps, which stop, and a valve that leads to waste; the rest as it is."""
     found = without_mixed(wires, mixers)
     for mixer in mixers:
         mixed = [wire.channel for wire in wires if wire.parameter.startswith(f"{mixer.name}.")]
         for stock in mixer.stocks if mixed else ():
             channel = replace(mixed[0], name=stock.pump, safe=SafeState(SafeAction.STOP))
             found.append(ControlWire(channel, f"{stock.pump}.rate"))
+        if mixed and mixer.waste is not None:
+            safe = SafeState(SafeAction.LEVEL, float(mixer.waste))
+            found.append(ControlWire(replace(mixed[0], name=mixer.valve, safe=safe), f"{mixer.valve}.position"))
     return found
 
 

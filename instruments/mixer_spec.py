@@ -23,7 +23,8 @@ class Stock:
 
 @dataclass(frozen=True, slots=True)
 class MixerSpec:
-    """One mixer. ``outlets``: name -> position of ``valve``; ``closed``: the position that isolates every node.
+    """One mixer. ``outlets``: name -> position of ``valve``; ``closed``: the position that isolates every node; ``waste``: one
+    that leads to an open outlet and to no node, which may be the same (None: there is none).
 
     ``flow`` (m^3/s) of both pumps together; ``volume`` (m^3) that one exchange takes; ``reservoir`` (m^3) at each node.
     ``book``: told what is left in the syringes (pump -> m^3), before it flows and when the pumps have counted; whatever it raises
@@ -39,6 +40,7 @@ class MixerSpec:
     volume: float
     reservoir: float
     book: Callable[[Mapping[str, float]], None] = lambda _left: None
+    waste: int | None = None
 
     @property
     def seconds(self) -> float:

@@ -82,8 +82,11 @@ class ViciValve(BenchInstrument):
 
     @classmethod
     def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
-        """A valve stays where it is: with its pumps stopped nothing flows, and turning would join other lines."""
-        return None
+        """Position ``value``, which is waste, whatever its pumps do. Else a valve stays where it is: turning would join lines."""
+        if action is not SafeAction.LEVEL:
+            return None
+        there = rf"(?i)^(?:CP|Position is)\s*=?\s*0*{value:.0f}$"
+        return SafeCommands(leave=(f"GO{value:02.0f}",), query="CP", expected=there)
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> str:

@@ -60,6 +60,7 @@ class LineModel(Strict):
 class MixerModel(Strict):
     """Two pumps, one valve. ``outlets``: name -> position of the valve; ``closed``: the position that isolates every node.
 
+    ``waste``: a position that leads to an open outlet and to no node, which may be ``closed``; without it ``closed`` may be shut.
     ``flow`` is that of both pumps together; ``reservoir`` the volume at each node, exchanged ``flush`` times over (what is left
     of the old concentration falls by e for each); ``dead_volume`` from where the stocks meet to the valve.
     """
@@ -67,6 +68,7 @@ class MixerModel(Strict):
     pumps: dict[Name, StockModel]
     valve: Name
     closed: Position
+    waste: Position | None = None
     outlets: Annotated[dict[Name, Position], Field(min_length=1)]
     flow: Flow
     reservoir: Volume
@@ -82,7 +84,7 @@ class MixerModel(Strict):
             refuse("both stocks have the same concentration, which mixes to nothing else", "pumps")
         if self.valve in self.pumps:
             refuse(f"{self.valve!r} is a pump of this mixer already", "valve")
-        taken = [self.closed, *self.outlets.values()]
+        taken = [*{self.closed, self.waste}, *self.outlets.values()]
         for name, position in self.outlets.items():
             if taken.count(position) > 1:
                 refuse(f"position {position} of the valve is used twice", f"outlets.{name}")

@@ -68,6 +68,10 @@ def test_killed_programs_leave_a_safe_bench_and_readable_data(place: Scene) -> N
     assert "the program is gone without a word" in (data / "guard.log").read_text(encoding="utf-8")
 
 
+def at_waste(scene: Scene, _killed: float) -> tuple[bool, float]:
+    return scene.virtual.side_door.flows()["valve"][""]["position"] == 4, 0.0
+
+
 def test_pumps_of_a_killed_program_stop(wet: Scene) -> None:
     with sigkill.running(wet) as process:
         end = time.monotonic() + 240.0
@@ -79,6 +83,7 @@ def test_pumps_of_a_killed_program_stop(wet: Scene) -> None:
         process.kill()
         process.wait()
     assert sigkill.when(sigkill.pumps, wet, killed) < NEVER
+    assert sigkill.when(at_waste, wet, killed) < NEVER
     assert sigkill.when(sigkill.voltages, wet, killed) < NEVER
     assert sigkill.when(sigkill.pressures, wet, killed) < NEVER
 

@@ -29,6 +29,12 @@ def test_the_weaker_stock_comes_first_and_an_exchange_fills_lines_and_washes_the
     assert spec.flow == pytest.approx(1e-6 / 60.0)
 
 
+def test_waste_is_a_position_of_its_own_or_the_one_that_isolates_or_none() -> None:
+    for text, position in (("4", 4), ("5", 5), ("null", None)):
+        (spec,) = mixer_specs(prepared(f"bench.mixers.mix.waste={text}").bench)
+        assert (spec.closed, spec.waste) == (4, position)
+
+
 def test_the_plant_gets_an_outlet_for_every_control() -> None:
     facts = liquids(prepared().bench)
     (mixer,) = facts["mixers"]
@@ -45,6 +51,7 @@ def test_the_plant_gets_an_outlet_for_every_control() -> None:
         ("bench.mixers.mix.valve=tap", "no instrument 'tap'"),
         ("bench.mixers.mix.valve=pump_weak", "is a pump of this mixer already"),
         ("bench.mixers.mix.closed=2", "position 2 of the valve is used twice"),
+        ("bench.mixers.mix.waste=3", "position 3 of the valve is used twice"),
         ("bench.mixers.mix.pumps.pump_weak.volume=61 mL", "the syringe holds 60 mL, not 61 mL"),
         ("bench.mixers.mix.pumps.pump_weak.concentration=0.6 mM", "both stocks have the same concentration"),
         ("bench.mixers.mix.flow=1 mL", "flow"),

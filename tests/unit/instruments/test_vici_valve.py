@@ -1,5 +1,6 @@
 """The VICI valve: words against the manual, the driver on the emulated valve, and plain pyserial on the same."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,13 +9,14 @@ import pytest
 
 from hil.core.clock import SteppedClock
 from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import Quantity, SafeAction, SafeState
 from instruments.fluid_roles import SelectorValve, turn
 from instruments.vici_valve import ViciValve
 from simulated_backend.virtual_bench.emulators.vici_valve import ViciValve as Emulated
 from simulated_backend.virtual_bench.plan import InstrumentPlan
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.fluid_bench import fluid_plan, hasty
+from tests.fluid_bench import fluid_plan, hasty, rescue
 from tests.unit.instruments.conftest import Build
 
 
@@ -113,6 +115,23 @@ def test_the_driver_turns_the_emulated_valve(bench: VirtualBench) -> None:
             turn(valve, 1, bench.clock, timeout=0.3)
     finally:
         valve.close()
+
+
+def test_the_guard_turns_it_to_waste_and_leaves_it_alone_without_one() -> None:
+    assert ViciValve.safe_commands("", SafeAction.STOP, 0.0, {}) is None
+    plan = fluid_plan(InstrumentPlan("valve", "ViciValve", {"positions": 6}), real_time=True)
+    with VirtualBench.start(plan) as running:
+        safe = SafeState(SafeAction.LEVEL, 3.0)
+        assert rescue("valve", ViciValve, running.addresses["valve"], "valve.position", Quantity.CONCENTRATION, safe) == []
+        assert running.side_door.flows()["valve"][""]["position"] == 3
+
+
+@pytest.mark.parametrize(("reply", "there"), [("CP03", True), ("Position is = 3", True), ("CP30", False), ("CP??", False)])
+def test_the_guard_believes_where_the_valve_says_it_is(reply: str, there: bool) -> None:
+    commands = ViciValve.safe_commands("", SafeAction.LEVEL, 3.0, {})
+    assert commands is not None
+    assert (commands.leave, commands.query) == (("GO03",), "CP")
+    assert bool(re.search(commands.expected, reply)) is there
 
 
 def test_plain_pyserial_can_use_it(bench: VirtualBench) -> None:
