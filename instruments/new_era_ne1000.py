@@ -3,7 +3,8 @@
 Source: NE-1000 user manual (publication 1200-01), sections 10.2 (basic and safe mode) and 10.4 (commands). Requests go out as
 packets with a checksum, which the pump takes in both modes; replies come in the mode the pump is in. With a watchdog set
 (``SAF``) the pump stops by itself when it has not been spoken to in time, whatever became of the program or the computer.
-Numbers have four digits at the most.
+In safe mode an alarm is also sent at once, unasked, and again as the reply to the next command. Numbers have four digits at
+the most. Rate, volume and direction belong to a phase of a pumping program, of which others may stand in the pump.
 """
 
 import binascii
@@ -124,7 +125,11 @@ class NewEraNE1000(SyringePump):
                 raise ValueError(f"{text[:40]!r}")
             return Reply(found.group(3) or "S", found.group(2) or "", found.group(4) or "")
 
-        return self.inquire(packet(command), decode, doing, anyway=anyway)
+        reply = self.inquire(packet(command), decode, doing, anyway=anyway)
+        if reply.alarm:
+            # It may be the one that was sent unasked: then the reply itself, the same alarm, is still to come.
+            self._session.resynchronise()
+        return reply
 
     def command(self, command: str, doing: str) -> Reply:
         """One command that has to be obeyed. InstrumentError for an alarm or a refusal, in words."""
@@ -156,8 +161,24 @@ class NewEraNE1000(SyringePump):
         if self.ask_pump("", "looking whether it runs").status in MOVING:
             warnings.append(f"{self.name} was found running; it was stopped first")
         self.stop()
+        warnings += self._forget_programs()
         self._set_diameter(syringe.diameter)
         self._keep_syringe(syringe)
+        return warnings
+
+    def _forget_programs(self) -> list[str]:
+        """One phase that pumps, then stop; and no start by itself when power comes back. Simple models have none of this."""
+        warnings = []
+        for phase, function in ((2, "STP"), (1, "RAT")):  # the last one chosen is the one that is set from now on
+            if self.ask_pump(f"PHN{phase}", "choosing a phase").data == "?":
+                break
+            found = self.command("FUN", "reading the function of a phase").data
+            if found != function:
+                warnings.append(f"{self.name}: phase {phase} of its pumping program was {found}; it is {function} now")
+                self.command(f"FUN{function}", "setting the function of a phase")
+        if self.ask_pump("PF", "asking what it does after a power failure").data == "1":
+            self.command("PF0", "forbidding it to go on after a power failure")
+            warnings.append(f"{self.name} would have gone on pumping after a power failure; it does not any more")
         return warnings
 
     def start(self, rate: float, volume: float | None = None) -> None:
@@ -212,7 +233,9 @@ class NewEraNE1000(SyringePump):
     @classmethod
     def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
         """Back to basic mode, which plain text can speak, then STP twice (pause, end)."""
-        return SafeCommands(attention=(packet("SAF0"),), leave=("STP\r", "STP\r"), query="\r", expected=r"\x0200[SPT]$")
+        # SAF0 twice: where there is an alarm, that is the answer to the first one, which is not obeyed.
+        basic = packet("SAF0")
+        return SafeCommands(attention=(basic,), leave=(basic, "STP\r", "STP\r"), query="\r", expected=r"\x0200[SPT]$")
 
     # Small -----------------------------------------------------------------------------------------------------------
 

@@ -166,6 +166,7 @@ class Session:
         timeout = self.link.first_timeout
         reply = self.query(self.link.identify, timeout=timeout).strip()
         if self.link.greeting and re.search(self.link.greeting, reply):
+            self.resynchronise()  # it may have been said unasked, and be the answer, too
             reply = self.query(self.link.identify, timeout=timeout).strip()
         found = self.link.recognise(reply)
         if found is None:
@@ -217,6 +218,7 @@ class Session:
                     reply = self.link.reader(self.resource).strip()
                     if self.link.greeting and re.search(self.link.greeting, reply):
                         self.resource.write(self.link.identify)
+                        self._unanswered += 1
                 found = self.link.recognise(reply)
                 if found is not None and found == (self.identity or found):
                     seen = True

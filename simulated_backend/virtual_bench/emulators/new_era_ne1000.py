@@ -1,15 +1,17 @@
 """New Era NE-1000 syringe pump, from its manual (publication 1200-01): basic and safe mode, status, alarms, limits, volumes.
 
 Imitated: packets with CRC beside plain lines, the communications time-out, alarms that hold everything up until they have
-been reported, a plunger that reaches the end of its syringe and stalls, settings kept without power. The pump believes in the
-diameter it was told; what really flows follows from the syringe's true one (option ``diameter``, m) and from the pump's own
-error, drawn once within its specified 1 %. ``content`` and ``capacity`` (m^3): what the syringe holds and could hold.
-Not imitated: programs of several phases, alarms sent unasked, the TTL lines, networks of pumps, the rate of the serial line.
+been reported (in safe mode they are sent unasked as well, here right before the next reply), programs of phases that pump or
+stop, going on after a power failure, a plunger that reaches the end of its syringe and stalls, settings kept without power. The
+pump believes in the diameter it was told; what really flows follows from the syringe's true one (option ``diameter``, m) and from
+the pump's own error, drawn once within its specified 1 %. ``content`` and ``capacity`` (m^3): what the syringe holds and could
+hold. Not imitated: other functions of phases, the TTL lines, networks of pumps, the rate of the serial line.
 """
 
 import binascii
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
@@ -30,6 +32,18 @@ SMALL_SYRINGE = 14.0
 """mm: up to this diameter volumes are in microlitres by default, above in millilitres."""
 _NUMBER = re.compile(r"(\d{0,4}(?:\.\d{0,3})?)([A-Z]*)")
 _MOVING = ("I", "W", "X")
+PHASES = 41
+
+
+@dataclass(slots=True)
+class _Phase:
+    """Of a pumping program: what it does, and the data of that."""
+
+    function: str = "STP"
+    rate: float = 0.0
+    rate_unit: str = "MH"
+    volume: float = 0.0
+    direction: str = "INF"
 
 
 class _RefusedError(Exception):
@@ -51,20 +65,27 @@ class NewEraNE1000(Emulator):
         self._plunger = Plunger(plant.flow(name, ""), 1e3 * self.number("diameter"), 26.59, *holds, error)
         self._version = str(options["identity"] or "NE1000V3.928")
         # Kept without power, as they come from the factory, like the plunger's diameter.
-        self._rate, self._rate_unit = 0.0, "MH"
-        self._volume, self._volume_unit = 0.0, "ML"
-        self._direction = "INF"
+        self._phases = [_Phase() for _ in range(PHASES)]
+        self._phases[0].function = "RAT"
+        self._chosen = self._running = 0
+        self._volume_unit = "ML"
         self._patience = 0
+        self._goes_on = False
+        self._status = "S"
+        self._left = inf
         self.power_on()
 
     def power_on(self) -> None:
-        """Stopped, counters at 0, reset alarm; the watchdog waits for the first packet."""
+        """Stopped, unless it is to go on after a power failure; counters at 0, reset alarm; the watchdog waits for a packet."""
+        goes_on = self._goes_on and self._status in ("I", "W")
         self._plunger.stop()
-        self._status = "S"
-        self._alarm = "R"
+        self._unasked = b""
+        self._raise("R")
         self._count = {"INF": 0.0, "WDR": 0.0}
-        self._left = inf
         self._heard: float | None = None
+        if goes_on:
+            self._begin(0)
+            self._drive()
 
     def fill(self, volume: float | None) -> None:
         """See ``Emulator.fill``; the plunger does not move for it, and ends where the liquid does."""
@@ -73,8 +94,29 @@ class NewEraNE1000(Emulator):
     def complain(self) -> None:
         """It stalls."""
         self._look()
-        self._status, self._alarm = "S", "S"
+        self._raise("S")
         self._drive()
+
+    @property
+    def _phase(self) -> _Phase:
+        """The one that moves, or else the one that is chosen."""
+        return self._phases[self._running if self._status in (*_MOVING, "P") else self._chosen]
+
+    def _raise(self, alarm: str) -> None:
+        """Stop with an alarm; in safe mode it is told at once."""
+        self._status, self._alarm = "S", alarm
+        if self._patience:
+            self._unasked += self._answer(f"A?{alarm}", status="")
+
+    def _begin(self, phase: int) -> None:
+        """A phase of the program; one that stops ends it."""
+        self._running = phase
+        begun = self._phases[phase]
+        if begun.function == "STP":
+            self._status = "S"
+            return
+        self._status = begun.direction[0]
+        self._left = begun.volume * VOLUMES[self._volume_unit] if begun.volume else inf
 
     # Framing -------------------------------------------------------------------------------------------------------
 
@@ -100,7 +142,14 @@ class NewEraNE1000(Emulator):
         return found
 
     def receive(self, message: bytes) -> bytes | None:
-        """Obey one packet or line."""
+        """Obey one packet or line; what was to be said unasked comes first."""
+        reply = self._reply(message)
+        if reply is None:
+            return None
+        unasked, self._unasked = self._unasked, b""
+        return unasked + reply
+
+    def _reply(self, message: bytes) -> bytes | None:
         if message[:1] == STX:
             data = message[2:-3]
             if message[-1:] != ETX or message[-3:-1] != _crc(data):
@@ -152,7 +201,11 @@ class NewEraNE1000(Emulator):
             "DIS": self._dis,
             "CLD": self._cld,
             "SAF": self._saf,
+            "PHN": self._phn,
+            "FUN": self._fun,
         }.get(name)
+        if command.startswith("PF"):
+            return self._pf(command[2:])
         if action is None:
             raise _RefusedError
         return action(rest)
@@ -175,22 +228,22 @@ class NewEraNE1000(Emulator):
 
     def _rat(self, rest: str) -> str:
         if not rest:
-            return _shown(self._rate) + self._rate_unit
+            return _shown(self._phase.rate) + self._phase.rate_unit
         value, unit = _number(rest)
-        unit = unit or self._rate_unit
+        unit = unit or self._phase.rate_unit
         if unit not in RATES:
             raise _RefusedError
-        if unit != self._rate_unit:
+        if unit != self._phase.rate_unit:
             self._only_at_rest()
         speed = value * RATES[unit] / self._plunger.area
         if value != 0.0 and not SLOWEST <= speed <= FASTEST * (1.0 + 1e-3):
             raise _RefusedError("OOR")
-        self._rate, self._rate_unit = value, unit
+        self._phase.rate, self._phase.rate_unit = value, unit
         return ""
 
     def _vol(self, rest: str) -> str:
         if not rest:
-            return _shown(self._volume) + self._volume_unit
+            return _shown(self._phase.volume) + self._volume_unit
         self._only_at_rest()
         if rest in VOLUMES:
             self._volume_unit = rest
@@ -198,19 +251,19 @@ class NewEraNE1000(Emulator):
         value, unit = _number(rest)
         if unit:
             raise _RefusedError
-        self._volume = value
+        self._phase.volume = value
         return ""
 
     def _dir(self, rest: str) -> str:
         if not rest:
-            return self._direction
+            return self._phase.direction
         if rest == "REV":
-            rest = "WDR" if self._direction == "INF" else "INF"
+            rest = "WDR" if self._phase.direction == "INF" else "INF"
         if rest not in ("INF", "WDR"):
             raise _RefusedError
-        if self._status in _MOVING and self._volume > 0.0:
+        if self._status in _MOVING and self._phase.volume > 0.0:
             raise _RefusedError("NA")
-        self._direction = rest
+        self._phase.direction = rest
         if self._status in ("I", "W"):
             self._status = rest[0]
         return ""
@@ -220,12 +273,39 @@ class NewEraNE1000(Emulator):
             raise _RefusedError
         if self._status in _MOVING:
             raise _RefusedError("NA")
-        if self._rate == 0.0:
+        if self._phases[0].rate == 0.0:
             raise _RefusedError("OOR")
-        if self._status != "P":
-            self._left = self._volume * VOLUMES[self._volume_unit] if self._volume else inf
-        self._status = self._direction[0]
+        if self._status == "P":
+            self._status = self._phase.direction[0]
+        else:
+            self._begin(0)  # whichever phase is chosen
         return ""
+
+    def _phn(self, rest: str) -> str:
+        if not rest:
+            return str(self._chosen + 1)
+        self._only_at_rest()
+        if not rest.isdigit() or not 1 <= int(rest) <= PHASES:
+            raise _RefusedError("OOR")
+        self._chosen = int(rest) - 1
+        return ""
+
+    def _fun(self, rest: str) -> str:
+        if not rest:
+            return self._phases[self._chosen].function
+        self._only_at_rest()
+        if rest not in ("RAT", "STP"):
+            raise _RefusedError
+        self._phases[self._chosen].function = rest
+        return ""
+
+    def _pf(self, rest: str) -> str:
+        if rest not in ("", "0", "1"):
+            raise _RefusedError
+        if rest:
+            self._goes_on = rest == "1"
+            return ""
+        return str(int(self._goes_on))
 
     def _pur(self, rest: str) -> str:
         if rest:
@@ -275,24 +355,27 @@ class NewEraNE1000(Emulator):
         if self._status not in _MOVING:
             self._plunger.rest()
             return
-        rate = FASTEST * self._plunger.area if self._status == "X" else self._rate * RATES[self._rate_unit]
+        phase = self._phase
+        rate = FASTEST * self._plunger.area if self._status == "X" else phase.rate * RATES[phase.rate_unit]
         ends = {"target": self._left * self._plunger.truth}
         if self._patience and self._heard is not None:
             ends["T"] = self._patience * (rate * self._plunger.truth)
-        self._plunger.push(self._direction == "INF", rate, ends)
+        self._plunger.push(phase.direction == "INF", rate, ends)
 
     def _look(self) -> None:
         """What has happened since the last message."""
         if self._status in _MOVING:
             counted, end = self._plunger.moved()
-            self._count[self._direction] += counted
+            self._count[self._phase.direction] += counted
             self._left = max(self._left - counted, 0.0)
-            if end is not None:
-                self._status = "S"
-                self._alarm = {"target": "", STALLED: "S"}.get(end, end)
+            if end == "target":
+                # The next phase begins where the pump is looked at, not before: nothing here watches it in between.
+                self._begin(min(self._running + 1, PHASES - 1))
+            elif end is not None:
+                self._raise("S" if end == STALLED else end)
         silent = self._patience and self._heard is not None and self.plant.clock.now() - self._heard > self._patience
         if silent and not self._alarm:
-            self._alarm, self._status = "T", "S"
+            self._raise("T")
 
 
 def _crc(data: bytes) -> bytes:

@@ -141,6 +141,38 @@ def test_silence_stops_the_plunger_after_the_time_out_and_not_before(plant: Plan
     assert b"00S" in (pump.receive(status) or b"")
 
 
+def test_in_safe_mode_an_alarm_is_told_unasked_and_again_as_the_reply(plant: Plant) -> None:
+    pump = pump_on(plant, content=1e-6)
+    say(pump, "DIA14.57", "RAT1MM", "VOL0", "RUN")
+    pump.receive(b"SAF200\r")
+    plant.clock.advance(120.0)
+    status = packet("").encode("latin-1")
+    told = pump.receive(status) or b""
+    assert told.count(b"00A?S") == 2, "what was sent unasked does not clear the alarm (section 10.2.3)"
+    assert (pump.receive(status) or b"").count(b"00S") == 1
+
+
+def test_a_program_runs_from_its_first_phase_on_whichever_is_chosen(plant: Plant) -> None:
+    pump = pump_on(plant)
+    say(pump, "DIA14.57", "VOLUL", "PHN2", "FUNRAT", "RAT2MM", "VOL100", "DIRWDR", "PHN1", "RAT1MM", "VOL100", "PHN2")
+    assert say(pump, "PHN", "FUN", "PHN42", "FUNJMP1") == ["00S2", "00SRAT", "00S?OOR", "00S?"]
+    assert say(pump, "RUN") == ["00I"]
+    plant.clock.advance(6.1)
+    assert say(pump, "") == ["00W"], "then comes the second"
+    plant.clock.advance(3.1)
+    assert say(pump, "DIS") == ["00SI100.0W100.0UL"], "the third stops, as delivered"
+
+
+def test_it_goes_on_after_a_power_failure_if_it_was_told_to(plant: Plant) -> None:
+    pump = pump_on(plant)
+    say(pump, "DIA14.57", "RAT1MM", "VOL0")
+    for word, after in (("PF0", "00S"), ("PF1", "00I")):
+        assert say(pump, word, "PF", "RUN")[1] == f"00S{word[2]}"
+        pump.power_on()
+        assert say(pump, "", "") == ["00A?R", after]
+        say(pump, "STP", "STP")
+
+
 # Through the port ---------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +264,42 @@ def test_the_guard_stops_it_in_either_mode(pump: Any, bench: VirtualBench, watch
     assert not pump.pump_state().running
 
 
+def test_an_alarm_told_unasked_does_not_answer_the_next_question(pump: Any, bench: VirtualBench) -> None:
+    pump.configure_pump(TEN_ML)
+    pump.set_watchdog(200.0)
+    pump.start(1.0 * ML_PER_MIN)
+    bench.side_door.inject("pump", "error")
+    with pytest.raises(InstrumentError, match="has stalled"):
+        pump.pump_state()
+    assert pump.diameter() == pytest.approx(14.57e-3)
+    assert not pump.pump_state().running
+    pump.start(1.0 * ML_PER_MIN)
+    assert pump.pump_state().running
+    pump.stop()
+
+
+def test_a_program_that_stood_in_the_pump_is_none_any_more(pump: Any, bench: VirtualBench) -> None:
+    for word in ("PHN2", "FUNRAT", "VOLUL", "VOL500", "DIA14.57", "RAT1MM", "PHN3", "RAT1MM", "PF1"):
+        pump.ask_pump(word, "leaving a program behind", anyway=True)
+    told = " ".join(pump.configure_pump(TEN_ML))
+    assert "phase 2 of its pumping program was RAT; it is STP now" in told
+    assert "would have gone on pumping after a power failure" in told
+    pump.start(2.0 * ML_PER_MIN, 0.5e-6)
+    bench.clock.sleep(20.0)
+    assert pump.pump_state() == (False, pytest.approx(0.5e-6))
+    assert pump.configure_pump(TEN_ML) == []
+
+
+def test_the_guard_stops_one_that_has_just_told_an_alarm(pump: Any, bench: VirtualBench) -> None:
+    pump.configure_pump(TEN_ML)
+    pump.set_watchdog(100.0)
+    pump.start(1.0 * ML_PER_MIN)
+    bench.side_door.inject("pump", "error")
+    safe = SafeState(SafeAction.STOP)
+    assert rescue("pump", NewEraNE1000, bench.addresses["pump"], "pump.rate", Quantity.CONCENTRATION, safe) == []
+    pump.session.resynchronise()
+
+
 def test_nesp_lib_drives_it_in_basic_and_safe_mode(bench: VirtualBench) -> None:
     import nesp_lib
 
@@ -263,6 +331,8 @@ def test_nesp_lib_drives_it_in_basic_and_safe_mode(bench: VirtualBench) -> None:
         bench.clock.sleep(40.0)
         with pytest.raises(nesp_lib.StatusAlarmException):
             _ = pump.status
+        # It takes the alarm that was sent unasked for the reply, which is left on the line: it has to be thrown away for it.
+        port._Port__serial.reset_input_buffer()
         assert pump.status is nesp_lib.Status.STOPPED
         assert pump.volume_infused_ml == pytest.approx(1.0)
         pump.safe_mode_timeout_s = 0

@@ -132,8 +132,16 @@ def test_an_ne1000_is_told_in_four_digits_and_asked_what_it_keeps(closing: list[
     pump, resource = pump_on(
         NewEraNE1000,
         new_era("", "00A?R"),
+        new_era("VER", "00SNE1000V3.928"),
         new_era("", "00S"),
         new_era("STP", "00S?NA"),
+        new_era("PHN2", "00S"),
+        new_era("FUN", "00SRAT"),
+        new_era("FUNSTP", "00S"),
+        new_era("PHN1", "00S"),
+        new_era("FUN", "00SRAT"),
+        new_era("PF", "00S1"),
+        new_era("PF0", "00S"),
         new_era("DIA14.57", "00S"),
         new_era("DIA", "00S14.57"),
         new_era("STP", "00S?NA"),
@@ -153,8 +161,10 @@ def test_an_ne1000_is_told_in_four_digits_and_asked_what_it_keeps(closing: list[
         new_era("STP", "00S"),
     )
     closing.append((pump, resource))
-    (told,) = pump.configure_pump(BD_10_ML)
-    assert "was switched off and on" in told
+    told = pump.configure_pump(BD_10_ML)
+    assert "was switched off and on" in told[0]
+    assert "phase 2 of its pumping program was RAT" in told[1]
+    assert "after a power failure" in told[2]
     pump.start(ML_PER_MIN, 0.5e-6)
     assert pump.pump_state() == (True, pytest.approx(250.5e-9))
     pump.set_watchdog(12.0)
@@ -167,9 +177,13 @@ def test_an_ne1000_s_alarms_and_refusals_are_told_in_words(closing: list[tuple[A
         new_era("", "00S"),
         new_era("", "00S"),
         new_era("STP", "00S"),
+        new_era("PHN2", "00S?"),  # a model that has no programs
+        new_era("PF", "00S?"),
         new_era("DIA14.57", "00S?OOR"),
         new_era("DIS", "00A?S"),
+        new_era("VER", "00SNE1000V3.928"),
         new_era("DIS", "00A?T"),
+        new_era("VER", "00SNE1000V3.928"),
     )
     closing.append((pump, resource))
     with pytest.raises(InstrumentError, match=r"refused 'DIA14\.57' while setting the diameter: out of range"):
