@@ -226,6 +226,11 @@ class BenchInstrument(VisaInstrument):
             found = found.submodules[part]
         return found
 
+    def sending(self, characters: int) -> float:
+        """Seconds that a reply of so many characters is on its way: something on a serial line only."""
+        serial = self._session.address.upper().startswith("ASRL")
+        return 10.0 * characters / self._session.link.baud_rate if serial else 0.0
+
     def settings(self) -> Mapping[str, object]:
         """Settings as last set and read back; sends nothing."""
         return dict(self._settings)
@@ -269,6 +274,12 @@ class ScpiInstrument(BenchInstrument):
             raise self.fault(f"answers {kept:g} to {query} after {command!r}")
         return kept
 
+    def require_scpi(self) -> None:
+        """InstrumentError where an instrument with several command sets has been left in another one."""
+        spoken = self.converse("*LANG?", "asking for its command set").strip()
+        if spoken.upper() != "SCPI":
+            raise self.fault(f"understands {spoken} now; choose the command set SCPI in its settings menu, and restart it")
+
     def number(self, reply: str, doing: str) -> float:
         """A reply that has to be a number; InstrumentError otherwise."""
         try:
@@ -308,7 +319,8 @@ def split_replies(text: str) -> list[str]:
         elif letter == ";" and not quoted:
             parts.append(text[begin:place].strip())
             begin = place + 1
-    parts.append(text[begin:].strip())
+    if rest := text[begin:].strip():  # some end the last reply with a semicolon, too
+        parts.append(rest)
     return parts
 
 

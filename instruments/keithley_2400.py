@@ -19,6 +19,7 @@ from hil.core.errors import ConfigError
 from hil.core.types import FloatArray
 from instruments.base import error_code, split_replies
 from instruments.roles import Acquired
+from instruments.scpi_smu import READING_LENGTH
 from instruments.scpi_smu_front import LONGEST_LIST, FrontSmu
 from instruments.scpi_smu_words import SmuSpan, SmuWords
 from instruments.visa import Link
@@ -66,9 +67,11 @@ class Keithley2400(FrontSmu):
         """Volts and amperes together, with the status; the output stays on after a reading; fixed mode."""
         self.exchange(":SENS:FUNC:CONC ON", ':SENS:FUNC "VOLT","CURR"', doing="choosing the functions")
         self.exchange(
-            *(":FORM:ELEM VOLT,CURR,STAT", ":SOUR:CLE:AUTO OFF", ":SOUR:VOLT:MODE FIX", ":SOUR:DEL 0", ":ARM:COUN 1"),
+            *(":FORM:ELEM VOLT,CURR,STAT", ":SOUR:CLE:AUTO OFF", ":SOUR:VOLT:MODE FIX", ":SOUR:DEL 0"),
             doing="preparing the meter",
         )
+        # From the front panel it counts without end, and may have been left waiting for a trigger that nobody sends.
+        self.exchange(":ARM:SOUR IMM", ":ARM:COUN 1", ":TRIG:SOUR IMM", ":TRIG:DEL 0", doing="preparing the triggers")
         self._count = 0
         self.note(**{f"{port}.measures": "volt and curr"})
 
@@ -121,17 +124,25 @@ class Keithley2400(FrontSmu):
         if f"{self.short_port}.measures" not in self._settings:
             self.prepare_meter(self.short_port)
         self.exchange(
-            *(f":SOUR:VOLT:STAR {start:.9g}", f":SOUR:VOLT:STOP {stop:.9g}", ":SOUR:SWE:SPAC LIN", ":SOUR:SWE:RANG FIX"),
-            *(f":SOUR:SWE:POIN {points}", ":SOUR:SWE:DIR UP", ":SOUR:SWE:CAB NEV"),
+            *(f":SOUR:VOLT:STAR {start:.9g}", f":SOUR:VOLT:STOP {stop:.9g}", ":SOUR:SWE:SPAC LIN"),
+            *(f":SOUR:SWE:POIN {points}", ":SOUR:SWE:DIR UP"),
             doing="setting up a sweep",
         )
         return self._swept("SWE", points, dwell, stop)[:, 0, :]
 
     def _swept(self, mode: str, points: int, dwell: float, last: float) -> FloatArray:
-        """Arm, run, read, and go back to a fixed level; the level is sent before the mode, so that the source stays there."""
-        self.exchange(f":SOUR:DEL {dwell:.6g}", f":TRIG:COUN {points}", f":SOUR:VOLT:MODE {mode}", doing="arming a sweep")
+        """Arm, run, read, and go back to a fixed level; the level is sent before the mode, so that the source stays there.
+
+        Unless told otherwise the unit chooses a source range of its own for the levels of a sweep.
+        """
+        self.exchange(
+            *(":SOUR:SWE:RANG FIX", ":SOUR:SWE:CAB NEV", f":SOUR:DEL {dwell:.6g}", f":TRIG:COUN {points}"),
+            f":SOUR:VOLT:MODE {mode}",
+            doing="arming a sweep",
+        )
         self._count = points
-        patience = self._session.link.timeout + 2 * points * (dwell + self.seconds_per_sample([""]))
+        duration = points * (dwell + self.seconds_per_sample([""])) + self.sending(points * READING_LENGTH)
+        patience = self._session.link.timeout + 2 * duration
         try:
             text = self.inquire(":READ?", str, "running a sweep", repeat=False, timeout=patience)
         finally:

@@ -19,6 +19,7 @@ from instruments.visa import Link
 AT_LIMIT, OVER_TEMPERATURE = 32, 16  # bits of a reading's source status
 LIST, BUFFER = "VoltCustomSweepList", "defbuffer1"
 ELEMENTS = "SOUR, READ, SOURSTAT"
+STEP_PATIENCE = 20e-3  # s, more than recalling one level of a list takes; no manual says how long it is
 WORDS = SmuWords(
     function=":SOUR:FUNC VOLT",
     level=":SOUR:VOLT",
@@ -54,6 +55,10 @@ class Keithley2450(FrontSmu):
         nplc=(0.01, 10.0),
         protections=(2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0),
     )
+
+    def begin(self) -> None:
+        """InstrumentError in another command set."""
+        self.require_scpi()
 
     def prepare_meter(self, port: str) -> None:
         """Amperes are measured, volts read back from the source; ten digits."""
@@ -96,7 +101,7 @@ class Keithley2450(FrontSmu):
                 str,
                 "running a list",
                 repeat=False,
-                timeout=self._session.link.timeout + 2 * len(points) * seconds(samples),
+                timeout=self._session.link.timeout + 2 * len(points) * (seconds(samples) + STEP_PATIENCE),
             )
             return self.picked(self._judged(text, rows), [""], terminals)
 

@@ -102,6 +102,8 @@ class KeithleyDAQ6510(ScpiInstrument):
     def configure_port(self, port: str, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
         """The same for any port; everything is read back. Checks that the terminals switch stands right."""
         refuse_unknown(settings, SETTINGS, f"{self.name}.{port or 'front'}.{parameter}")
+        if not self._configured:
+            self.require_scpi()
         self._check_terminals(port)
         head, channel = HEADER[parameter], _channel_list([port]) if port else ""
         also, only = (f", {channel}", f" {channel}") if port else ("", "")

@@ -2,7 +2,8 @@
 
 Source: manual "B2900 Series SCPI Command Reference" (B2910-90030): :SENSe:CURRent:PROTection, :OUTPut:OFF:MODE, lists
 (:SOURce:LIST, :SOURce:VOLTage:MODE), :TRIGger with its sources AINT and TIMer, :FETCh:ARRay? with channel lists, and table 1-2
-for the bits of the status element (1 and 2: compliance, 13: overflow). 9.91E+37 is not a number. Both channels are read over
+for the bits of the status element (1 and 2: compliance, 13: overflow); for :OUTPut:ON:AUTO and the lower limit of autorange
+(1 uA unless told otherwise) the summary of its settings after a reset. 9.91E+37 is not a number. Both channels are read over
 the same time.
 """
 
@@ -16,8 +17,8 @@ from hil.core.errors import CapabilityError, ConfigError
 from hil.core.types import FloatArray, SafeAction
 from instruments.roles import Acquired
 from instruments.safe_commands import SafeCommands
-from instruments.scpi_smu import ScpiSmu, SmuTerminal, flagged
-from instruments.scpi_smu_words import SmuSpan, SmuWords, safe_smu
+from instruments.scpi_smu import ScpiSmu, SmuTerminal
+from instruments.scpi_smu_words import SmuSpan, SmuWords, flagged, safe_smu
 from instruments.visa import Link
 from instruments.wiring import Setting
 
@@ -44,6 +45,7 @@ def words_of(channel: int) -> SmuWords:
         current_range=f":SENS{n}:CURR:RANG",
         nplc=f":SENS{n}:CURR:NPLC",
         four_wire=f":SENS{n}:REM",
+        finest=f":SENS{n}:CURR:RANG:AUTO:LLIM MIN",
     )
 
 
@@ -83,10 +85,20 @@ class KeysightB2900(ScpiSmu):
         return safe_smu(words_of(int(port[-1])), action, value, settings)
 
     def prepare_meter(self, port: str) -> None:
-        """Volts and amperes with the status; triggers follow each other at once; fixed mode."""
+        """Volts and amperes with the status; triggers follow each other at once; fixed mode.
+
+        As delivered the unit switches an output on by itself whenever a reading is triggered: that goes off first.
+        """
         n = port[-1]
+        (left,) = self.exchange(f":OUTP{n}:ON:AUTO OFF", f":OUTP{n}:ON:AUTO?", doing="keeping readings from switching outputs on")
+        if float(left) != 0:
+            raise self.fault(f"would switch the output of {self.name}.{port} on with every reading (:OUTP{n}:ON:AUTO is {left})")
         self.exchange(":FORM ASC", ":FORM:ELEM:SENS VOLT,CURR,STAT", f':SENS{n}:FUNC "VOLT","CURR"', doing="preparing the meter")
-        self.exchange(f":TRIG{n}:SOUR AINT", f":TRIG{n}:DEL 0", f":SOUR{n}:VOLT:MODE FIX", doing="preparing the triggers")
+        self.exchange(
+            *(f":ARM{n}:SOUR AINT", f":ARM{n}:COUN 1", f":ARM{n}:DEL 0", f":TRIG{n}:SOUR AINT", f":TRIG{n}:DEL 0"),
+            f":SOUR{n}:VOLT:MODE FIX",
+            doing="preparing the triggers",
+        )
         self._count = ()
         self.note(**{f"{port}.measures": "volt and curr"})
 

@@ -15,9 +15,9 @@ from qcodes.parameters import Parameter
 from qcodes.validators import Bool, Enum, Numbers
 
 from hil.core.errors import ConfigError
-from hil.core.types import BoolArray, FloatArray, Quantity, SafeAction
+from hil.core.types import FloatArray, Quantity, SafeAction
 from instruments.base import ScpiInstrument, number_setting, refuse_unknown, smallest_range, value_of
-from instruments.roles import OVERFLOW, Acquired, Condition, Delivery, SourcePlan, SourceState
+from instruments.roles import Acquired, Condition, Delivery, SourcePlan, SourceState
 from instruments.scpi_smu_words import SmuSpan, SmuWords
 from instruments.wiring import Setting
 
@@ -33,14 +33,8 @@ PROTECTION_MARGIN = 1.1
 LEADS = 0.2  # ohm, of both leads and their contacts
 LONGEST_COMMAND = 100  # levels in one SOUR:LIST:VOLT
 NOISE_SHARE = 0.1  # of the accuracy, for the noise of one reading
+READING_LENGTH = 45  # characters of volts, amperes and status
 _QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
-
-
-def flagged(status: FloatArray, bits: int) -> BoolArray:
-    """Where a status word has one of ``bits``, or is none: 9.91E37 stands for that as well."""
-    there = np.abs(status) < OVERFLOW
-    has: BoolArray = (np.where(there, status, 0.0).astype(np.int64) & bits) != 0
-    return has | ~there
 
 
 class SmuTerminal:
@@ -57,6 +51,9 @@ class SmuTerminal:
     nplc_used: float = 1.0
     allowed: float = inf
     _off_word: str = ""
+    _compliance: float | None = None
+    _output_range: Setting | None = None
+    """Current range that an output asked for: it is fixed once the limit stands, and whenever the source is set up again."""
 
     def add_terminal(self, module: "InstrumentBase", port: str) -> None:
         """Add the parameters of the terminal to ``module``."""
@@ -133,6 +130,7 @@ class SmuTerminal:
         off_mode = plan.settings.get("off_mode", "zero")
         self._off_word = self._off(off_mode)
         unit = self.unit
+        unit.begin()
         unit.exchange(
             *(words.abort, f"{words.output} OFF", words.function, f"{words.level} 0", f"*ESE {MARK}"),
             doing="preparing the source",
@@ -143,6 +141,7 @@ class SmuTerminal:
         # The measuring range follows while the limit is set: some models refuse a limit far below a fixed range.
         unit.exchange(f"{words.current_range}:AUTO ON", doing="choosing autorange")
         unit.confirm(f"{words.limit} {plan.compliance:.9g}", f"{words.limit}?", plan.compliance, "setting the compliance")
+        self._compliance = plan.compliance
         (kept,) = unit.exchange(f"{words.off_mode} {self._off_word}", f"{words.off_mode}?", doing="choosing the off mode")
         if not value_of(kept).upper().startswith(self._off_word):
             raise unit.fault(f"has the off mode {kept}, although {self._off_word} was sent")
@@ -150,7 +149,8 @@ class SmuTerminal:
         error = span.voltage_errors[span.voltage_ranges.index(chosen)]
         self.allowed = (1.0 + NOISE_SHARE) * error + LEADS * plan.compliance
         measuring = {key: value for key, value in plan.settings.items() if key not in ("range", "off_mode")}
-        return self._configure_measure(measuring, plan.compliance)
+        measuring.setdefault("current_range", "auto" if self._output_range is None else self._output_range)
+        return self._configure_measure(measuring)
 
     def _protect(self, largest: float) -> None:
         """Lock the smallest protection that lets ``largest`` V pass into the unit, read back; none where no step is as high."""
@@ -212,10 +212,12 @@ class SmuTerminal:
         refuse_unknown(settings, ("range", "nplc", "four_wire"), self.where)
         given = {key: value for key, value in settings.items() if key != "range"}
         if parameter == "curr" and "range" in settings:
-            given["current_range"] = settings["range"]
-        return self._configure_measure(given, None)
+            self._output_range = settings["range"]
+            if self._compliance is not None:
+                given["current_range"] = settings["range"]
+        return self._configure_measure(given)
 
-    def _configure_measure(self, settings: Mapping[str, Setting], compliance: float | None) -> Sequence[str]:
+    def _configure_measure(self, settings: Mapping[str, Setting]) -> Sequence[str]:
         words, unit = self.words, self.unit
         unit.prepare_meter(self.short_port)
         nplc = number_setting(settings, "nplc", None)
@@ -229,22 +231,32 @@ class SmuTerminal:
         if "four_wire" in settings:
             unit.exchange(f"{words.four_wire} {'ON' if settings['four_wire'] else 'OFF'}", doing="choosing the wiring")
             self.note_terminal(four_wire=bool(settings["four_wire"]))
-        chosen = settings.get("current_range", "auto" if compliance is not None else None)
+        chosen = settings.get("current_range")
         if chosen == "auto":
-            unit.exchange(f"{words.current_range}:AUTO ON", doing="choosing autorange")
+            unit.exchange(f"{words.current_range}:AUTO ON", *filter(None, (words.finest,)), doing="choosing autorange")
             self.note_terminal(curr_range="auto")
         elif chosen is not None:
-            fixed = smallest_range(self.span.current_ranges, float(chosen), self.where)
-            if unit.range_is_limit and compliance is not None and fixed < compliance * (1 - 1e-9):
-                raise ConfigError(
-                    f"{self.where}: the current range {fixed:g} A would limit the current below the compliance "
-                    f"{compliance:g} A; choose a larger `current_range` or a smaller compliance"
-                )
-            unit.confirm(
-                f"{words.current_range} {fixed:g}", f"{words.current_range}?", fixed, "setting the range", tolerance=0.06
-            )
-            self.note_terminal(curr_range=fixed)
+            self._fix_range(float(chosen))
         return ()
+
+    def _fix_range(self, wanted: float) -> None:
+        """Fix the current range, and see that the limit has stayed: some units change it for one that suits the range."""
+        words, unit, limit = self.words, self.unit, self._compliance
+        fixed = smallest_range(self.span.current_ranges, wanted, self.where)
+        if unit.range_is_limit and limit is not None and fixed < limit * (1 - 1e-9):
+            raise ConfigError(
+                f"{self.where}: the current range {fixed:g} A would limit the current below the compliance "
+                f"{limit:g} A; choose a larger `current_range` or a smaller compliance"
+            )
+        unit.confirm(f"{words.current_range} {fixed:g}", f"{words.current_range}?", fixed, "setting the range", tolerance=0.06)
+        if limit is not None:
+            kept = unit.number(*unit.exchange(f"{words.limit}?", doing="looking at the compliance"), "looking at the compliance")
+            if abs(kept - limit) > 1e-3 * limit:
+                raise unit.fault(
+                    f"changed the compliance of {self.where} from {limit:g} A to {kept:g} A when its current range was fixed at "
+                    f"{fixed:g} A; choose a smaller `current_range`, or leave it out"
+                )
+        self.note_terminal(curr_range=fixed)
 
     @property
     def short_port(self) -> str:
@@ -278,6 +290,9 @@ class ScpiSmu(ScpiInstrument):
         if not isinstance(found, SmuTerminal):
             raise ConfigError(f"instrument {self.name!r}: {port!r} is no source-measure terminal")
         return found
+
+    def begin(self) -> None:
+        """Asked before anything is set."""
 
     @abstractmethod
     def prepare_meter(self, port: str) -> None:
@@ -355,7 +370,7 @@ class ScpiSmu(ScpiInstrument):
         patience = self._session.link.timeout
 
         def read(samples: int) -> Acquired:
-            duration = samples * slowest
+            duration = samples * slowest + self.sending(samples * len(ports) * READING_LENGTH)
             timeout = None if duration < 0.5 * patience else patience + 2 * duration
             return self.picked(self.readings(ports, samples, timeout), ports, terminals)
 

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hil.core.types import SafeAction
+import numpy as np
+
+from hil.core.types import BoolArray, FloatArray, SafeAction
+from instruments.roles import OVERFLOW
 from instruments.safe_commands import SafeCommands
 from instruments.wiring import Setting
 
@@ -13,7 +16,8 @@ class SmuWords:
     """Headers of one terminal: level and range of the source, limit, whether it is reached, output, off state and its words.
 
     ``function``: the command that makes it source volts. ``abort``: what ends a sweep that runs. ``protection``: the voltage that
-    its terminal never exceeds, whatever the level; how a step of that is written, and that there is none.
+    its terminal never exceeds, whatever the level; how a step of that is written, and that there is none. ``finest``: what lets
+    autorange go down to the smallest range.
     """
 
     function: str
@@ -28,6 +32,7 @@ class SmuWords:
     current_range: str
     nplc: str
     four_wire: str
+    finest: str = ""
     abort: str = ":ABOR"
     protection: str = ""
     protected: str = "{:g}"
@@ -70,3 +75,10 @@ def safe_smu(words: SmuWords, action: SafeAction, value: float, settings: Mappin
     mode = words.off_zero if clamped else words.off_open
     leave = (f"{words.off_mode} {mode}", f"{words.output} OFF", f"{words.level} 0")
     return replace(moving, leave=leave, query=f"{words.off_mode}?;{words.output}?", expected=rf"(?i)^{mode}\w*;\s*0$")
+
+
+def flagged(status: FloatArray, bits: int) -> BoolArray:
+    """Where a status word has one of ``bits``, or is none: 9.91E37 stands for that as well."""
+    there = np.abs(status) < OVERFLOW
+    has: BoolArray = (np.where(there, status, 0.0).astype(np.int64) & bits) != 0
+    return has | ~there

@@ -33,6 +33,8 @@ STANDARD_ERRORS: Mapping[int, str] = {
     -141: "Invalid character data",
     -151: "Invalid string data",
     -200: "Execution error",
+    -213: "Init ignored",
+    -214: "Trigger deadlock",
     -221: "Settings conflict",
     -222: "Data out of range",
     -223: "Too much data",
@@ -245,6 +247,8 @@ class ScpiEmulator(Emulator):
                 raise ScpiError(-113)
             reply = common((), parameters)
             return None if reply is None else self.decorate(header.upper()[:-1], reply)
+        if self.options.get("command_set", "SCPI") != "SCPI":
+            raise ScpiError(-113)
         is_query = header.endswith("?")
         found = self.tree.find(header[:-1] if is_query else header, self._path)
         if found is None:

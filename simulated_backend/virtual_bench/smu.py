@@ -118,6 +118,8 @@ class SourceMeter:
         self.positions = {VOLT: self.fitting(VOLT, 0.0), CURR: self.fitting(CURR, 0.0)}
         self.limits = {VOLT: self.data.default_limits[0], CURR: self.data.default_limits[1]}
         self.sense_auto = {VOLT: True, CURR: True}
+        self.sense_least = {VOLT: 0, CURR: 0}
+        """Smallest range that autorange chooses."""
         self.sense_positions = {VOLT: len(self.data.volts) - 1, CURR: self.fitting(CURR, self.limits[CURR])}
         self.nplc = {VOLT: 1.0, CURR: 1.0}
         self.remote = False
@@ -284,7 +286,7 @@ class SourceMeter:
 
     def _autorange(self, quantity: str, value: float) -> None:
         if self.sense_auto[quantity] and quantity != self.func:
-            self.sense_positions[quantity] = self.fitting(quantity, value)
+            self.sense_positions[quantity] = max(self.fitting(quantity, value), self.sense_least[quantity])
 
     def show(self, quantity: str, true: float, nplc: float) -> float:
         """What the display makes of a true value on the measuring range in use; ±inf beyond its end."""

@@ -2,8 +2,7 @@
 
 Language: Series 2400 SourceMeter user's manual 2400S-900-01, section 18 (SCPI: settings per function, compliance under
 SENSe:PROTection, source modes FIXed, LIST and SWEep with arm and trigger counts, FORMat:ELEMents, TRACe) and appendix B (error
-numbers: +803 not permitted with the output off, +824 cannot exceed compliance range). Figures: data sheet 2400S-SPEC, one
-year, 23 °C ± 5 °C, 1 PLC.
+numbers: +803 not permitted with the output off, +824 cannot exceed compliance range; a trigger that cannot come is -214 here).
 
 Port: "" (two or four wires). A fixed measuring range is a limit, too ("range compliance"); a compliance below a thousandth of a
 fixed measuring range is not taken, without any message. What the manual leaves open is decided like this: after a sweep the
@@ -19,9 +18,10 @@ from typing import ClassVar
 import numpy as np
 
 from simulated_backend.virtual_bench.emulators.keithley_2400_buffer import ELEMENTS, Reading, Store
+from simulated_backend.virtual_bench.emulators.keithley_2400_datasheet import DATA
 from simulated_backend.virtual_bench.ports import PlantView
 from simulated_backend.virtual_bench.scpi import Handler, ScpiEmulator, ScpiError, boolean, choice, keyword, number, quoted
-from simulated_backend.virtual_bench.smu import CURR, VOLT, SmuData, SmuRange, SourceMeter
+from simulated_backend.virtual_bench.smu import CURR, VOLT, SourceMeter
 
 NAMES = {VOLT: "VOLTage", CURR: "CURRent"}
 AUTOZERO_FACTOR = 3.0
@@ -32,29 +32,10 @@ SOURCE_VOLT_BIT, SOURCE_CURR_BIT, RANGE_LIMIT_BIT, REMOTE_BIT = 14, 15, 16, 22
 LEAST_SHARE = 1e-3
 """Smallest compliance over the full scale of the measuring range."""
 LONGEST_LIST, LONGEST_COMMAND = 2500, 100
+"""The former is the largest product of arm and trigger count, too."""
+ARM_SOURCES = ("IMMediate", "TLINk", "TIMer", "MANual", "BUS", "NSTest", "PSTest", "BSTest")
 OUTPUT_OFF, BEYOND_COMPLIANCE = 803, 824
 PROTECTIONS = (20.0, 40.0, 60.0, 80.0, 100.0, 120.0, 160.0)
-
-DATA = SmuData(
-    volts=(
-        SmuRange(0.2, 5e-6, 2e-4, 600e-6, 5e-6, 1e-6, 1.2e-4, 300e-6),
-        SmuRange(2.0, 50e-6, 2e-4, 600e-6, 50e-6, 10e-6, 1.2e-4, 300e-6),
-        SmuRange(20.0, 500e-6, 2e-4, 2.4e-3, 500e-6, 100e-6, 1.5e-4, 1.5e-3),
-        SmuRange(200.0, 5e-3, 2e-4, 24e-3, 5e-3, 1e-3, 1.5e-4, 10e-3),
-    ),
-    amperes=(
-        SmuRange(1e-6, 50e-12, 3.5e-4, 600e-12, 5e-12, 10e-12, 2.9e-4, 300e-12),
-        SmuRange(1e-5, 500e-12, 3.3e-4, 2e-9, 50e-12, 100e-12, 2.7e-4, 700e-12),
-        SmuRange(1e-4, 5e-9, 3.1e-4, 20e-9, 500e-12, 1e-9, 2.5e-4, 6e-9),
-        SmuRange(1e-3, 50e-9, 3.4e-4, 200e-9, 5e-9, 10e-9, 2.7e-4, 60e-9),
-        SmuRange(1e-2, 500e-9, 4.5e-4, 2e-6, 50e-9, 100e-9, 3.5e-4, 600e-9),
-        SmuRange(1e-1, 5e-6, 6.6e-4, 20e-6, 500e-9, 1e-6, 5.5e-4, 6e-6),
-        SmuRange(1.0, 50e-6, 2.7e-3, 900e-6, 5e-6, 10e-6, 2.2e-3, 570e-6),
-    ),
-    area=((20.0, 1.0), (200.0, 0.1)),
-    off_share=5e-3,
-    limited_by_range=True,
-)
 
 
 class Keithley2400(ScpiEmulator):
@@ -116,6 +97,12 @@ class Keithley2400(ScpiEmulator):
         add("TRIGger[:SEQuence]:COUNt", self._count("_trigger_count"), lambda _s, _p: str(self._trigger_count))
         add("ARM[:SEQuence]:COUNt", self._count("_arm_count"), lambda _s, _p: str(self._arm_count))
         add("TRIGger[:SEQuence]:DELay", self._set_trigger_delay, lambda _s, _p: f"{self._trigger_delay:.4f}")
+        add(
+            "TRIGger[:SEQuence]:SOURce",
+            self._word("_trigger_source", ("IMMediate", "TLINk")),
+            lambda _s, _p: self._trigger_source,
+        )
+        add("ARM[:SEQuence]:SOURce", self._word("_arm_source", ARM_SOURCES), lambda _s, _p: self._arm_source)
         add("TRIGger:CLEar", lambda _s, _p: None)
         add("INITiate[:IMMediate]", lambda _s, _p: self._run())
         add("ABORt", lambda _s, _p: None)
@@ -144,7 +131,11 @@ class Keithley2400(ScpiEmulator):
         return lambda _s, p: setattr(self, attribute, choice(p, words))
 
     def _count(self, attribute: str) -> Handler:
-        return lambda _s, p: setattr(self, attribute, round(number(p, 1, 2500, 1)))
+        def set_count(_s: tuple[int, ...], p: list[str]) -> None:
+            other = self._arm_count if attribute == "_trigger_count" else self._trigger_count
+            setattr(self, attribute, round(number(p, 1, LONGEST_LIST // other, 1)))
+
+        return set_count
 
     def _declare_source(self, quantity: str, root: str) -> None:
         add, smu = self.tree.add, self._smu
@@ -230,6 +221,7 @@ class Keithley2400(ScpiEmulator):
         self._delay, self._auto_delay, self._auto_off = 0.0, True, False
         self._trigger_delay = 0.0
         self._trigger_count = self._arm_count = 1
+        self._trigger_source = self._arm_source = "IMM"
         self._autozero = True
         self._interlock_used = False
         self._store.reset()
@@ -328,9 +320,18 @@ class Keithley2400(ScpiEmulator):
             levels = [float(level) for level in np.linspace(start, stop, self._points)]
         return levels if self._direction == "UP" else levels[::-1]
 
+    def _choose_range(self, levels: list[float]) -> None:
+        """A source range for all levels of a sweep, or for each of them its own."""
+        if self._ranging == "AUTO":
+            self._smu.set_autorange(self._smu.func, True)
+        else:
+            self._smu.set_range(self._smu.func, max(abs(level) for level in levels))
+
     def _run(self) -> None:
         """As many source-delay-measure cycles as arm and trigger count; a sweep goes round when they are more than its points."""
         smu = self._smu
+        if {self._arm_source, self._trigger_source} != {"IMM"}:
+            raise ScpiError(-214)
         if not smu.output:
             if not self._auto_off:
                 raise ScpiError(OUTPUT_OFF, "")
@@ -338,6 +339,8 @@ class Keithley2400(ScpiEmulator):
         levels = self._levels()
         if levels is not None and not levels:
             raise ScpiError(-221)
+        if levels is not None and self._ranging != "FIX":
+            self._choose_range(levels)
         taken: list[Reading] = []
         for turn in range(self._arm_count * self._trigger_count):
             if self._trigger_delay > 0.0:

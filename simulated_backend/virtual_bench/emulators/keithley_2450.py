@@ -53,6 +53,7 @@ DATA = SmuData(
     ),
     area=((20.0, 1.0), (200.0, 0.1)),
 )
+LEAST_SHARE = 1e-3
 LEAST_LIMIT = {CURR: 1e-9, VOLT: 20e-3}
 INTERLOCK_ABOVE = 42.0
 
@@ -61,7 +62,7 @@ class Keithley2450(ScpiEmulator):
     """The source-measure unit."""
 
     models: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "Keithley2450": {"terminals": "FRON", "line_frequency": 50.0, "interlock": True}
+        "Keithley2450": {"terminals": "FRON", "line_frequency": 50.0, "interlock": True, "command_set": "SCPI"}
     }
     identity = "KEITHLEY INSTRUMENTS,MODEL 2450,04096331,1.7.12b"
     errors_kept = 32
@@ -112,7 +113,7 @@ class Keithley2450(ScpiEmulator):
         add("SYSTem:BEEPer[:IMMediate]", lambda _s, _p: None)
         for ignored in ("STATus:PRESet", "STATus:CLEar", "DISPlay:CLEar", "DISPlay:SCReen"):
             add(ignored, lambda _s, _p: None)
-        self._common["*LANG?"] = lambda _s, _p: "SCPI"
+        self._common["*LANG?"] = lambda _s, _p: str(self.options["command_set"])
 
     def _declare_source(self, quantity: str, root: str) -> None:
         add, smu, other = self.tree.add, self._smu, OTHER[quantity]
@@ -127,6 +128,7 @@ class Keithley2450(ScpiEmulator):
 
         def set_limit(_s: tuple[int, ...], p: list[str]) -> None:
             smu.set_limit(other, number(p, LEAST_LIMIT[other], smu.top(other), LEAST_LIMIT[other]))
+            self._raise_limit(other)
 
         def set_read_back(_s: tuple[int, ...], p: list[str]) -> None:
             self._read_back[quantity] = boolean(p)
@@ -174,8 +176,12 @@ class Keithley2450(ScpiEmulator):
         if quantity == "RES":
             return
         top = smu.top(quantity)
-        add(f"{root}:RANGe[:UPPer]", lambda _s, p: smu.set_sense_range(quantity, number(p, -top, top)),
-            lambda _s, _p: f"{smu.sense_full_scale(quantity):G}")  # fmt: skip
+
+        def set_range(_s: tuple[int, ...], p: list[str]) -> None:
+            smu.set_sense_range(quantity, number(p, -top, top))
+            self._raise_limit(quantity)
+
+        add(f"{root}:RANGe[:UPPer]", set_range, lambda _s, _p: f"{smu.sense_full_scale(quantity):G}")
         add(f"{root}:RANGe:AUTO", lambda _s, p: smu.set_sense_auto(quantity, boolean(p)),
             lambda _s, _p: str(int(smu.sense_auto[quantity])))  # fmt: skip
 
@@ -196,6 +202,12 @@ class Keithley2450(ScpiEmulator):
         self._trigger.reset()
         self._terminals = "FRON"
         self._connect()
+
+    def _raise_limit(self, quantity: str) -> None:
+        """A limit below a thousandth of a fixed measuring range is changed to that, with a warning in the event log alone."""
+        least = LEAST_SHARE * self._smu.sense_full_scale(quantity)
+        if quantity != self._smu.func and not self._smu.sense_auto[quantity] and self._smu.limits[quantity] < least:
+            self._smu.set_limit(quantity, least)
 
     def redrive(self) -> None:
         """The output stage has changed."""

@@ -71,7 +71,9 @@ class _Scan:
 class KeithleyDAQ6510(ScpiEmulator):
     """The meter and its cards."""
 
-    models: ClassVar[Mapping[str, Mapping[str, object]]] = {"KeithleyDAQ6510": {"terminals": "AUTO", "line_frequency": 50.0}}
+    models: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "KeithleyDAQ6510": {"terminals": "AUTO", "line_frequency": 50.0, "command_set": "SCPI"}
+    }
     identity = "KEITHLEY INSTRUMENTS,MODEL DAQ6510,04340543,1.7.12b"
     errors_kept = 32
 
@@ -132,7 +134,7 @@ class KeithleyDAQ6510(ScpiEmulator):
         add("SYSTem:TIME", lambda _s, _p: None, lambda _s, _p: f"{self.plant.clock.now():.0f}")
         add("STATus:PRESet", lambda _s, _p: None)
         add("DISPlay:CLEar", lambda _s, _p: None)
-        self._common["*LANG?"] = lambda _s, _p: "SCPI"
+        self._common["*LANG?"] = lambda _s, _p: str(self.options["command_set"])
 
     def _setting(
         self,

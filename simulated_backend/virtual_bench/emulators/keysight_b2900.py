@@ -5,7 +5,7 @@ element) and 4 (SOURce, SENSe, OUTPut, TRIGger, FETCh and READ with channel list
 by reading, 9.91E+37 where a channel has none). Figures: data sheet 5990-7009EN, one year, 23 °C ± 5 °C, 1 PLC.
 
 Ports: "ch1" and "ch2". A triggered run steps all its channels together. After a list the source returns to its immediate level,
-unless FUNCtion:TRIGgered:CONTinuous is on. The first trigger of the timer comes at once (assumed). Not imitated: pulse shapes,
+unless FUNCtion:TRIGgered:CONTinuous is on. Every trigger switches outputs on until OUTPut:ON:AUTO is off. The first trigger of the timer comes at once (assumed). Not imitated: pulse shapes,
 arbitrary waves, limits tests, digital lines, calculations.
 """
 
@@ -96,6 +96,8 @@ class KeysightB2900(ScpiEmulator):
         self._per_channel(
             ":OUTPut#:OFF:MODE", self._set_off_mode, lambda c: "HIZ" if c.smu.off_mode == "HIMP" else c.smu.off_mode
         )
+        self._per_channel(":OUTPut#:ON:AUTO", lambda c, p: setattr(c, "auto_on", boolean(p)), lambda c: str(int(c.auto_on)))
+        self._declare_arm()
         for layer, names in (("[:ALL]", ("TRAN", "ACQ")), (":TRANsient", ("TRAN",)), (":ACQuire", ("ACQ",))):
             self._declare_trigger(layer, names)
         add("INITiate[:IMMediate][:ALL]", lambda _s, p: self._run(self._listed(p), transient=True))
@@ -183,15 +185,20 @@ class KeysightB2900(ScpiEmulator):
 
     def _declare_sense(self, quantity: str, root: str) -> None:
         per, top = self._per_channel, self._channels[0].smu.top(quantity)
+        ranges = self._channels[0].smu.data.ranges(quantity)
 
         def set_limit(c: Channel, p: list[str]) -> None:
             least = 0.01 * c.smu.data.ranges(quantity)[0].full_scale
             c.smu.set_limit(quantity, number(p, least, top, least))
 
+        def set_least(c: Channel, p: list[str]) -> None:
+            c.smu.sense_least[quantity] = c.smu.selected(quantity, number(p, ranges[0].full_scale, top, ranges[0].full_scale))
+
         per(f"{root}:RANGe[:UPPer]", lambda c, p: c.smu.set_sense_range(quantity, number(p, -top, top)),
             lambda c: f"{c.smu.sense_full_scale(quantity):+.6E}")  # fmt: skip
         per(f"{root}:RANGe:AUTO", lambda c, p: c.smu.set_sense_auto(quantity, boolean(p)),
             lambda c: str(int(c.smu.sense_auto[quantity])))  # fmt: skip
+        per(f"{root}:RANGe:AUTO:LLIMit", set_least, lambda c: f"{ranges[c.smu.sense_least[quantity]].full_scale:+.6E}")
         per(f"{root}:NPLCycles", lambda c, p: setattr(c, "nplc", number(p, 4e-4, 100.0, 1.0)), lambda c: f"{c.nplc:+.6E}")
         per(f"{root}:PROTection[:LEVel][:BOTH]", set_limit, lambda c: f"{c.smu.limits[quantity]:+.6E}")
         per(f"{root}:PROTection:TRIPped", query=lambda c: str(int(c.smu.func != quantity and c.smu.tripped())))
@@ -211,6 +218,12 @@ class KeysightB2900(ScpiEmulator):
                           lambda c: c.sources[names[0]])  # fmt: skip
         self._per_channel(f"{root}:TIMer", lambda c, p: put(c, "timers", number(p, 1e-5, 1e5, 1e-5)),
                           lambda c: f"{c.timers[names[0]]:+.6E}")  # fmt: skip
+
+    def _declare_arm(self) -> None:
+        per = self._per_channel
+        per(":ARM#[:ALL]:COUNt", lambda c, p: setattr(c, "arms", round(number(p, 1, 100_000, 1))), lambda c: str(c.arms))
+        per(":ARM#[:ALL]:DELay", lambda c, p: setattr(c, "arm_delay", number(p, 0.0, 1e5, 0.0)), lambda c: f"{c.arm_delay:+.6E}")
+        per(":ARM#[:ALL]:SOURce[:SIGNal]", lambda c, p: choice(p, ("AINT",)), lambda c: "AINT")
 
     def _declare_spot(self, element: str, name: str) -> None:
         self.tree.add(f"MEASure:{name}[:DC]", query=lambda _s, p: self._spot(p, element))
@@ -259,8 +272,17 @@ class KeysightB2900(ScpiEmulator):
     def _run(self, channels: list[Channel], *, transient: bool) -> None:
         """Step and read ``channels`` together until all counts are full; nothing is stepped unless ``transient``."""
         for channel in channels:
+            channel.trigger()
             channel.taken = []
         turns = max(max(c.counts["ACQ"], c.counts["TRAN"] if transient else 0) for c in channels)
+        for _ in range(max(channel.arms for channel in channels)):
+            self._wait(max(channel.arm_delay for channel in channels))
+            self._step(channels, turns, transient=transient)
+        for channel in channels if transient else ():
+            if not channel.keeps:
+                channel.smu.set_level(channel.smu.func, channel.immediate[channel.smu.func])
+
+    def _step(self, channels: list[Channel], turns: int, *, transient: bool) -> None:
         began, layer = self.plant.clock.now(), "TRAN" if transient else "ACQ"
         period = max((c.timers[layer] for c in channels if c.sources[layer] == "TIM"), default=0.0)
         for turn in range(turns):
@@ -272,9 +294,6 @@ class KeysightB2900(ScpiEmulator):
                     channel.smu.set_level(channel.smu.func, levels[turn % len(levels)])
             self._wait(max(c.delays["ACQ"] for c in channels))
             self._acquire([channel for channel in channels if turn < channel.counts["ACQ"]])
-        for channel in channels if transient else ():
-            if not channel.keeps:
-                channel.smu.set_level(channel.smu.func, channel.immediate[channel.smu.func])
 
     def _wait(self, seconds: float) -> None:
         if seconds > 0.0:
@@ -325,6 +344,7 @@ class KeysightB2900(ScpiEmulator):
     def _spot(self, parameters: list[str], element: str | None) -> str:
         channels = self._listed(parameters)
         for channel in channels:
+            channel.trigger()
             channel.taken = []
         self._acquire(channels)
         return self._sent(channels, last=True, elements=[element] if element else None)

@@ -8,6 +8,8 @@ from simulated_backend.virtual_bench.scpi import keyword, quoted
 from simulated_backend.virtual_bench.smu import CURR, VOLT, SmuData, SmuRange, SourceMeter
 
 NOT_A_NUMBER, OVERFLOW = 9.91e37, 9.9e37
+LEAST_AUTORANGE = 1e-6
+"""A: autorange goes no lower after a reset."""
 SHOWN = {1.5: 1e-6, 3.0: 1e-5}
 """Resolution of the current ranges that show no millionth of their full scale."""
 
@@ -42,6 +44,9 @@ class Channel:
     def reset(self) -> None:
         """The defaults of *RST."""
         self.smu.reset()
+        self.smu.sense_least[CURR] = self.smu.selected(CURR, LEAST_AUTORANGE)
+        self.auto_on = True
+        self.arms, self.arm_delay = 1, 0.0
         self.mode = {VOLT: "FIX", CURR: "FIX"}
         self.immediate = {VOLT: 0.0, CURR: 0.0}
         self.triggered = {VOLT: 0.0, CURR: 0.0}
@@ -55,6 +60,11 @@ class Channel:
         self.sources = {"TRAN": "AINT", "ACQ": "AINT"}
         self.timers = {"TRAN": 20e-6, "ACQ": 20e-6}
         self.taken: list[dict[str, float]] = []
+
+    def trigger(self) -> None:
+        """What :INITiate, :READ and :MEASure do to an output before anything else, unless they have been told not to."""
+        if self.auto_on and not self.smu.output:
+            self.smu.set_output(True)
 
     def levels(self) -> list[float]:
         """Levels that triggers step through."""

@@ -24,7 +24,8 @@ def configuring(kept: str = "1.000000E-07") -> list[tuple[str, str]]:
         (":SENS:CURR:PROT 1e-07;:SENS:CURR:PROT?;:SYST:ERR?", f"{kept};{FINE}"),
         (":OUTP:SMOD NORM;:OUTP:SMOD?;:SYST:ERR?", f"NORM;{FINE}"),
         (':SENS:FUNC:CONC ON;:SENS:FUNC "VOLT","CURR";:SYST:ERR?', FINE),
-        (":FORM:ELEM VOLT,CURR,STAT;:SOUR:CLE:AUTO OFF;:SOUR:VOLT:MODE FIX;:SOUR:DEL 0;:ARM:COUN 1;:SYST:ERR?", FINE),
+        (":FORM:ELEM VOLT,CURR,STAT;:SOUR:CLE:AUTO OFF;:SOUR:VOLT:MODE FIX;:SOUR:DEL 0;:SYST:ERR?", FINE),
+        (":ARM:SOUR IMM;:ARM:COUN 1;:TRIG:SOUR IMM;:TRIG:DEL 0;:SYST:ERR?", FINE),
     ]
 
 
@@ -117,9 +118,41 @@ def test_staircases_and_long_lists_are_run_by_the_unit(bench: VirtualBench, smu:
 
 def test_range_compliance_limits_like_the_real_one(bench: VirtualBench, smu: Keithley2400) -> None:
     smu.configure_source(plan(compliance=1e-5))
-    smu.configure_meter("curr", {"range": 1e-6, "nplc": 1.0})
+    with pytest.raises(ConfigError, match=r"current range 1e-06 A would limit the current below the compliance 1e-05 A"):
+        smu.configure_meter("curr", {"range": 1e-6})
+    smu.write(":SENS:CURR:RANG 1e-6")  # somebody else did
     smu.enable(3.0)
     reading = smu.acquisition([("", "volt")])(1)
     assert reading.overload.all()
     assert reading.values[0, 0] == pytest.approx(1.05, abs=0.01)
     assert bench.side_door.sources()["it"][""]["limited"]
+
+
+def test_what_a_front_panel_left_behind_does_not_stop_a_reading(bench: VirtualBench, smu: Keithley2400) -> None:
+    smu.write(":ARM:SOUR BUS;:TRIG:SOUR TLIN;:TRIG:DEL 5")
+    smu.configure_source(plan())
+    smu.enable(1.0)
+    before = bench.clock.now()
+    assert smu.volt() == pytest.approx(1.0, abs=6e-3)
+    assert bench.clock.now() - before < 1.0  # s of the bench
+
+
+def test_an_outputs_range_can_be_above_the_compliance_that_the_unit_is_switched_on_with(
+    bench: VirtualBench, smu: Keithley2400
+) -> None:
+    """It begins with 105 uA, and refuses a range above that of its compliance (+824)."""
+    bench.side_door.inject("it", "restart")
+    smu.configure_meter("curr", {"range": 1e-2})
+    smu.configure_source(plan(compliance=1e-2))
+    assert smu.settings()["curr_range"] == 1e-2
+    assert smu.errors() == []
+
+
+def test_a_list_stays_on_the_source_range_that_was_locked(bench: VirtualBench, smu: Keithley2400) -> None:
+    """As delivered the unit takes the smallest range that holds the list (:SOUR:SWE:RANG BEST), and stays there."""
+    smu.configure_source(plan(settings={"nplc": 0.1}))
+    smu.enable(0.0)
+    smu.write(":SOUR:SWE:RANG BEST")
+    run, _ = smu.list_acquisition([""], [("", "curr")], 0.0)
+    run(np.array([[0.1], [0.2]]), 1, True)
+    assert smu.held()["range"] == 20.0

@@ -18,6 +18,7 @@ FINE = '0,"No error;0;0 0"'
 
 def configuring(limit: str = "1.000000E-05", mode: str = "NORM") -> list[tuple[str, str]]:
     return [
+        ("*LANG?", "SCPI"),
         (":ABOR;:OUTP OFF;:SOUR:FUNC VOLT;:SOUR:VOLT 0;*ESE 60;:SYST:ERR?", FINE),
         (":SOUR:VOLT:RANG 20;:SOUR:VOLT:RANG?;:SYST:ERR?", f"20;{FINE}"),
         (":SOUR:VOLT:PROT PROT10;:SOUR:VOLT:PROT?;:SYST:ERR?", f"PROT10;{FINE}"),
@@ -34,6 +35,7 @@ def test_the_source_is_set_up_with_its_output_off_and_everything_read_back(build
         *configuring(mode="HIMP"),
         (":SENS:CURR:NPLC 2;:SENS:CURR:NPLC?;:SYST:ERR?", f"2;{FINE}"),
         (":SENS:CURR:RANG 1e-05;:SENS:CURR:RANG?;:SYST:ERR?", f"1E-05;{FINE}"),
+        (":SOUR:VOLT:ILIM?;:SYST:ERR?", f"1.000000E-05;{FINE}"),
     )
     smu.configure_source(plan(settings={"nplc": 2.0, "current_range": 5e-6, "off_mode": "high_impedance"}))
     known = smu.settings()
@@ -44,13 +46,19 @@ def test_the_source_is_set_up_with_its_output_off_and_everything_read_back(build
 
 
 def test_a_limit_that_was_not_kept_is_an_error(build: Build) -> None:
-    smu, _ = build(Keithley2450, *configuring(limit="1.050000E-04")[:5])
+    smu, _ = build(Keithley2450, *configuring(limit="1.050000E-04")[:6])
     with pytest.raises(InstrumentError, match=r"0\.000105.*ILIM"):
         smu.configure_source(plan())
 
 
+def test_another_command_set_is_told_by_its_name(build: Build) -> None:
+    smu, _ = build(Keithley2450, ("*LANG?", "TSP"))
+    with pytest.raises(InstrumentError, match=r"understands TSP now; choose the command set SCPI"):
+        smu.configure_source(plan())
+
+
 def test_a_protection_that_was_not_kept_is_an_error_and_above_its_steps_there_is_none(build: Build) -> None:
-    begin = configuring()[0], (":SOUR:VOLT:RANG 200;:SOUR:VOLT:RANG?;:SYST:ERR?", f"200;{FINE}")
+    begin = *configuring()[:2], (":SOUR:VOLT:RANG 200;:SOUR:VOLT:RANG?;:SYST:ERR?", f"200;{FINE}")
     smu, _ = build(Keithley2450, *begin, (":SOUR:VOLT:PROT NONE;:SOUR:VOLT:PROT?;:SYST:ERR?", f"PROT20;{FINE}"))
     with pytest.raises(InstrumentError, match="keeps the voltage protection PROT20, although NONE was sent"):
         smu.configure_source(plan(maximum=80.0))
@@ -87,6 +95,19 @@ def smu(bench: VirtualBench) -> Iterator[Keithley2450]:
     yield unit
     unit.disable(SafeAction.HIGH_IMPEDANCE)
     unit.close()
+
+
+def test_a_range_that_would_loosen_the_limit_is_refused(bench: VirtualBench, smu: Keithley2450) -> None:
+    """The unit changes a limit that is below a thousandth of a fixed range, and puts no error into its queue."""
+    with pytest.raises(InstrumentError, match=r"changed the compliance of smu from 1e-05 A to 0\.0001 A"):
+        smu.configure_source(plan(settings={"current_range": 0.1}))
+
+
+def test_an_outputs_range_outlives_the_set_up_of_its_source(bench: VirtualBench, smu: Keithley2450) -> None:
+    smu.configure_meter("curr", {"range": 1e-5})
+    smu.configure_source(plan())
+    assert smu.settings()["curr_range"] == 1e-5
+    assert smu.ask(":SENS:CURR:RANG:AUTO?;:SENS:CURR:RANG?") == "0;1E-05"
 
 
 def test_it_sources_reads_and_is_limited(bench: VirtualBench, smu: Keithley2450) -> None:

@@ -23,9 +23,13 @@ def test_every_header_of_channel_2_carries_its_number(build: Build) -> None:
         (":SENS2:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
         (":SENS2:CURR:PROT 1e-05;:SENS2:CURR:PROT?;:SYST:ERR?", f"+1.000000E-05;{FINE}"),
         (":OUTP2:OFF:MODE HIZ;:OUTP2:OFF:MODE?;:SYST:ERR?", f"HIZ;{FINE}"),
+        (":OUTP2:ON:AUTO OFF;:OUTP2:ON:AUTO?;:SYST:ERR?", f"0;{FINE}"),
         (':FORM ASC;:FORM:ELEM:SENS VOLT,CURR,STAT;:SENS2:FUNC "VOLT","CURR";:SYST:ERR?', FINE),
-        (":TRIG2:SOUR AINT;:TRIG2:DEL 0;:SOUR2:VOLT:MODE FIX;:SYST:ERR?", FINE),
-        (":SENS2:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
+        (
+            ":ARM2:SOUR AINT;:ARM2:COUN 1;:ARM2:DEL 0;:TRIG2:SOUR AINT;:TRIG2:DEL 0;:SOUR2:VOLT:MODE FIX;:SYST:ERR?",
+            FINE,
+        ),
+        (":SENS2:CURR:RANG:AUTO ON;:SENS2:CURR:RANG:AUTO:LLIM MIN;:SYST:ERR?", FINE),
     )
     smu.ch2.configure_source(plan(settings={"off_mode": "high_impedance"}))
     assert smu.settings()["ch2.compliance_A"] == 1e-5
@@ -131,6 +135,29 @@ def test_both_channels_source_and_are_read_over_the_same_time(bench: VirtualBenc
     smu.ch2.compliance(1e-6)
     assert [condition.in_limits for condition in smu.condition_reader(["ch1", "ch2"])()] == [True, False]
     assert read(1).overload.tolist() == [[True, False, True, False]]
+
+
+def test_a_reading_switches_no_output_on(bench: VirtualBench, smu: KeysightB2912A) -> None:
+    """As delivered the unit does that by itself with every reading that is triggered, and says so in no reply."""
+    smu.ch2.disable(SafeAction.LEVEL)
+    smu.ch2.curr()
+    assert bench.side_door.sources()["it"]["ch2"]["source"] == "VoltageSource"  # held at 0 V by the off state
+    assert smu.ask(":OUTP2?") == "0"
+    smu.write(":OUTP2:ON:AUTO ON;:INIT:ACQ (@2)")
+    assert smu.ask(":OUTP2?") == "1"
+
+
+def test_a_unit_that_insists_on_switching_on_is_refused(build: Build) -> None:
+    smu, _ = build(KeysightB2901A, (":OUTP1:ON:AUTO OFF;:OUTP1:ON:AUTO?;:SYST:ERR?", f"1;{FINE}"))
+    with pytest.raises(InstrumentError, match=r"would switch the output of unit\.ch1 on with every reading"):
+        smu.ch1.curr()
+
+
+def test_autorange_reaches_the_smallest_range(smu: KeysightB2912A) -> None:
+    """After a reset it stops at 1 uA, which shows 1 pA at the best."""
+    smu.port("ch1").enable(1e-3)
+    smu.acquisition([("ch1", "curr")])(1)
+    assert float(smu.ask(":SENS1:CURR:RANG?")) == 1e-8
 
 
 def test_a_list_of_one_channel_leaves_the_other_alone(bench: VirtualBench, smu: KeysightB2912A) -> None:

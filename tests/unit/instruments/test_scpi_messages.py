@@ -247,6 +247,7 @@ def test_what_an_electrometer_cannot_do_is_refused(build: Build) -> None:
 
 DAQ_OK = '0,"No error;0;0 0"'
 FRONT = [
+    ("*LANG?", "SCPI"),
     (":ROUT:TERM?", "FRON"),
     (':FORM:ASC:PREC 10;*ESE 60;:SENS:FUNC "VOLT";:SYST:ERR?', DAQ_OK),
     (":SENS:VOLT:RANG 10;:SENS:VOLT:RANG?;:SYST:ERR?", f"10;{DAQ_OK}"),
@@ -256,14 +257,20 @@ FRONT = [
 
 
 def test_front_terminals_choose_high_impedance_unless_told_otherwise(build: Build) -> None:
-    daq, _ = build(KeithleyDAQ6510, *FRONT, *FRONT[:4], (":SENS:VOLT:INP MOHM10;:SYST:ERR?", DAQ_OK))
+    daq, _ = build(KeithleyDAQ6510, *FRONT, *FRONT[1:5], (":SENS:VOLT:INP MOHM10;:SYST:ERR?", DAQ_OK))
     daq.configure_meter("volt", {"range": 5.0, "nplc": 1.0})
     daq.configure_meter("volt", {"range": 10.0, "nplc": 1.0, "input_impedance": "10M"})
     assert daq.settings()["input_impedance"] == "10M"
 
 
+def test_another_command_set_of_the_daq_is_told_by_its_name(build: Build) -> None:
+    daq, _ = build(KeithleyDAQ6510, ("*LANG?", "SCPI2700"))
+    with pytest.raises(InstrumentError, match=r"understands SCPI2700 now; choose the command set SCPI"):
+        daq.configure_meter("volt", {})
+
+
 def test_the_terminals_switch_is_looked_at(build: Build) -> None:
-    daq, _ = build(KeithleyDAQ6510, (":ROUT:TERM?", "REAR"), (":ROUT:TERM?", "FRON"))
+    daq, _ = build(KeithleyDAQ6510, FRONT[0], (":ROUT:TERM?", "REAR"), FRONT[0], (":ROUT:TERM?", "FRON"))
     with pytest.raises(InstrumentError, match=r"switch at rear.*front terminals; press TERMINALS"):
         daq.configure_meter("volt", {})
     with pytest.raises(InstrumentError, match=r"switch at front.*ch101"):
@@ -303,6 +310,7 @@ def test_channels_are_read_in_one_scan_in_the_order_asked_for(build: Build) -> N
     scan = ':TRAC:CLE "defbuffer1";:INIT;*WAI;:TRAC:DATA? 1, 4, "defbuffer1", READ;*ESE?'
     daq, _ = build(
         KeithleyDAQ6510,
+        FRONT[0],
         *configure,
         (f":COUN 1;:ROUT:SCAN:CRE (@103,101);:ROUT:SCAN:COUN:SCAN 2;{scan}", "3.0,1.0,3.1,1.1;60"),
         (scan, "3.2,1.2,3.3,1.3;60"),

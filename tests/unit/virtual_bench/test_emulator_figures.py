@@ -7,7 +7,7 @@ import pyvisa
 from pyvisa.resources import MessageBasedResource
 
 from simulated_backend.virtual_bench.emulators import (
-    keithley_2400,
+    keithley_2400_datasheet,
     keithley_2450,
     keithley_6517b,
     keithley_daq6510,
@@ -111,7 +111,7 @@ def test_currents_of_the_2602b() -> None:
 
 
 def test_currents_of_the_2400() -> None:
-    ours = [[r.full_scale, r.programming, r.source_gain, r.source_offset, r.noise] for r in keithley_2400.DATA.amperes]
+    ours = [[r.full_scale, r.programming, r.source_gain, r.source_offset, r.noise] for r in keithley_2400_datasheet.DATA.amperes]
     assert ours == [pytest.approx(line) for line in table(SPEC_2400)]
 
 
