@@ -22,10 +22,11 @@ from instruments.syringe_pump import SyringePump
 from instruments.visa import Link, Resource
 from instruments.wiring import Setting
 
-VOLUME_UNITS = {"nl": 1e-12, "ul": 1e-9, "ml": 1e-6, "l": 1e-3}
+VOLUME_UNITS = {"pl": 1e-15, "nl": 1e-12, "ul": 1e-9, "ml": 1e-6, "l": 1e-3}
+TIME_UNITS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "hr": 3600.0}
 LONGEST_REPLY = 1024
 _PROMPT = re.compile(r"(?:^|\n)(T\*|[:><*])$")
-_AMOUNT = re.compile(r"^(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*([a-z]+)$")
+_AMOUNT = re.compile(r"^(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*([a-z]+)(?:/([a-z]+))?$")
 MOVING = (">", "<")
 XON = "\x11"
 
@@ -122,14 +123,14 @@ class HarvardPump(SyringePump):
         side = "i" if rate > 0.0 else "w"
         for word in ("civolume", "cwvolume", "ctvolume"):
             self.command(word, "clearing counters and target")
-        microlitres = abs(rate) * 60.0 / 1e-9
-        self.command(f"{side}rate {microlitres:.6g} ul/min", "setting the rate")
+        wanted = f"{_said(60.0 * abs(rate))}/min"
+        self.command(f"{side}rate {wanted}", "setting the rate")
         kept = self._told(f"{side}rate", "reading the rate back")
-        found = re.match(r"^(\S+)\s+ul/min$", kept)
-        if found is None or abs(float(found.group(1)) - microlitres) > 1e-3 * microlitres:
-            raise self.fault(f"keeps the rate {kept} although {microlitres:.6g} ul/min was sent")
+        # Its units are whichever it likes.
+        if not abs(_understood(kept) - abs(rate)) <= 1e-3 * abs(rate):
+            raise self.fault(f"keeps the rate {kept} although {wanted} was sent")
         if volume:
-            self.command(f"tvolume {volume / 1e-9:.6g} ul", "setting the volume")
+            self.command(f"tvolume {_said(volume)}", "setting the volume")
         self._side = side
         # Sent twice after a lost reply it only goes on infusing.
         lines, prompt = self.ask_pump(f"{side}run", "starting")
@@ -148,8 +149,8 @@ class HarvardPump(SyringePump):
     def pump_state(self) -> PumpState:
         """Counter and prompt; InstrumentError if it has stalled or forgotten that it was started."""
         lines, prompt = self.ask_pump(f"{self._side}volume", "reading the volume")
-        found = _AMOUNT.match(lines[0]) if lines else None
-        if found is None or found.group(2) not in VOLUME_UNITS:
+        counted = _understood(lines[0]) if lines else float("nan")
+        if not counted >= 0.0:
             raise self.fault(f"tells its volume as {' '.join(lines)[:40]!r}, which is not understood")
         if prompt == "*":
             self._under_way = False
@@ -157,15 +158,18 @@ class HarvardPump(SyringePump):
         if prompt == ":" and self._under_way:
             self._under_way = False
             raise self.fault("has stopped although nobody told it to: was it switched off and on, or stopped by hand?")
-        counted = float(found.group(1)) * VOLUME_UNITS[found.group(2)]
         return PumpState(prompt in MOVING, counted if self._side == "i" else -counted)
 
     def _prompt_when_asked(self) -> None:
-        """Polling mode on, read back: until then a prompt may have come unasked."""
+        """Polling mode on, read back: until then a prompt may have come unasked. And nothing is kept in memory that wears out."""
         self.command("poll on", "switching polling mode on")
         kept = self._told("poll", "asking for its polling mode")
         if kept.lower() != "on":
             raise self.fault(f"keeps its polling mode {kept!r} although 'on' was sent; set it to on or off at the pump")
+        for word in ("none", "off"):  # older firmware knows `off` only: no rates
+            lines, _ = self.ask_pump(f"nvram {word}", "sparing its memory")
+            if not any("error" in line.lower() for line in lines):
+                break
 
     def _diameter(self) -> float:
         told = self._told("diameter", "reading the diameter")
@@ -182,8 +186,23 @@ class HarvardPump(SyringePump):
 
     @classmethod
     def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
-        """Stop; the raw status tells with a small letter that nothing moves."""
-        return SafeCommands(leave=("stp",), query="status", expected=r"\d+ \d+ \d+ [iw][.iwSTUD]{5}")
+        """Stop; the raw status tells with a small letter that nothing moves, in five flags or six."""
+        idle = r"\d+ \d+ \d+ [iw][.iIwW][.S][.T][.iIwW][.T]?\s*$"
+        return SafeCommands(leave=("stp",), query="status", expected=idle)
+
+
+def _said(amount: float) -> str:
+    """A volume (m^3) in a unit that needs no exponent, which the pump does not take."""
+    unit = next(unit for unit in ("ul", "nl", "pl") if amount >= 0.01 * VOLUME_UNITS[unit] or unit == "pl")
+    return f"{amount / VOLUME_UNITS[unit]:.6g} {unit}"
+
+
+def _understood(text: str) -> float:
+    """A volume, or a volume per time, in SI; NaN for anything else."""
+    found = _AMOUNT.match(text.lower())
+    if found is None or found.group(2) not in VOLUME_UNITS or (found.group(3) or "s") not in TIME_UNITS:
+        return float("nan")
+    return float(found.group(1)) * VOLUME_UNITS[found.group(2)] / TIME_UNITS[found.group(3) or "s"]
 
 
 def _link(identity: str) -> Link:

@@ -6,7 +6,8 @@ counters, raw status, error sentences, a plunger that stalls at the end of its s
 within the data sheet's limit from the seed; ``@`` before a command (the screen is not redrawn), polling mode (on: XON after the
 prompt; off: a prompt comes unasked when the pump stalls or reaches its target, here right before the next reply; publication
 5419-013, page 44), quick-start mode, clock, brightness. Options: ``diameter`` (true, m), ``content`` and ``capacity`` (m^3),
-``poll`` (the polling mode it is found in). Not imitated: methods, ramps, target time, addresses, remote polling, echo, the force
+``poll`` (the polling mode it is found in), ``flags`` (of the raw status: five, PHD Ultra, 5419-002 revision A, page 88; six with that
+of the target, in later firmware). Not imitated: methods, ramps, target time, addresses, remote polling, echo, the force
 limit.
 """
 
@@ -43,6 +44,7 @@ class HarvardPump(Emulator):
             "capacity": 12e-6,
             "version": "11 ELITE I/W Single 3.0.4",
             "poll": "off",
+            "flags": 6,
             "error": 5e-3,
             "slowest": 0.15e-6 / 60.0,
             "fastest": 159e-3 / 60.0,
@@ -53,6 +55,7 @@ class HarvardPump(Emulator):
             "capacity": 12e-6,
             "version": "PHD ULTRA I/W 3.0.7",
             "poll": "off",
+            "flags": 5,
             "error": 2.5e-3,
             "slowest": 0.18e-6 / 60.0,
             "fastest": 190.8e-3 / 60.0,
@@ -66,6 +69,7 @@ class HarvardPump(Emulator):
         error = 0.0 if plant.ideal else float(rng.uniform(-limit, limit))
         holds = (self.number("capacity"), self.number("content"))
         self._plunger = Plunger(plant.flow(name, ""), 1e3 * self.number("diameter"), 14.57, *holds, error)
+        self._kept = "on"
         # Kept without power, like the plunger's diameter.
         self._syringe = (10.0, "ml")
         self._rates = {"i": (1.0, "ml", "min"), "w": (1.0, "ml", "min")}
@@ -122,7 +126,7 @@ class HarvardPump(Emulator):
             "ver": lambda _: [str(self.options["identity"] or self.options["version"])],
             "version": self._version,
             "poll": self._poll,
-            "nvram": lambda text: [] if text in ("on", "off", "none") else ["On"],
+            "nvram": self._nvram,
             "load": lambda text: [] if text.startswith("qs") else ["Quick Start"],
             "time": lambda text: [text or "01/01/26 00:00:00"],
             "dim": lambda text: [] if text else ["100"],
@@ -158,6 +162,12 @@ class HarvardPump(Emulator):
             self._polled = rest == "on"
             return []
         return ["On" if self._polled else "Off"]
+
+    def _nvram(self, rest: str) -> list[str]:
+        if rest not in ("", "on", "off", "none"):
+            raise _ArgumentError("Unknown mode")
+        self._kept = rest or self._kept
+        return [] if rest else [self._kept.capitalize()]
 
     def _dia(self, rest: str) -> list[str]:
         if rest:
@@ -222,13 +232,13 @@ class HarvardPump(Emulator):
         return []
 
     def _status(self) -> str:
-        """Rate fL/s, time ms, volume fL, and six flags: direction (capital: moving), limit, stall, trigger, port, target."""
+        """Rate fL/s, time ms, volume fL, and flags: direction (capital: moving), limit, stall, trigger, direction port, target."""
         moving = self._state in ("infuse", "withdraw")
         side = "w" if self._state == "withdraw" else "i"
         rate = round(self._nominal(side) * 1e18) if moving else 0
-        flags = (side.upper() if moving else side) + "." + ("S" if self._state == "stalled" else ".") + ".."
+        flags = (side.upper() if moving else side) + "." + ("S" if self._state == "stalled" else ".") + ".I"
         flags += "T" if self._state == "target" else "."
-        return f"{rate} 0 {round(self._count[side] * 1e18)} {flags}"
+        return f"{rate} 0 {round(self._count[side] * 1e18)} {flags[: round(self.number('flags'))]}"
 
     def _only_at_rest(self) -> None:
         if self._state in ("infuse", "withdraw"):

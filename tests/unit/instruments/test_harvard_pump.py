@@ -53,7 +53,7 @@ def test_limits_follow_from_the_pusher_s_speed(plant: Plant) -> None:
 def test_a_target_is_reached_on_the_plant_s_clock_and_shown_by_the_prompt(plant: Plant) -> None:
     pump = pump_on(plant)
     assert say(pump, "irate 1 ml/min", "tvol 0.5 ml", "irun", "status") == [
-        "\n:", "\n:", "\n>", "\n16666666667 0 0 I.....\r\n>",
+        "\n:", "\n:", "\n>", "\n16666666667 0 0 I...I.\r\n>",
     ]  # fmt: skip
     plant.clock.advance(15.0)
     assert say(pump, "ivolume") == ["\n250 ul\r\n>"]
@@ -77,7 +77,7 @@ def test_the_end_of_the_syringe_and_a_blocked_line_stall(plant: Plant) -> None:
     plant.flow("pump", "").block(True)
     plant.clock.advance(60.0)
     assert say(pump, "wvolume") == ["\n*\n100 ul\r\n*"]
-    assert say(pump, "status")[0].endswith("i.S...\r\n*")
+    assert say(pump, "status")[0].endswith("i.S.I.\r\n*")
 
 
 def test_in_polling_mode_no_prompt_comes_unasked_and_each_is_followed_by_xon(plant: Plant) -> None:

@@ -1,11 +1,13 @@
 """Syringe pumps: the exact words of the drivers, and the replies as the manuals print them."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from hil.core.errors import InstrumentError
+from hil.core.types import SafeAction
 from instruments.fluid_roles import Syringe
 from instruments.harvard_pump import HarvardPHDUltra, HarvardPump11Elite
 from instruments.new_era_ne1000 import NewEraNE1000, packet
@@ -52,7 +54,8 @@ def harvard(word: str, *lines: str, prompt: str = ":") -> Exchange:
 SET_UP = (
     harvard("poll on"),
     harvard("poll", "On"),
-    harvard("status", "0 0 0 i....."),
+    harvard("nvram none"),
+    harvard("status", "0 0 0 i...I."),
     harvard("stp"),
     harvard("diameter 14.5700"),
     harvard("diameter", "14.5700 mm"),
@@ -77,7 +80,7 @@ def test_a_harvard_pump_is_told_everything_and_asked_what_it_keeps(
         harvard("ivolume", "500 ul", prompt="T*"),
         *CLEARED,
         harvard("wrate 2000 ul/min"),
-        harvard("wrate", "2000 ul/min"),
+        harvard("wrate", "2.0000 ml/m"),
         harvard("wrun", prompt="<"),
         harvard("wvolume", "1.25 ml", prompt="<"),
         harvard("stp"),
@@ -116,6 +119,41 @@ def test_a_harvard_pump_s_own_words_are_passed_on(closing: list[tuple[Any, ByteR
     pump.start(ML_PER_MIN)
     with pytest.raises(InstrumentError, match="has stalled"):
         pump.pump_state()
+
+
+def test_a_harvard_pump_is_told_no_exponents_and_older_ones_not_to_keep_rates(closing: list[tuple[Any, ByteResource]]) -> None:
+    pump, resource = pump_on(
+        HarvardPHDUltra,
+        harvard("poll on"),
+        harvard("poll", "ON"),
+        harvard("nvram none", "Argument error: none", "   Unknown mode"),
+        harvard("nvram off"),
+        harvard("status", "0 0 0 i...I"),
+        harvard("stp"),
+        harvard("diameter 0.5000"),
+        harvard("diameter", "0.5000 mm"),
+        harvard("svolume 0.0100 ml"),
+        *CLEARED,
+        harvard("irate 0.06 nl/min"),
+        harvard("irate", "3.6 nl/hr"),
+        harvard("tvolume 0.05 ul"),
+        harvard("irun", prompt=">"),
+        harvard("ivolume", "12 pl", prompt=">"),
+    )
+    closing.append((pump, resource))
+    pump.configure_pump(Syringe(0.5e-3, 10e-9))
+    pump.start(1e-15, 50e-12)
+    assert pump.pump_state() == (True, pytest.approx(12e-15))
+
+
+@pytest.mark.parametrize("flags", ["i.....", "w...I.", "i...I", "i.S.i.", "wW.TIT"])
+def test_the_guard_understands_the_raw_status_of_a_harvard_pump_at_rest(flags: str) -> None:
+    commands = HarvardPHDUltra.safe_commands("", SafeAction.STOP, 0.0, {})
+    assert commands is not None
+    # page 88 of 5419-002 revision A has five flags, the last of which is a capital letter; later firmware has six
+    line = f"0 0 0 {flags}\r"
+    assert re.search(commands.expected, line)
+    assert re.search(commands.expected, line.replace(flags, flags[0].upper() + flags[1:])) is None
 
 
 def new_era(command: str, reply: str) -> Exchange:
