@@ -1,14 +1,17 @@
 """Command line: parse and print, nothing else. Everything heavy is imported by the command that needs it."""
 
 import json
+import sys
 from collections.abc import Mapping
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from hil.cli_checks import calibrate, check, doctor, dry_run, first_check, refill
+from hil.cli_checks import calibrate, check, doctor, dry_run, first_check, refill, told
 from hil.cli_pictures import netlist, plot
 from hil.shown import run_lines
 
@@ -18,7 +21,23 @@ if TYPE_CHECKING:
     from hil.core.events import Listener
     from hil.run import Result
 
+STOPPED = 5
+"""The exit code; the same as in ``hil.prepared``, which is too heavy to import for a help text."""
+
+
+class Commands(TyperGroup):
+    """Ctrl-C ends a command with a sentence and its exit code, also where the command itself has nothing to say of it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail(f"`{ctx.command_path} {ctx.invoked_subcommand}` was stopped", STOPPED)
+
+
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -57,6 +76,9 @@ app.command("dry-run")(dry_run)
 
 def main() -> None:
     """Entry point of the ``hil`` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a pipe on Windows has few letters, and a title may have any
     app(prog_name="hil")
 
 
@@ -127,7 +149,8 @@ def stop(data: DataOption = Path("data")) -> None:
     """Stop what runs on a data folder, from another terminal: safe state, outcome stopped. Waits for the end."""
     from hil.control import stop as stop_all
 
-    _ask(lambda: stop_all(data))
+    with told("nobody waits any more; what was asked to stop goes on with that"):
+        _print_lines(stop_all(data))
 
 
 @app.command()
@@ -135,16 +158,8 @@ def emergency(data: DataOption = Path("data")) -> None:
     """Emergency stop: the guard process ends the program, whatever it is doing, and makes the bench safe at once."""
     from hil.control import emergency as stop_now
 
-    _ask(lambda: stop_now(data))
-
-
-def _ask(act: "Callable[[], list[str]]") -> None:
-    from hil.core.errors import ConfigError, HilError
-
-    try:
-        _print_lines(act())
-    except HilError as error:
-        _fail(str(error), 2 if isinstance(error, ConfigError) else 3)
+    with told("nobody waits any more; the guard goes on with it: look at the bench itself"):
+        _print_lines(stop_now(data))
 
 
 def _go(begin: "Callable[[list[Listener]], Result]", as_json: bool) -> NoReturn:

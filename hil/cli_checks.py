@@ -32,7 +32,8 @@ def doctor(
     """What VISA sees, who answers, what it holds, what is missing. Touches no output. Exit code: 0, 2 bad input, 3 instrument."""
     from hil.doctor import examine
 
-    report = examine(bench, data)
+    with told("the look at the instruments was stopped; it touches no output"):
+        report = examine(bench, data)
     if as_json:
         typer.echo(json.dumps(report.facts()))
     else:
@@ -48,7 +49,7 @@ def _width() -> int | None:
 
 
 @contextmanager
-def _told(stopped: str) -> Iterator[None]:
+def told(stopped: str) -> Iterator[None]:
     """Errors as one line and the exit code that belongs to them; ``stopped``: what there is to say after Ctrl-C."""
     from hil.core.errors import HilError
     from hil.prepared import STOPPED, exit_code_of
@@ -81,7 +82,7 @@ def check(
     from hil.progress_line import progress_line
 
     with (
-        _told("the check was stopped; everything is in its safe state, and nothing was put on record"),
+        told("the check was stopped; everything is in its safe state, and nothing was put on record"),
         progress_line(f"checking {bench}", quiet=as_json),
     ):
         applied = None if voltage is None else parse(voltage, "V")
@@ -105,7 +106,7 @@ def first_check(
     from hil.first_check import FirstCheckRequest
     from hil.first_check import first_check as report
 
-    with _told("the report was stopped"):
+    with told("the report was stopped"):
         facts = report(FirstCheckRequest(bench, instrument, did, by, data))
     if as_json:
         typer.echo(json.dumps(facts))
@@ -126,7 +127,7 @@ def refill(
     """Book what the syringes of a hardware bench hold after somebody filled them; every run on it counts on from there."""
     from hil.refill import refill as book
 
-    with _told("nothing was booked"):
+    with told("nothing was booked"):
         typer.echo("\n".join(book(bench, stocks, data)))
 
 
@@ -148,7 +149,7 @@ def calibrate(
     from hil.progress_line import progress_line
 
     with (
-        _told("the calibration was stopped; everything is in its safe state, and the one before is kept"),
+        told("the calibration was stopped; everything is in its safe state, and the one before is kept"),
         progress_line(f"calibrating {bench}", quiet=as_json),
     ):
         largest = None if voltage is None else parse(voltage, "V")
@@ -173,14 +174,17 @@ def dry_run(
     from hil.prepared import Request
     from hil.progress_line import progress_line
 
-    with progress_line(f"rehearsing {protocol}", quiet=as_json) as listeners:
+    with (
+        told("the rehearsal was stopped; it was one on emulated instruments, and nothing is on record"),
+        progress_line(f"rehearsing {protocol}", quiet=as_json) as listeners,
+    ):
 
-        def told(done: int, of: int) -> None:
+        def heard(done: int, of: int) -> None:
             for listener in listeners:
                 listener(Progress(done, of, "faults"))
 
         request = Request(protocol, bench, benches.Target.VIRTUAL, False, tuple(set_ or ()), seed, data)
-        report = rehearse(request, faults, told)
+        report = rehearse(request, faults, heard)
     if report.error:
         typer.echo(f"hil: {report.error}", err=True)
     if as_json:
