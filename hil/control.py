@@ -5,7 +5,6 @@ guard process opens one for ``hil emergency``: it ends the program and makes the
 nobody opens any more are taken away by whoever finds them.
 """
 
-import _thread
 import contextlib
 import hmac
 import json
@@ -74,12 +73,12 @@ def _serve(door: socket.socket, token: str, waiting: list[socket.socket]) -> Non
 
 
 def _interrupt() -> None:
-    """Ctrl-C for the main thread, also while it waits in the system where signals can reach it."""
+    """Ctrl-C for the main thread, also while it waits in the system. On Windows raised here it ends a sleep there."""
     main = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main is not None:
         signal.pthread_kill(main, signal.SIGINT)
     else:
-        _thread.interrupt_main()
+        signal.raise_signal(signal.SIGINT)
 
 
 def stop(folder: Path, timeout: float = STOP_TIMEOUT) -> list[str]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,6 +26,8 @@ from hil.fault_rehearsal import chosen_cases, for_rehearsal, rehearse_case
 from hil.prepared import Prepared, Request, prepare
 
 Told = Callable[[int, int], None]
+LOOK_EVERY = 0.5
+"""s; on Windows no signal interrupts a wait for a thread."""
 
 
 def rehearse_faults(
@@ -50,6 +52,8 @@ def rehearse_faults(
         for _ in range(count):
             members.append(_Worker(said))
             fed.append(threads.submit(team.feed, members[-1]))
+        while wait(fed, LOOK_EVERY).not_done:
+            continue
         for one in fed:
             one.result()
     finally:

@@ -1,16 +1,19 @@
 """Emulated instruments in real time, for as long as somebody wants them: rehearse with any program that speaks VISA."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hil.bench import bench_document
 from hil.bench_station import check_packages, start_virtual
+from hil.core.clock import WallClock
 from hil.core.errors import ConfigError
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import Document
 from hil.stopping import stoppable
+
+LOOK_EVERY = 1.0
+"""s; a longer sleep would not hear of every signal everywhere (Ctrl-Break on Windows)."""
 
 
 def serve(bench: str, sets: tuple[str, ...], seed: int | None, write: Path | None, say: Callable[[str], Any]) -> None:
@@ -19,6 +22,7 @@ def serve(bench: str, sets: tuple[str, ...], seed: int | None, write: Path | Non
     ``write``: where to put a copy of the bench file with the emulators' addresses, for ``--on bench``.
     """
     check_packages()
+    clock = WallClock()
     document = bench_document(bench, sets)
     model = document.model(BenchFile)
     try:
@@ -32,7 +36,7 @@ def serve(bench: str, sets: tuple[str, ...], seed: int | None, write: Path | Non
                     say(f"bench file with these addresses: {write}")
                 say("emulators are running; stop them with Ctrl-C")
                 while True:
-                    threading.Event().wait(3600)
+                    clock.sleep(LOOK_EVERY)
             finally:
                 virtual.stop()
     except KeyboardInterrupt:

@@ -4,13 +4,15 @@ import os
 import re
 
 _SERIAL_DEVICE = re.compile(r"(?i)^ASRL(/[^:]+)(?:::INSTR)?$")
+_WINDOWS_PORT = re.compile(r"(?i)^(?:ASRL)?COM([0-9]+)(?:::INSTR)?$")
 _ADAPTER = re.compile(r"(?i)^PRLGX-TCPIP::")
 
 
 def canonical(address: str) -> str:
     """``address`` with everything spelled out that VISA lets one leave away, in capitals; to compare, not to connect.
 
-    ``TCPIP::host::5025::socket`` and ``TCPIP0::HOST::5025::SOCKET`` are one; so are a serial device and a link to it.
+    ``TCPIP::host::5025::socket`` and ``TCPIP0::HOST::5025::SOCKET`` are one; so are a serial device and a link to it, or
+    ``COM3`` and ``ASRL3``.
     What VISA cannot read is compared as it stands.
     """
     from pyvisa.rname import InvalidResourceName, to_canonical_name
@@ -19,7 +21,7 @@ def canonical(address: str) -> str:
     device = _SERIAL_DEVICE.match(text)
     if device:
         return f"ASRL{os.path.realpath(device.group(1))}::INSTR"
-    text = _ADAPTER.sub("PRLGX-TCPIP0::", text.upper())
+    text = _WINDOWS_PORT.sub(r"ASRL\1::INSTR", _ADAPTER.sub("PRLGX-TCPIP0::", text.upper()))
     try:
         return to_canonical_name(text).upper()
     except (InvalidResourceName, ValueError):

@@ -6,6 +6,7 @@ answered, or time is stepped from outside, every message that has already arrive
 
 import select
 import threading
+import time
 
 PATIENCE = 5e-5
 """s between two looks at the other links."""
@@ -36,7 +37,6 @@ class Traffic:
         self._links: tuple[Link, ...] = ()
         self._joined = 0
         self._lock = threading.Lock()
-        self._pause = threading.Event()
 
     def join(self, fd: int, lazy: bool = False) -> Link:
         """A new link. ``lazy``: what was written arrives a little later (pseudo-terminals)."""
@@ -58,12 +58,11 @@ class Traffic:
         if mine is not None:
             mine.waiting = True
         elif any(link.lazy for link in self._links):
-            self._pause.wait(LAZINESS)
+            time.sleep(LAZINESS)
         try:
-            for _ in range(round(LONGEST / PATIENCE)):
-                if self._quiet(mine):
-                    return
-                self._pause.wait(PATIENCE)
+            until = time.perf_counter() + LONGEST
+            while not self._quiet(mine) and time.perf_counter() < until:
+                time.sleep(PATIENCE)  # an event would be waited for a whole tick of a coarse clock
         finally:
             if mine is not None:
                 mine.waiting = False

@@ -60,7 +60,9 @@ def test_a_lock_keeps_others_out_and_tells_them_who_holds_it(monkeypatch: pytest
 
 
 def test_without_thread_signals_a_stop_still_reaches_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "signal", SimpleNamespace())
+    # There it is raised in the thread that asks, and wakes the main thread from a sleep.
+    windows = SimpleNamespace(SIGINT=signal.SIGINT, raise_signal=lambda number: os.kill(os.getpid(), number))
+    monkeypatch.setattr(control, "signal", windows)
     with pytest.raises(KeyboardInterrupt):
         asked_from_a_thread()
 
@@ -69,7 +71,7 @@ def asked_from_a_thread() -> None:
     asking = threading.Thread(target=control._interrupt)
     asking.start()
     asking.join()
-    threading.Event().wait(240.0)
+    threading.Event().wait(30.0)
 
 
 def test_an_emergency_ends_a_program_without_sigkill(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +95,8 @@ def test_a_guard_is_started_apart_from_the_terminal(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
-    monkeypatch.setattr(guard_process, "os", SimpleNamespace(name="nt", environ={}, pathsep=";", getpid=os.getpid))
+    monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 1024, raising=False)
+    monkeypatch.setattr(guard_process, "os", SimpleNamespace(name="nt", getpid=os.getpid))
     with pytest.raises(StartedError):
         guard_process.Guard(tmp_path, keeps=(7,)).start(dict)
-    assert (asked["creationflags"], asked["start_new_session"], asked["pass_fds"]) == (512, False, ())
+    assert (asked["creationflags"], asked["start_new_session"], asked["pass_fds"]) == (512 + 1024, False, ())

@@ -12,6 +12,8 @@ from hil.experiment.addresses import canonical
         ("TCPIP0::Smu.lab::INSTR", "TCPIP::smu.lab::inst0"),
         ("GPIB::24", "GPIB0::24::INSTR"),
         ("ASRL3", "asrl3::instr"),
+        ("COM3", "ASRL3::INSTR"),
+        ("asrlcom3::INSTR", "ASRL3::INSTR"),
         ("USB::0x05e6::0x2450::04::INSTR", "USB0::0x05E6::0x2450::04::0::INSTR"),
         ("PRLGX-TCPIP::192.0.2.1::1234::GPIB::5", "prlgx-tcpip0::192.0.2.1::1234::gpib::5"),
     ],
