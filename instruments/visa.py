@@ -279,18 +279,32 @@ def configure(resource: Resource, address: str, link: Link) -> None:
         if link.parity != "none":
             serial.parity = pyvisa.constants.Parity[link.parity]
     elif address.upper().endswith("::SOCKET"):
-        _no_delay(resource)
+        _tend(resource)
 
 
-def _no_delay(resource: Resource) -> None:
-    """Switch off Nagle's algorithm. NI-VISA does so itself; pyvisa-py refuses the attribute, its socket does not."""
+class _Attentive(socket.socket):
+    """Says at once that the other side has closed. PyVISA-py reads on until its time-out, and keeps a processor busy with it."""
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """As of any socket, but ConnectionResetError in place of no bytes."""
+        received = super().recv(bufsize, flags)
+        if not received:
+            raise ConnectionResetError("the other side has closed the connection")
+        return received
+
+
+def _tend(resource: Resource) -> None:
+    """Switch off Nagle's algorithm, notice the end of a link: NI-VISA does so itself, pyvisa-py does not, its socket can."""
     live: Any = resource
     sessions = getattr(getattr(live, "visalib", None), "sessions", None)
     if isinstance(sessions, dict):
         link = sessions.get(live.session)
         connection = getattr(link, "interface", None)
-        if isinstance(connection, socket.socket):
+        if link is not None and isinstance(connection, socket.socket) and not isinstance(connection, _Attentive):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            patience = connection.gettimeout()
+            link.interface = _Attentive(fileno=connection.detach())
+            link.interface.settimeout(patience)
 
 
 @cache
@@ -305,7 +319,7 @@ def _open_resource(address: str, visalib: str) -> Resource:
     def opened(plain: str) -> Any:
         link: Any = manager.open_resource(plain)
         if plain.upper().endswith("::SOCKET"):
-            _no_delay(link)
+            _tend(link)
         return link
 
     resource: Resource = AdaptedResource(address, opened) if is_adapted(address) else opened(address)

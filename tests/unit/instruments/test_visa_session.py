@@ -69,6 +69,16 @@ def serving() -> Iterator[LineServer]:
         server.close()
 
 
+def test_a_link_that_the_other_side_closes_is_told_at_once_and_not_after_its_time_out() -> None:
+    with serving() as server:
+        session = open_session("unit", server.address, LINK, visalib="@py")
+        with pytest.raises(InstrumentError, match="closed the connection"):
+            session.query("DIE")
+        assert session.query("VOLT?") == "re VOLT?"  # on a new one
+        assert server.clients == 2
+        session.close()
+
+
 def test_opening_sends_the_identity_query_and_nothing_else() -> None:
     with serving() as server:
         session = open_session("unit", server.address, LINK, visalib="@py")
