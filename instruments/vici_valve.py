@@ -1,7 +1,8 @@
 """VICI multiposition selector valves with a universal actuator (EUT, EUH, modular universal), RS-232.
 
 Source: the actuators' manual, table of serial commands (CR ends a command; actions are answered with nothing as delivered,
-queries with one line; a command that is not understood comes back with "Bad command"). 9600 baud, 8N1.
+queries with one line, ``VR`` with several; a command that is not understood comes back with "Bad command"). 9600 baud, 8N1.
+Who answers is asked by the mode, ``AM``: one line, and every universal actuator has it.
 """
 
 import re
@@ -18,6 +19,7 @@ from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
 from instruments.wiring import Setting
 
+MULTIPOSITION = "3"
 _PLACE = re.compile(r"^(?:CP|Position is)\s*=?\s*(\d+)$", re.IGNORECASE)
 _TURNING = re.compile(r"^(?:CP|Position is)\s*=?\s*\?+")
 _COUNT = re.compile(r"^NP\s*=?\s*(\d+)$", re.IGNORECASE)
@@ -27,8 +29,8 @@ class ViciValve(BenchInstrument):
     """Multiposition valve. Manual: EUT/EUD/EUH universal actuators."""
 
     link: ClassVar[Link] = Link(
-        identity=r"(?i)^(?:VR\s*=?\s*)?((?:UA|MU|EU|UM|EM|I-).*)$",
-        identify="VR",
+        identity=r"(?i)^AM\s*=?\s*([123])$",
+        identify="AM",
         read_termination="\r",
         write_termination="\r",
         timeout=1.0,
@@ -51,16 +53,21 @@ class ViciValve(BenchInstrument):
         )
 
     def get_idn(self) -> dict[str, str | None]:
-        """From the verified identity; the actuator tells no serial number. Sends nothing."""
-        return {"vendor": "VICI", "model": "multiposition actuator", "serial": "not told", "firmware": self.identity()}
+        """The actuator tells no serial number, and its firmware in several lines. Sends nothing."""
+        return {"vendor": "VICI", "model": "universal actuator", "serial": "not told", "firmware": "not told"}
 
     def errors(self) -> list[str]:
         """The actuator keeps no errors; what it did not understand it says at once."""
         return []
 
     def positions(self) -> int:
-        """How many positions the actuator is set to; asked once."""
+        """How many positions the actuator is set to; asked once. InstrumentError for one that is set up for two positions."""
         if not self._count:
+            if self.identity() != MULTIPOSITION:
+                raise self.fault(f"is in mode {self.identity()}, for two positions; set it up for many (AM3, then NP and AL)")
+            # An actuator that was told to confirm its actions would answer questions with that.
+            self._session.write("IFM0")
+            self._session.resynchronise()
             self._count = self.inquire("NP", lambda text: int(_matched(_COUNT, text)), "asking for the number of positions")
             self.note(positions=self._count)
         return self._count
@@ -76,7 +83,7 @@ class ViciValve(BenchInstrument):
         """Where it is; None while it turns."""
 
         def decode(text: str) -> int | None:
-            return None if _TURNING.match(text) else int(_matched(_PLACE, text))
+            return None if _TURNING.match(text.strip()) else int(_matched(_PLACE, text))
 
         return self.inquire("CP", decode, "asking for the position")
 

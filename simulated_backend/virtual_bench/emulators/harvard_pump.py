@@ -6,9 +6,8 @@ counters, raw status, error sentences, a plunger that stalls at the end of its s
 within the data sheet's limit from the seed; ``@`` before a command (the screen is not redrawn), polling mode (on: XON after the
 prompt; off: a prompt comes unasked when the pump stalls or reaches its target, here right before the next reply; publication
 5419-013, page 44), quick-start mode, clock, brightness. Options: ``diameter`` (true, m), ``content`` and ``capacity`` (m^3),
-``poll`` (the polling mode it is found in), ``flags`` (of the raw status: five, PHD Ultra, 5419-002 revision A, page 88; six with that
-of the target, in later firmware). Not imitated: methods, ramps, target time, addresses, remote polling, echo, the force
-limit.
+``poll`` (the polling mode it is found in), ``flags`` (of the raw status: five, PHD Ultra, 5419-002 revision A, page 88; six with
+that of the target, in later firmware). Not imitated: methods, ramps, target time, addresses, remote polling, echo, force.
 """
 
 import re
@@ -232,7 +231,7 @@ class HarvardPump(Emulator):
         return []
 
     def _status(self) -> str:
-        """Rate fL/s, time ms, volume fL, and flags: direction (capital: moving), limit, stall, trigger, direction port, target."""
+        """Rate fL/s, time ms, volume fL, and flags: direction (capital: moving), limit, stall, trigger, direction in, target."""
         moving = self._state in ("infuse", "withdraw")
         side = "w" if self._state == "withdraw" else "i"
         rate = round(self._nominal(side) * 1e18) if moving else 0

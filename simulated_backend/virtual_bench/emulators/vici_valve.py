@@ -1,9 +1,10 @@
 """VICI multiposition valve actuators of the universal kind (EUT, modular universal), from their manual's serial commands.
 
-Imitated: positions by number, the shortest route, direction, a turn that takes time during which the valve is between two
-positions and the common line is shut, the number of positions, identity by firmware. Actions are answered with nothing
-(interface mode 0, as delivered) unless ``IFM`` asks for more. ``step_time`` (s): from one position to the next.
-Not imitated: two-position modes, device IDs, digital inputs, a rotor that gets stuck.
+Imitated: positions by number, the way ``SM`` says (the shortest, as it is set up here), direction, a turn that takes time during
+which the valve is between two positions and the common line is shut, the number of positions, the actuator's mode (``AM``; in
+those for two positions nothing turns here), the firmware in several lines, of which the manual prints none. Actions are answered
+with nothing (interface mode 0, as delivered) unless ``IFM`` asks for more. ``step_time`` (s): from one position to the next;
+``mode`` and ``interface``: as it is found. Not imitated: two positions, device IDs, offsets, digital inputs, a stuck rotor.
 """
 
 import re
@@ -15,14 +16,17 @@ import numpy as np
 from simulated_backend.virtual_bench.emulator import Emulator
 from simulated_backend.virtual_bench.ports import PlantView
 
-_COMMAND = re.compile(r"(GO|CP|NP|AM|VR|HM|CW|CC|IFM|CNT|STAT)(\d*)")
+MULTIPOSITION = 3
+_COMMAND = re.compile(r"(GO|CP|NP|AM|VR|HM|CW|CC|IFM|CNT|STAT)(\d*)|(SM)([FRA]?)")
 
 
 class ViciValve(Emulator):
     """One valve; its rotor is the port ""."""
 
-    identity: ClassVar[str] = "UA_MAIN_CL"
-    models: ClassVar[Mapping[str, Mapping[str, object]]] = {"ViciValve": {"positions": 10, "step_time": 0.2}}
+    identity: ClassVar[str] = "UA_MAIN_CL\rJul 13 2016"
+    models: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "ViciValve": {"positions": 10, "step_time": 0.2, "mode": 3, "interface": 0}
+    }
     transport = "serial"
 
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
@@ -30,7 +34,7 @@ class ViciValve(Emulator):
         self._rotor = plant.valve(name, "")
         self._version = str(options["identity"] or self.identity)
         self._count = round(self.number("positions"))
-        self._interface = 0
+        self._mode, self._interface, self._way = round(self.number("mode")), round(self.number("interface")), "A"
         self._turns = 0
         self._target = self._rotor.position() or 1
         self.power_on()
@@ -48,7 +52,15 @@ class ViciValve(Emulator):
         found = _COMMAND.fullmatch(text)
         if found is None:
             return _line(f"{text} = Bad command")
-        name, digits = found.groups()
+        name, digits = (part or "" for part in (found.groups()[2:] if found.group(3) else found.groups()[:2]))
+        if name == "AM" and digits in ("1", "2", "3"):
+            self._mode = int(digits)
+            return None
+        if self._mode != MULTIPOSITION and name in ("GO", "CW", "CC", "HM", "NP", "SM"):
+            return _line(f"{text} = Bad command")
+        if name == "SM":
+            self._way = digits or self._way
+            return None if digits else _line(f"SM{self._way}")
         if name in ("GO", "CW", "CC", "HM"):
             return self._action(name, digits, text)
         if name == "NP" and digits:
@@ -67,7 +79,7 @@ class ViciValve(Emulator):
             return _line(f"CP{place:02d}" if place is not None else "CP??")
         if name == "STAT":
             return _line("STATUS: " + ("N" if self._rotor.position() is not None else "M"))
-        values = {"NP": f"NP{self._count:02d}", "AM": "AM3", "VR": self._version, "IFM": f"IFM{self._interface}"}
+        values = {"NP": f"NP{self._count:02d}", "AM": f"AM{self._mode}", "VR": self._version, "IFM": f"IFM{self._interface}"}
         return _line(values.get(name, f"CNT{self._turns}"))
 
     def _action(self, name: str, digits: str, text: str) -> bytes | None:
@@ -83,7 +95,8 @@ class ViciValve(Emulator):
         if not 1 <= target <= self._count:
             return _line(f"{text} = Bad command")
         forward, backward = (target - here) % self._count, (here - target) % self._count
-        steps = {"CW": forward, "CC": backward}.get(name, min(forward, backward))
+        way = {"CW": "F", "CC": "R", "GO": self._way}.get(name, "A")
+        steps = {"F": forward, "R": backward}.get(way, min(forward, backward))
         self._turns += int(steps > 0)
         self._target = target
         if steps:

@@ -18,6 +18,7 @@ IDENTITIES = {
     "HarvardPHDUltra": ("PHD ULTRA I/W 3.0.7", ()),
     "BronkhorstFlow": (b"M24200123A".hex().upper(), ()),
     "AlicatPressure": ("10v05.0-R24", ()),
+    "ViciValve": ("3", ()),
     "NewEraNE1000": ("NE1000V3.928", ()),
 }
 

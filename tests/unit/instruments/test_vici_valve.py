@@ -25,8 +25,9 @@ def plant() -> Plant:
     return Plant(fluid_plan(ideal=True))
 
 
-def valve_on(plant: Plant) -> Emulated:
-    return Emulated("valve", plant, {"positions": 10, "step_time": 0.2, "identity": None}, np.random.default_rng(1))
+def valve_on(plant: Plant, **options: object) -> Emulated:
+    given = {**Emulated.models["ViciValve"], "positions": 10, "step_time": 0.2, "identity": None, **options}
+    return Emulated("valve", plant, given, np.random.default_rng(1))
 
 
 def test_a_turn_takes_the_short_way_and_its_time(plant: Plant) -> None:
@@ -61,9 +62,36 @@ def test_what_is_not_understood_comes_back(plant: Plant) -> None:
     assert valve.receive(b"GO2") == b"GO02\r"
 
 
+def test_an_actuator_for_two_positions_turns_to_none_of_many(plant: Plant) -> None:
+    valve = valve_on(plant, mode=1)
+    assert valve.receive(b"AM") == b"AM1\r"
+    assert valve.receive(b"GO03") == b"GO03 = Bad command\r"
+    assert valve.receive(b"AM3") is None
+    assert valve.receive(b"GO03") is None
+
+
+def test_the_way_it_turns_is_set_up(plant: Plant) -> None:
+    valve = valve_on(plant)
+    assert valve.receive(b"SM") == b"SMA\r"
+    assert valve.receive(b"SMF") is None
+    valve.receive(b"GO10")
+    plant.clock.advance(1.7)
+    assert plant.valve("valve", "").position() is None, "forwards it is nine steps to the tenth position"
+    plant.clock.advance(0.2)
+    assert valve.receive(b"CP") == b"CP10\r"
+
+
 def test_words_of_the_driver(build: Build) -> None:
     valve, _ = build(
-        ViciValve, ("NP", "NP10"), ("CP", "Position is = 3"), ("GO07", None), ("CP", "CP??"), ("CP", "CP07"), ("GO10", None)
+        ViciValve,
+        ("IFM0", None),
+        ("AM", "AM3"),
+        ("NP", "NP10"),
+        ("CP", "Position is = 3"),
+        ("GO07", None),
+        ("CP", "\nCP??"),
+        ("CP", "CP07"),
+        ("GO10", None),
     )
     assert valve.positions() == 10
     assert valve.position() == 3
@@ -95,7 +123,12 @@ def test_a_stuck_valve_is_an_error_after_its_time() -> None:
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[VirtualBench]:
-    plan = fluid_plan(InstrumentPlan("valve", "ViciValve", {"positions": 6}), InstrumentPlan("other", "ViciValve"))
+    plan = fluid_plan(
+        InstrumentPlan("valve", "ViciValve", {"positions": 6}),
+        InstrumentPlan("other", "ViciValve"),
+        InstrumentPlan("two", "ViciValve", {"mode": 1}),
+        InstrumentPlan("telling", "ViciValve", {"interface": 1}),
+    )
     with VirtualBench.start(plan) as running:
         yield running
 
@@ -134,6 +167,26 @@ def test_the_guard_believes_where_the_valve_says_it_is(reply: str, there: bool) 
     assert bool(re.search(commands.expected, reply)) is there
 
 
+def test_an_actuator_that_confirms_its_actions_is_told_not_to(bench: VirtualBench) -> None:
+    valve: Any = hasty(ViciValve("telling", bench.addresses["telling"], visalib="@py"), bench)
+    told: list[str] = []
+    valve.session.notice = told.append
+    try:
+        turn(valve, 3, bench.clock)
+        assert told == []
+    finally:
+        valve.close()
+
+
+def test_an_actuator_for_two_positions_is_refused_in_words(bench: VirtualBench) -> None:
+    valve: Any = hasty(ViciValve("two", bench.addresses["two"], visalib="@py"), bench)
+    try:
+        with pytest.raises(InstrumentError, match=r"is in mode 1, for two positions; set it up for many \(AM3"):
+            valve.positions()
+    finally:
+        valve.close()
+
+
 def test_plain_pyserial_can_use_it(bench: VirtualBench) -> None:
     import serial
 
@@ -141,6 +194,7 @@ def test_plain_pyserial_can_use_it(bench: VirtualBench) -> None:
         line.write(b"GO3\r")
         line.write(b"VR\r")
         assert line.read_until(b"\r") == b"UA_MAIN_CL\r"
+        assert line.read_until(b"\r") == b"Jul 13 2016\r", "the firmware is told in several lines"
         bench.clock.sleep(0.5)
         line.write(b"CP\r")
         assert line.read_until(b"\r") == b"CP03\r"
