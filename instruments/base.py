@@ -228,8 +228,12 @@ class BenchInstrument(VisaInstrument):
 
     def sending(self, characters: int) -> float:
         """Seconds that a reply of so many characters is on its way: something on a serial line only."""
-        serial = self._session.address.upper().startswith("ASRL")
-        return 10.0 * characters / self._session.link.baud_rate if serial else 0.0
+        return 10.0 * characters / self._session.link.baud_rate if self.serial else 0.0
+
+    @property
+    def serial(self) -> bool:
+        """Whether it is reached through a serial line."""
+        return self._session.address.upper().startswith("ASRL")
 
     def settings(self) -> Mapping[str, object]:
         """Settings as last set and read back; sends nothing."""

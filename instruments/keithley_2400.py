@@ -80,13 +80,19 @@ class Keithley2400(FrontSmu):
         if samples > LONGEST_LIST:
             raise ConfigError(f"{self.name} takes {LONGEST_LIST} readings at the most, not {samples}")
         prefix = "" if self._count == samples else f":TRIG:COUN {samples};"
-        fields = split_replies(self.converse(f"{prefix}:OUTP?;:READ?;:SYST:ERR?", "reading", timeout=timeout))
+
+        def decode(reply: str) -> tuple[str, bool, int]:
+            fields = split_replies(reply)
+            code = error_code(fields[-1])
+            return fields[-1] if code else fields[1], float(fields[0]) != 0, code
+
+        text, on, code = self.inquire(f"{prefix}:OUTP?;:READ?;:SYST:ERR?", decode, "reading", timeout=timeout)
         self._count = samples
-        if float(fields[0]) == 0 and error_code(fields[-1]) == NEEDS_OUTPUT:
+        if not on and code == NEEDS_OUTPUT:
             return np.full((samples, 1, 3), np.nan)
-        if error_code(fields[-1]) != 0:
-            raise self.fault(f"reported {fields[-1]} after reading")
-        return self._judged(fields[1], samples)
+        if code != 0:
+            raise self.fault(f"reported {text} after reading")
+        return self._judged(text, samples)
 
     def list_acquisition(
         self, ports: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float

@@ -1,8 +1,8 @@
 """Keithley 6517B electrometer, SCPI, usually on a serial line.
 
 Source: Model 6517B Electrometer Reference Manual (6517B-901-01), sections 11 (RS-232: commands are obeyed after a line feed)
-and 14 (SCPI reference: FORMat, INITiate, SENSe, SYSTem:ZCHeck, TRACe, TRIGger). Overflow reads +9.9E37, zero check +9.91E37;
-buffer elements must match the format's (error +313).
+and 14 (SCPI reference: FORMat, INITiate, SENSe with its filters, SYSTem:ZCHeck, TRACe, the three layers of TRIGger). Overflow
+reads +9.9E37, zero check +9.91E37; buffer elements must match the format's (error +313).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +25,8 @@ RANGES = {
 }
 HEADER = {"volt": "VOLT", "curr": "CURR"}
 LONGEST_BUFFER = 10_000
+READING_LENGTH = 15
+"""Characters of one bare reading."""
 
 
 class Keithley6517B(ScpiInstrument):
@@ -65,13 +67,22 @@ class Keithley6517B(ScpiInstrument):
         return {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
 
     def configure_meter(self, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
-        """Function, fixed range, integration time, guard, single-shot triggering, bare readings; then zero check off."""
+        """Function, fixed range, integration time, guard, single-shot triggering, bare readings; then zero check off.
+
+        Filters go off: one would make a reading out of up to a hundred conversions, and of those from before the last step.
+        """
         known = ("range", "nplc", "guard") if parameter == "volt" else ("range", "nplc")
         refuse_unknown(settings, known, f"{self.name}.{parameter}")
         head = HEADER[parameter]
         self._nplc = number_setting(settings, "nplc", 1.0) or 1.0
         self.nplc.validate(self._nplc)
         self.exchange(":INIT:CONT OFF", ":ABOR", f":SENS:FUNC '{head}'", doing="choosing the function")
+        self.exchange(
+            *(":ARM:SOUR IMM", ":ARM:COUN 1", ":ARM:LAY2:SOUR IMM", ":ARM:LAY2:COUN 1", ":ARM:LAY2:DEL 0"),
+            *(":TRIG:SOUR IMM", ":TRIG:DEL 0"),
+            doing="preparing the triggers",
+        )
+        self.exchange(f":SENS:{head}:AVER OFF", f":SENS:{head}:MED OFF", doing="switching filters off")
         self.exchange(":FORM:ELEM READ", ":TRAC:ELEM NONE", doing="choosing bare readings")
         self.confirm(f":SENS:{head}:NPLC {self._nplc:g}", f":SENS:{head}:NPLC?", self._nplc, "setting nplc")
         chosen = settings.get("range", RANGES[parameter][-1])
@@ -104,7 +115,7 @@ class Keithley6517B(ScpiInstrument):
 
             if samples > LONGEST_BUFFER:
                 raise ConfigError(f"{self.name} stores {LONGEST_BUFFER} readings at the most, not {samples}")
-            duration = samples * self._nplc / 50.0 * 4
+            duration = samples * self._nplc / 50.0 * 4 + self.sending(samples * READING_LENGTH)
             timeout = None if duration < 0.5 * patience else patience + duration
             if samples == 1:
                 prefix = "" if self._count == 1 else ":TRIG:COUN 1;"

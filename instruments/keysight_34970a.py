@@ -1,8 +1,9 @@
 """Keysight (Agilent) 34970A and DAQ970A data loggers with 20-channel multiplexers, SCPI.
 
-Source: manual "34970A/34972A Command Reference" (34972-90001) and "DAQ970A Programming Guide" (DAQ970-90008): SENSe:VOLTage,
-INPut:IMPedance:AUTO, ROUTe:SCAN, TRIGger:COUNt, READ?. A scan runs in the order of the channel numbers, whatever the list says.
-The input is 10 MOhm unless automatic impedance is chosen, and then above 10 GOhm up to the 10 V range. Overload reads 9.9E37.
+Source: manual "34970A/34972A Command Reference" (34972-90001) and "DAQ970A Programming Guide" (DAQ970-90008): SENSe:VOLTage:DC,
+INPut:IMPedance:AUTO and SENSe:ZERO:AUTO (on the DAQ970A both below SENSe:VOLTage:DC), ROUTe:SCAN, TRIGger:COUNt, READ?. A scan
+runs in the order of the channel numbers, whatever the list says. The input is 10 MOhm unless automatic impedance is chosen, and
+then above 10 GOhm up to the 10 V range. Overload reads 9.9E37.
 """
 
 import re
@@ -25,6 +26,7 @@ RANGES = (0.1, 1.0, 10.0, 100.0, 300.0)
 PLC = (0.02, 0.2, 1.0, 2.0, 10.0, 20.0, 100.0, 200.0)
 SETTINGS = ("range", "nplc", "auto_zero", "input_impedance")
 RELAY_TIME = 1 / 60  # s per channel
+READING_LENGTH = 16  # characters
 MARK = 60
 """Event enable register of a logger that we configured; 0 once it has been switched off and on."""
 _CHANNEL = re.compile(r"ch([123](0[1-9]|1\d|20))")
@@ -51,7 +53,7 @@ class LoggerChannel(InstrumentChannel["KeysightLogger"]):
             label="Integration time",
             unit="PLC",
             vals=Numbers(PLC[0], PLC[-1]),
-            get_cmd=f":SENS:VOLT:NPLC? (@{number})",
+            get_cmd=f":SENS:VOLT:DC:NPLC? (@{number})",
             get_parser=float,
             set_cmd=lambda value: parent.set_nplc(name, value),
             docstring="one of the fixed integration times; the next larger is taken",
@@ -70,6 +72,9 @@ class KeysightLogger(ScpiInstrument):
     """What the models share: channels as ``ch101.volt``, many of them in one scan."""
 
     link: ClassVar[Link]
+    auto_zero: ClassVar[str]
+    high_impedance: ClassVar[str]
+    """Headers that the models do not share."""
 
     def __init__(self, name: str, address: str | None = None, **options: Any) -> None:
         super().__init__(name, address, **options)
@@ -86,7 +91,7 @@ class KeysightLogger(ScpiInstrument):
         """Choose the integration time; the one that was taken, PLC."""
         taken = min(one for one in PLC if one >= wanted * (1 - 1e-9))
         channel = f"(@{port.removeprefix('ch')})"
-        self.confirm(f":SENS:VOLT:NPLC {taken:g},{channel}", f":SENS:VOLT:NPLC? {channel}", taken, "setting nplc")
+        self.confirm(f":SENS:VOLT:DC:NPLC {taken:g},{channel}", f":SENS:VOLT:DC:NPLC? {channel}", taken, "setting nplc")
         self._nplc[port] = taken
         return taken
 
@@ -102,16 +107,20 @@ class KeysightLogger(ScpiInstrument):
         if impedance not in ("auto", "10M"):
             raise ConfigError(f"{where}: input_impedance must be auto or 10M, not {impedance!r}")
         chosen = settings.get("range", 10.0)
+        if self.serial:
+            self.exchange(":SYST:REM", doing="taking it out of local mode")  # where it refuses to read through this line
         self.exchange(f"*ESE {MARK}", f':SENS:FUNC "VOLT",{channel}', doing="choosing the function")
         if chosen == "auto":
-            self.exchange(f":SENS:VOLT:RANG:AUTO ON,{channel}", doing="choosing autorange")
+            self.exchange(f":SENS:VOLT:DC:RANG:AUTO ON,{channel}", doing="choosing autorange")
         else:
             chosen = smallest_range(RANGES, float(chosen), where)
-            self.confirm(f":SENS:VOLT:RANG {chosen:g},{channel}", f":SENS:VOLT:RANG? {channel}", chosen, "setting the range")
+            self.confirm(
+                f":SENS:VOLT:DC:RANG {chosen:g},{channel}", f":SENS:VOLT:DC:RANG? {channel}", chosen, "setting the range"
+            )
         taken = self.set_nplc(port, nplc)
         if "auto_zero" in settings:
-            self.exchange(f":SENS:ZERO:AUTO {'ON' if settings['auto_zero'] else 'OFF'},{channel}", doing="setting autozero")
-        self.exchange(f":INP:IMP:AUTO {'ON' if impedance == 'auto' else 'OFF'},{channel}", doing="choosing the impedance")
+            self.exchange(f"{self.auto_zero} {'ON' if settings['auto_zero'] else 'OFF'},{channel}", doing="setting autozero")
+        self.exchange(f"{self.high_impedance} {'ON' if impedance == 'auto' else 'OFF'},{channel}", doing="choosing the impedance")
         self._scan = ((), 0)
         self.note(**{f"{port}.range": chosen, f"{port}.nplc": taken, f"{port}.input_impedance": impedance})
         return () if taken == nplc else (f"{where}: integrates over {taken:g} line cycles, the next it has above {nplc:g}",)
@@ -133,6 +142,7 @@ class KeysightLogger(ScpiInstrument):
 
         def read(samples: int) -> Acquired:
             duration = samples * sum(2 * self._nplc.get(port, 1.0) / 50.0 + 2 * RELAY_TIME for port in ports)
+            duration += self.sending(samples * len(ports) * READING_LENGTH)
             prefix = ""
             if self._scan != (scanned, samples):
                 units = ":FORM:READ:UNIT OFF;:FORM:READ:CHAN OFF;:FORM:READ:TIME OFF;:FORM:READ:ALAR OFF;"
@@ -168,6 +178,8 @@ class Keysight34970A(KeysightLogger):
 
     concrete: ClassVar[bool] = True
     link: ClassVar[Link] = Link(identity=r"(?i)(?:HEWLETT-PACKARD|AGILENT|KEYSIGHT).*34970A", baud_rate=9600)
+    auto_zero = ":SENS:ZERO:AUTO"
+    high_impedance = ":INP:IMP:AUTO"
 
 
 class KeysightDAQ970A(KeysightLogger):
@@ -175,3 +187,5 @@ class KeysightDAQ970A(KeysightLogger):
 
     concrete: ClassVar[bool] = True
     link: ClassVar[Link] = Link(identity=r"(?i)KEYSIGHT.*DAQ970A")
+    auto_zero = ":SENS:VOLT:DC:ZERO:AUTO"
+    high_impedance = ":SENS:VOLT:DC:IMP:AUTO"

@@ -250,12 +250,11 @@ class SmuTerminal:
             )
         unit.confirm(f"{words.current_range} {fixed:g}", f"{words.current_range}?", fixed, "setting the range", tolerance=0.06)
         if limit is not None:
-            kept = unit.number(*unit.exchange(f"{words.limit}?", doing="looking at the compliance"), "looking at the compliance")
+            (reply,) = unit.exchange(f"{words.limit}?", doing="looking at the compliance")
+            kept = unit.number(reply, "looking at the compliance")
             if abs(kept - limit) > 1e-3 * limit:
-                raise unit.fault(
-                    f"changed the compliance of {self.where} from {limit:g} A to {kept:g} A when its current range was fixed at "
-                    f"{fixed:g} A; choose a smaller `current_range`, or leave it out"
-                )
+                changed = f"changed the compliance of {self.where} from {limit:g} A to {kept:g} A"
+                raise unit.fault(f"{changed} when its current range was fixed at {fixed:g} A; choose a smaller `current_range`")
         self.note_terminal(curr_range=fixed)
 
     @property

@@ -6,7 +6,8 @@ all ranges, input > 200 Tohm (1 Mohm with zero check on), bias < 3 fA, voltage b
 0-1000 V at 1 mA. Noise is not specified per reading: one and a half counts at 1 PLC are taken.
 
 Ports: "" is the input, "vsource" the source. Over the serial line messages may end in LF, CR or both; replies end as the
-option ``terminator`` says. Not imitated: ohms, coulombs, humidity, temperature, the math, limits and arm layers.
+option ``terminator`` says. A run that no trigger starts, or that has no end, is error -214 here. Not imitated: ohms, coulombs,
+humidity, temperature, the math, limits, what the median filter does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,10 @@ STORABLE = ("TSTamp", "HUMidity", "CHANnel", "ETEMperature", "VSOurce")
 DEFAULT_STORED = ("TST", "HUM", "CHAN", "ETEM", "VSO")
 TERMINATORS: Mapping[object, bytes] = {"lf": b"\n", "cr": b"\r", "crlf": b"\r\n"}
 
+ARM_LAYER, SCAN_LAYER, TRIGGER_LAYER = "ARM[:SEQuence][:LAYer]", "ARM[:SEQuence]:LAYer2", "TRIGger[:SEQuence]"
+LAYERS = (ARM_LAYER, SCAN_LAYER, TRIGGER_LAYER)
+CONTROL_SOURCES = ("IMMediate", "HOLD", "MANual", "BUS", "TLINk", "EXTernal", "TIMer")
+
 Function = Literal["VOLT", "CURR"]
 
 
@@ -69,7 +74,7 @@ class _Channel:
         self.auto = True
         self.position = len(self.converter.ranges) - 1
         self.nplc = 1.0
-        self.averaging = False
+        self.averaging = self.median = False
         self.count = 10
         self.guard = False
 
@@ -128,6 +133,8 @@ class Keithley6517B(ScpiEmulator):
         for function, name in (("VOLT", "VOLTage"), ("CURR", "CURRent")):
             self._declare_configuration(function, name)
         add("TRIGger[:SEQuence]:COUNt", self._set_count, lambda _s, _p: str(self._count))
+        for layer in LAYERS:
+            self._declare_layer(layer)
         add("TRACe:POINts", self._set_points, lambda _s, _p: str(self._points))
         add("TRACe:FEED:CONTrol", self._set_feed, lambda _s, _p: "NEXT" if self._filling else "NEV")
         add("TRACe:FEED", lambda _s, p: choice(p, ("SENSe",)) and None, lambda _s, _p: "SENS1")
@@ -137,6 +144,22 @@ class Keithley6517B(ScpiEmulator):
         add("SOURce#:VOLTage[:LEVel][:IMMediate][:AMPLitude]", self._set_level, lambda _s, _p: f"{self._level:+.6E}")
         add("SOURce#:VOLTage:RANGe", self._set_source_range, lambda _s, _p: f"{self._source_range:+.6E}")
         add("OUTPut#[:STATe]", self._set_output, lambda _s, _p: str(int(self._output)))
+
+    def _declare_layer(self, layer: str) -> None:
+        def set_source(_s: tuple[int, ...], p: list[str]) -> None:
+            self._sources[layer] = choice(p, CONTROL_SOURCES)
+
+        def set_count(_s: tuple[int, ...], p: list[str]) -> None:
+            self._counts[layer] = inf if p[:1] == ["INF"] else round(number(p, 1, 99_999, 1))
+
+        def set_delay(_s: tuple[int, ...], p: list[str]) -> None:
+            self._delays[layer] = number(p, 0.0, 999_999.999, 0.0)
+
+        self.tree.add(f"{layer}:SOURce", set_source, lambda _s, _p: self._sources[layer])
+        if layer != TRIGGER_LAYER:
+            self.tree.add(f"{layer}:COUNt", set_count, lambda _s, _p: f"{self._counts[layer]:g}")
+        if layer != ARM_LAYER:
+            self.tree.add(f"{layer}:DELay", set_delay, lambda _s, _p: f"{self._delays[layer]:.6f}")
 
     def _declare_function(self, function: str, root: str) -> None:
         channel = self._channels[function]
@@ -156,6 +179,9 @@ class Keithley6517B(ScpiEmulator):
         def set_averaging(_s: tuple[int, ...], p: list[str]) -> None:
             channel.averaging = boolean(p)
 
+        def set_median(_s: tuple[int, ...], p: list[str]) -> None:
+            channel.median = boolean(p)
+
         def set_count(_s: tuple[int, ...], p: list[str]) -> None:
             channel.count = round(number(p, 1, 100, 10))
 
@@ -168,6 +194,7 @@ class Keithley6517B(ScpiEmulator):
         add(root + ":RANGe:AUTO", set_auto, lambda _s, _p: str(int(channel.auto)))
         add(root + ":NPLCycles", set_nplc, lambda _s, _p: f"{channel.nplc:+.6E}")
         add(root + ":AVERage[:STATe]", set_averaging, lambda _s, _p: str(int(channel.averaging)))
+        add(root + ":MEDian[:STATe]", set_median, lambda _s, _p: str(int(channel.median)))
         add(root + ":AVERage:COUNt", set_count, lambda _s, _p: str(channel.count))
         add(root + ":AVERage:TCONtrol", lambda _s, p: choice(p, ("REPeat",)) and None, lambda _s, _p: "REP")
         if function == "VOLT":
@@ -199,6 +226,9 @@ class Keithley6517B(ScpiEmulator):
         self._elements = list(DEFAULT_ELEMENTS)
         self._stored = list(DEFAULT_STORED)
         self._count = 1
+        self._sources = dict.fromkeys(LAYERS, "IMM")
+        self._counts: dict[str, float] = dict.fromkeys(LAYERS, 1)
+        self._delays = dict.fromkeys(LAYERS, 0.0)
         self._points, self._filling = 100, False
         self._buffer: list[str] = []
         self._latest: list[str] = []
@@ -293,7 +323,9 @@ class Keithley6517B(ScpiEmulator):
 
     def _measure(self) -> None:
         """Take as many readings as the trigger layer counts."""
-        taken = [self._one() for _ in range(self._count)]
+        if set(self._sources.values()) != {"IMM"} or inf in self._counts.values():
+            raise ScpiError(-214)  # nobody will ever trigger it, or it will never come to an end
+        taken = [self._one() for _ in range(self._count * round(self._counts[ARM_LAYER] * self._counts[SCAN_LAYER]))]
         self._latest = [sent for sent, _ in taken]
         if self._filling:
             self._buffer.extend(kept for _, kept in taken[: self._points - len(self._buffer)])
@@ -303,6 +335,8 @@ class Keithley6517B(ScpiEmulator):
         """One reading as it is sent, and as the buffer will send it."""
         channel = self._channels[self._function]
         volts = self._function == "VOLT"
+        if delay := self._delays[SCAN_LAYER] + self._delays[TRIGGER_LAYER]:
+            self.plant.clock.advance(delay)
         averaged = channel.count if channel.averaging else 1
         aperture = channel.nplc * averaged / self.number("line_frequency")
         sample = self.plant.observe([self._input], aperture)[0][0]

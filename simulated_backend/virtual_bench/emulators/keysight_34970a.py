@@ -1,11 +1,11 @@
 """Keysight (Agilent) 34970A and DAQ970A data loggers with 34901A/DAQM901A multiplexers of twenty channels in slots 1 to 3.
 
 Language: 34970A/34972A command reference 34972-90001 and DAQ970A programming guide DAQ970-90008 (CONFigure and SENSe with
-channel lists, INPut:IMPedance:AUTO, ROUTe:SCAN: a scan runs in the order of the channel numbers, TRIGger:COUNt sweeps, readings
-kept until the next INITiate; FETCh? waits; R? sends a block of definite length; overload +9.90000000E+37). Figures: data sheets
-5965-5290EN and 5992-3168EN: DC volts, one year, 23 °C ± 5 °C, (% of reading + % of range) per range, 20 % overrange (none at
-300 V), input over 10 Gohm up to 10 V when chosen, 10 Mohm otherwise, bias current below 30 pA; rms noise by integration time;
-34901A: 60 channels per second.
+channel lists; INPut:IMPedance:AUTO and SENSe:ZERO:AUTO, on the DAQ970A both below SENSe:VOLTage; ROUTe:SCAN: a scan runs in
+the order of the channel numbers; TRIGger:COUNt sweeps; readings kept until the next INITiate; FETCh? waits; R? sends a block of
+definite length; overload +9.90000000E+37). Figures: data sheets 5965-5290EN and 5992-3168EN: DC volts, one year, 23 °C ± 5 °C,
+(% of reading + % of range) per range, 20 % overrange (none at 300 V), input over 10 Gohm up to 10 V when chosen, 10 Mohm
+otherwise, bias current below 30 pA; rms noise by integration time; 34901A: 60 channels per second.
 
 Ports: "ch101" … "ch120", "ch201" …, "ch301" …; nothing is connected to the meter between scans. Not imitated: functions other
 than DC volts, the current channels 21 and 22, alarms, monitoring, scaling, isolation of the relays.
@@ -92,10 +92,12 @@ class Keysight34970A(ScpiEmulator):
         self._setting(f"{volts}:RANGe", self._set_range, lambda s: f"{FULL_SCALES[s.position]:+.8E}")
         self._setting(f"{volts}:RANGe:AUTO", lambda s, p: replace(s, auto=boolean(p)), lambda s: str(int(s.auto)))
         self._setting(f"{volts}:NPLC", lambda s, p: replace(s, nplc=_nplc(p)), lambda s: f"{s.nplc:+.8E}")
-        self._setting("[:SENSe]:ZERO:AUTO", lambda s, p: replace(s, autozero=boolean(p)), lambda s: str(int(s.autozero)))
-        self._setting(
-            "INPut:IMPedance:AUTO", lambda s, p: replace(s, high_impedance=boolean(p)), lambda s: str(int(s.high_impedance))
+        new = "DAQ970A" in str(self.options["identity"])
+        zero, impedance = (
+            (f"{volts}:ZERO:AUTO", f"{volts}:IMPedance:AUTO") if new else ("[:SENSe]:ZERO:AUTO", "INPut:IMPedance:AUTO")
         )
+        self._setting(zero, lambda s, p: replace(s, autozero=boolean(p)), lambda s: str(int(s.autozero)))
+        self._setting(impedance, lambda s, p: replace(s, high_impedance=boolean(p)), lambda s: str(int(s.high_impedance)))
         self._setting(
             "ROUTe:CHANnel:DELay", lambda s, p: replace(s, delay=number(p, 0.0, 60.0, 0.0)), lambda s: f"{s.delay:+.8E}"
         )
@@ -122,7 +124,8 @@ class Keysight34970A(ScpiEmulator):
         add("SYSTem:ERRor[:NEXT]", query=self._error)
         add("SYSTem:VERSion", query=lambda _s, _p: "1994.0")
         add("SYSTem:CPON", lambda _s, _p: self._close(None))
-        add("STATus:PRESet", lambda _s, _p: None)
+        for ignored in ("STATus:PRESet", "SYSTem:REMote", "SYSTem:LOCal"):
+            add(ignored, lambda _s, _p: None)
         add("DISPlay[:STATe]", lambda _s, p: (boolean(p) and None) or None)
 
     def _setting(

@@ -5,8 +5,8 @@ element) and 4 (SOURce, SENSe, OUTPut, TRIGger, FETCh and READ with channel list
 by reading, 9.91E+37 where a channel has none). Figures: data sheet 5990-7009EN, one year, 23 °C ± 5 °C, 1 PLC.
 
 Ports: "ch1" and "ch2". A triggered run steps all its channels together. After a list the source returns to its immediate level,
-unless FUNCtion:TRIGgered:CONTinuous is on. Every trigger switches outputs on until OUTPut:ON:AUTO is off. The first trigger of the timer comes at once (assumed). Not imitated: pulse shapes,
-arbitrary waves, limits tests, digital lines, calculations.
+unless FUNCtion:TRIGgered:CONTinuous is on. Every trigger switches outputs on until OUTPut:ON:AUTO is off. The first trigger of
+the timer comes at once (assumed). Not imitated: pulse shapes, arbitrary waves, limits tests, digital lines, calculations.
 """
 
 from collections.abc import Callable, Mapping, Sequence

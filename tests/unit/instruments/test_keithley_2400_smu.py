@@ -67,6 +67,34 @@ def test_readings_with_both_kinds_of_compliance_and_with_the_output_off(build: B
         read(1)
 
 
+def test_a_reply_without_meaning_is_asked_for_again(build: Build) -> None:
+    identity = "KEITHLEY INSTRUMENTS INC.,MODEL 2400,1234567,C33   Mar 31 2015 09:32:39/A02  /K/J"
+    smu, _ = build(
+        Keithley2400,
+        (":TRIG:COUN 1;:OUTP?;:READ?;:SYST:ERR?", "?x;;"),
+        ("*IDN?", identity),
+        (":SYST:ERR?", FINE),
+        (":TRIG:COUN 1;:OUTP?;:READ?;:SYST:ERR?", f"1;+1.5E+00,+2.0E-06,+2.150800E+04;{FINE};"),
+    )
+    assert smu.acquisition([("", "volt")])(1).values.tolist() == [[1.5]]
+
+
+def test_many_readings_are_waited_for_as_long_as_a_serial_line_takes(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = ",".join(["+1.500000E+00,+2.000000E-06,+2.150800E+04"] * 1000)
+    smu, resource = build(Keithley2400, (":TRIG:COUN 1000;:OUTP?;:READ?;:SYST:ERR?", f"1;{reading};{FINE}"))
+    smu.session.address = "ASRL1::INSTR"
+    smu.nplc_used = 0.01
+    waits, write = [], resource.write
+
+    def writing(message: str) -> None:
+        waits.append(resource.timeout)
+        write(message)
+
+    monkeypatch.setattr(resource, "write", writing)
+    assert smu.acquisition([("", "volt")])(1000).values.shape == (1000, 1)
+    assert waits[0] > 1000.0 * len(reading) * 10 / 9600  # ms
+
+
 # On the emulated unit -----------------------------------------------------------------------------------------------
 
 

@@ -18,13 +18,13 @@ from tests.unit.instruments.conftest import Build
 FINE = '+0,"No error"'
 
 
-def configuring(number: int) -> list[tuple[str, str]]:
+def configuring(number: int, impedance: str = ":SENS:VOLT:DC:IMP:AUTO") -> list[tuple[str, str]]:
     here = f"(@{number})"
     return [
         (f'*ESE 60;:SENS:FUNC "VOLT",{here};:SYST:ERR?', FINE),
-        (f":SENS:VOLT:RANG 10,{here};:SENS:VOLT:RANG? {here};:SYST:ERR?", f"+1.00000000E+01;{FINE}"),
-        (f":SENS:VOLT:NPLC 1,{here};:SENS:VOLT:NPLC? {here};:SYST:ERR?", f"+1.00000000E+00;{FINE}"),
-        (f":INP:IMP:AUTO ON,{here};:SYST:ERR?", FINE),
+        (f":SENS:VOLT:DC:RANG 10,{here};:SENS:VOLT:DC:RANG? {here};:SYST:ERR?", f"+1.00000000E+01;{FINE}"),
+        (f":SENS:VOLT:DC:NPLC 1,{here};:SENS:VOLT:DC:NPLC? {here};:SYST:ERR?", f"+1.00000000E+00;{FINE}"),
+        (f"{impedance} ON,{here};:SYST:ERR?", FINE),
     ]
 
 
@@ -54,7 +54,7 @@ def test_a_scan_is_one_message_and_its_order_is_undone(build: Build) -> None:
 def test_an_integration_time_it_does_not_have_becomes_the_next_and_is_told(build: Build) -> None:
     script = [
         (message.replace("NPLC 1,", "NPLC 10,"), reply.replace("+1.00000000E+00;", "+1.00000000E+01;"))
-        for message, reply in configuring(101)
+        for message, reply in configuring(101, ":INP:IMP:AUTO")
     ]
     logger, _ = build(Keysight34970A, *script)
     (sentence,) = logger.port("ch101").configure_meter("volt", {"nplc": 5.0})
@@ -152,3 +152,14 @@ def test_plain_pyvisa_with_the_examples_of_the_manual(bench: VirtualBench, visa:
     logger.write("SENS:VOLT:RANG 10,(@999)")
     assert logger.query("SYST:ERR?").startswith("-222,")
     assert logger.query("SYST:ERR?") == '+0,"No error"'
+    logger.write("SENS:VOLT:DC:IMP:AUTO ON,(@101)" if "34970A" in logger.query("*IDN?") else "INP:IMP:AUTO ON,(@101)")
+    assert logger.query("SYST:ERR?").startswith("-113,")  # each model has its own word for it
+
+
+def test_the_longest_wait_holds_what_a_serial_line_takes(build: Build) -> None:
+    logger, resource = build(Keysight34970A)
+    assert logger.sending(960) == 0.0
+    logger.session.address = "ASRL1::INSTR"
+    assert logger.sending(960) == 1.0
+    resource.expect((":SYST:REM;:SYST:ERR?", FINE), *configuring(101, ":INP:IMP:AUTO"))
+    logger.port("ch101").configure_meter("volt", {})

@@ -174,6 +174,11 @@ def test_state_of_a_module(build: Build) -> None:
 OK = '0,"No error"'
 ELECTROMETER = [
     (":INIT:CONT OFF;:ABOR;:SENS:FUNC 'VOLT';:SYST:ERR?", OK),
+    (
+        ":ARM:SOUR IMM;:ARM:COUN 1;:ARM:LAY2:SOUR IMM;:ARM:LAY2:COUN 1;:ARM:LAY2:DEL 0;:TRIG:SOUR IMM;:TRIG:DEL 0;:SYST:ERR?",
+        OK,
+    ),
+    (":SENS:VOLT:AVER OFF;:SENS:VOLT:MED OFF;:SYST:ERR?", OK),
     (":FORM:ELEM READ;:TRAC:ELEM NONE;:SYST:ERR?", OK),
     (":SENS:VOLT:NPLC 1;:SENS:VOLT:NPLC?;:SYST:ERR?", f"1.00;{OK}"),
     (":SENS:VOLT:RANG:AUTO OFF;:SYST:ERR?", OK),
@@ -234,7 +239,7 @@ def test_fewer_readings_than_asked_for_is_an_error(build: Build) -> None:
 
 
 def test_what_an_electrometer_cannot_do_is_refused(build: Build) -> None:
-    meter, _ = build(Keithley6517B, *ELECTROMETER[:3])
+    meter, _ = build(Keithley6517B, *ELECTROMETER[:5])
     with pytest.raises(ConfigError, match=r"one quantity at a time"):
         meter.acquisition([("", "volt"), ("", "curr")])
     with pytest.raises(ConfigError, match=r"above the largest, 200"):
