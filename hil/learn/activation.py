@@ -3,8 +3,6 @@
 from enum import StrEnum
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import isotonic_regression
 
 from hil.core.errors import ConfigError, LimitExceededError
 from hil.core.types import FloatArray
@@ -31,6 +29,8 @@ class Activation:
     def __init__(
         self, voltage: FloatArray, current: FloatArray, outside: Outside = Outside.CLIP, repairs: tuple[str, ...] = ()
     ) -> None:
+        from scipy.interpolate import PchipInterpolator  # every command would wait for it, and few need it
+
         v, i = np.array(voltage, dtype=np.float64), np.array(current, dtype=np.float64)
         if v.shape != i.shape or v.ndim != 1 or len(v) < MINIMUM_POINTS:
             raise ConfigError(f"an activation needs at least {MINIMUM_POINTS} points (V, A), not {v.shape} and {i.shape}")
@@ -137,6 +137,8 @@ def _mean_of_branches(curve: IVCurve) -> tuple[FloatArray, FloatArray, FloatArra
 def _monotone(
     voltage: FloatArray, current: FloatArray, error: FloatArray, significance: float, source: str
 ) -> tuple[FloatArray, list[str]]:
+    from scipy.optimize import isotonic_regression
+
     if not np.any(np.diff(current) < 0):
         return current, []
     weights = 1 / np.maximum(error, np.max(error) * 1e-3 if np.any(error > 0) else 1.0) ** 2

@@ -10,7 +10,8 @@ the nodes cluster at both ends, where the profile has its boundary layers, so th
 """
 
 from dataclasses import dataclass
-from math import factorial
+from fractions import Fraction
+from math import comb, factorial
 
 import numpy as np
 
@@ -45,16 +46,22 @@ def phi_series(F: FloatArray, terms: int) -> FloatArray:
     They follow from the generating function p e^{pF}/(e^p − 1) of the Bernoulli polynomials B_n. The first three are
     F(1−F)/2, F(1−F)(2F−1)/12 and −F²(1−F)²/24.
     """
-    from scipy.special import bernoulli, comb
-
-    numbers = bernoulli(terms + 1)
+    numbers = _bernoulli_numbers(terms + 1)
     rows = np.zeros((terms, F.size))
     for n in range(terms):
         order = n + 2
         for power in range(1, order + 1):
-            rows[n] -= comb(order, power, exact=True) * numbers[order - power] * F**power
+            rows[n] -= comb(order, power) * numbers[order - power] * F**power
         rows[n] /= factorial(order)
     return rows
+
+
+def _bernoulli_numbers(last: int) -> list[float]:
+    """B_0 … B_last by Σ_k C(m + 1, k) B_k = 0, exactly; loading scipy.special takes every program longer than all of this."""
+    numbers = [Fraction(1)]
+    for m in range(1, last + 1):
+        numbers.append(-sum((comb(m + 1, k) * number for k, number in enumerate(numbers)), Fraction(0)) / (m + 1))
+    return [float(number) for number in numbers]
 
 
 QUADRATURE = Quadrature.gauss(64)

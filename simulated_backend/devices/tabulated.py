@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import ClassVar, final
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from hil.core.errors import ConfigError
 from hil.core.types import FloatArray
@@ -39,6 +38,8 @@ class Tabulated(Device):
         amperes: Sequence[float] = (-1.0, 1.0),
         outside: str = "linear",
     ) -> None:
+        from scipy.interpolate import PchipInterpolator  # every virtual bench would wait for it, and few need it
+
         v, i = np.array(volts, dtype=np.float64), np.array(amperes, dtype=np.float64)
         if outside not in OUTSIDE:
             raise ConfigError(f"law {self.name!r}: outside {outside!r} is unknown; choose one of {', '.join(OUTSIDE)}")
