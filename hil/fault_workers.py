@@ -33,10 +33,11 @@ LOOK_EVERY = 0.5
 def rehearse_faults(
     prepared: Prepared, seed: int, readings: int, kinds: Sequence[str] | None = None, told: Told | None = None, workers: int = 0
 ) -> list[dict[str, Any]]:
-    """One rehearsal per case (see ``hil.fault_rehearsal``), ``workers`` at a time (0: one for each processor); JSON-able.
+    """One rehearsal per case (see ``hil.fault_rehearsal``), ``workers`` at a time; JSON-able.
 
     ``prepared``: as the files say; ``seed`` of the benches; ``readings``: how many the whole procedure takes; ``told``: how many
-    of how many are done. Raises HilError where a bench cannot start.
+    of how many are done. 0 ``workers``: one more than there are processors, because who waits for an instrument that does not
+    answer needs none. Raises HilError where a bench cannot start.
     """
     if kinds is None:  # settled here, so that a number means the same case to everybody
         kinds = fault_kinds(bool(prepared.bench.mixers))
@@ -44,7 +45,7 @@ def rehearse_faults(
     said = {"request": _packed(prepared.request), "seed": seed, "readings": readings, "kinds": list(kinds)}
     team = _Team(total, told)
     members: list[_Worker] = []
-    count = min(workers or _processors(), total)
+    count = min(workers or _processors() + 1, total)
     # Not Thread.join: Ctrl-C in it makes Python 3.11 take the thread for ended while it still listens.
     threads = ThreadPoolExecutor(max(count, 1))
     try:
