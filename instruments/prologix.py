@@ -15,10 +15,13 @@ from pyvisa.constants import StatusCode
 from pyvisa.errors import Error as PyvisaError
 
 _ADDRESS = re.compile(r"(?i)^PRLGX-TCPIP\d*::([^:]+)::(\d+)::GPIB::(\d+)$")
-SETUP = ("++mode 1", "++auto 0", "++eoi 1", "++eos 3", "++eot_enable 0", "++savecfg 0")
-"""Controller; replies on demand; EOI ends messages both ways, nothing is appended; nothing is written to its flash memory."""
+SETUP = ("++savecfg 0", "++mode 1", "++auto 0", "++eoi 1", "++eos 3", "++eot_enable 0")
+"""Nothing that follows is written to its memory, which wears out (first, because it writes at every change until then);
+controller; replies on demand; EOI ends messages both ways, nothing is appended."""
 BUS_PATIENCE = 3000
 """ms; the longest read time-out that the adapter knows."""
+MARGIN = 200
+"""ms that its silence is waited for beyond its end: a read that the adapter has not given up would take the next reply."""
 
 
 def is_adapted(address: str) -> bool:
@@ -39,10 +42,10 @@ class _Adapter:
         self.lock = threading.RLock()
         self.users = 0
         self.listening: int | None = None
+        self.patience = 0
         link.write_termination, link.read_termination = "\n", "\n"
         for command in SETUP:
             link.write(command)
-        link.write(f"++read_tmo_ms {BUS_PATIENCE}")
 
     @classmethod
     def joined(cls, address: str, opener: Callable[[str], Any]) -> "_Adapter":
@@ -87,6 +90,23 @@ class _Adapter:
         if self.listening != gpib:
             self.link.write(f"++addr {gpib}")
             self.listening = gpib
+
+    def received(self, take: Callable[[], bytes], timeout: float) -> bytes:
+        """What the instrument says within ``timeout`` ms: it is asked to talk again where the adapter has given up before."""
+        left = max(timeout, 1.0)
+        while True:
+            piece = min(left, BUS_PATIENCE)
+            left -= piece
+            if self.patience != round(piece):
+                self.patience = round(piece)
+                self.link.write(f"++read_tmo_ms {max(self.patience, 1)}")
+            self.link.timeout = piece + MARGIN
+            self.link.write("++read eoi")
+            try:
+                return bytes(take())
+            except PyvisaError as error:
+                if left <= 0.0 or getattr(error, "error_code", None) != StatusCode.error_timeout:
+                    raise
 
 
 class AdaptedResource:
@@ -138,25 +158,19 @@ class AdaptedResource:
         """One message as it came."""
         adapter = self._joined()
         with adapter.used(self._gpib):
-            self._ask(adapter)
-            return bytes(adapter.link.read_raw())
+            return adapter.received(adapter.link.read_raw, self.timeout)
 
     def read_bytes(self, count: int) -> bytes:
         """Exactly ``count`` bytes."""
         adapter = self._joined()
         with adapter.used(self._gpib):
-            self._ask(adapter)
-            return bytes(adapter.link.read_bytes(count))
+            return adapter.received(lambda: adapter.link.read_bytes(count), self.timeout)
 
     def close(self) -> None:
         """Leave the adapter; twice is fine."""
         adapter, self._adapter = self._adapter, None
         if adapter is not None:
             adapter.leave()
-
-    def _ask(self, adapter: _Adapter) -> None:
-        adapter.link.timeout = self.timeout
-        adapter.link.write("++read eoi")
 
     def _joined(self) -> _Adapter:
         if self._adapter is None:
