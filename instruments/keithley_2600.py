@@ -20,7 +20,7 @@ from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import SafeAction
 from instruments.base import BenchInstrument
 from instruments.keithley_2600_channel import OFF_HIGH_IMPEDANCE, OFF_ZERO, DigitalLines, Keithley2600BChannel
-from instruments.keithley_2600_routines import MARK, listing, measuring, playing
+from instruments.keithley_2600_routines import MARK, in_lines, listing, measuring, playing
 from instruments.roles import Acquired, Condition, Delivery
 from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
@@ -306,7 +306,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         """
 
         def ask() -> NDArray[np.float64]:
-            block = self._session.query_bytes(call, 3 + 16 * columns * rows, timeout=timeout)
+            block = self._session.query_bytes(in_lines(call), 3 + 16 * columns * rows, timeout=timeout)
             return self.unpack(block, rows, 2 * columns)
 
         table = self._again(ask, "reading", repeat)

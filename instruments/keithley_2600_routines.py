@@ -8,6 +8,23 @@ LETTER = {"volt": "v", "curr": "i"}
 """Parameter name -> the letter TSP uses for it."""
 
 
+LONGEST_LINE = 900
+"""Characters of one line: the instrument takes about a thousand between two line feeds, and loses longer ones
+(github.com/tektronix/tm_devices, issue 500)."""
+
+
+def in_lines(call: str) -> str:
+    """A call that is too long for one line, as a script without a name that is run at once; it breaks after commas."""
+    if len(call) <= LONGEST_LINE:
+        return call
+    lines = ["loadandrunscript"]
+    while len(call) > LONGEST_LINE:
+        end = call.rindex(",", 0, LONGEST_LINE) + 1
+        lines.append(call[:end])
+        call = call[end:]
+    return "\n".join((*lines, call, "endscript"))
+
+
 def measuring(terminals: Sequence[tuple[str, str]]) -> list[str]:
     """Lines that take ``count`` readings of (port, parameter), both channels overlapped, and print them as one block."""
     ports, actions, columns = _plan(terminals)

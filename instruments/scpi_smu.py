@@ -31,7 +31,7 @@ MARK = 60
 PROTECTION_MARGIN = 1.1
 """Of a protection over the largest level: its tolerance is 5 %."""
 LEADS = 0.2  # ohm, of both leads and their contacts
-LONGEST_COMMAND = 100  # levels in one SOUR:LIST:VOLT
+LONGEST_COMMAND = 50  # levels in one SOUR:LIST:VOLT: manuals allow 100, but the line had better stay below 1000 characters
 NOISE_SHARE = 0.1  # of the accuracy, for the noise of one reading
 READING_LENGTH = 45  # characters of volts, amperes and status
 _QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}

@@ -15,6 +15,8 @@ from simulated_backend.virtual_bench.tsp_tree import Namespace
 
 _MEMORY = 64 * 2**20
 _CACHED_CHUNKS = 512
+_LONGEST_LINE = 1000
+"""Characters between two line feeds, as the maker's own library knows them (tm_devices, issue 500): what is longer is lost."""
 _PLACE = re.compile(r"tsp:(\d+): (.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -125,7 +127,9 @@ class TspInterpreter:
     def receive(self, message: bytes) -> bytes | None:
         """Obey one line; what it printed (each response ended by LF), or None."""
         text = message.decode("latin-1")
-        if self._recording is not None:
+        if len(text) > _LONGEST_LINE:
+            self.errors.add(-363)
+        elif self._recording is not None:
             self._record(text)
         else:
             words = text.split(None, 2)

@@ -12,6 +12,7 @@ OPERATION_COMPLETE, QUERY_ERROR, DEVICE_ERROR, EXECUTION_ERROR, COMMAND_ERROR, P
 """Bits of the standard event register (IEEE 488.2, 11.5.1)."""
 
 TEXTS: dict[int, str] = {
+    -363: "Input buffer overrun",
     -350: "Queue overflow",
     -292: "Referenced name does not exist",
     -286: "TSP Runtime error",

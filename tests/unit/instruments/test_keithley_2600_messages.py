@@ -7,7 +7,9 @@ from qcodes.instrument_drivers.Keithley._Keithley_2600 import Keithley2600Channe
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import SafeAction
 from instruments.keithley_2600 import Keithley2602B, Keithley2636B
-from tests.smu_rig import plan
+from instruments.keithley_2600_routines import LONGEST_LINE, in_lines
+from simulated_backend.virtual_bench.process import VirtualBench
+from tests.smu_rig import plan, resistors
 from tests.unit.instruments.conftest import Build
 
 FORMAT = ("format.asciiprecision=10 format.byteorder=format.LITTLEENDIAN hil_alive=1", None)
@@ -249,3 +251,30 @@ def test_another_model_than_the_station_says_is_refused(build: Build) -> None:
     with pytest.raises(InstrumentError, match=r"'other' is a 2636B.*Keithley2602B"):
         Keithley2602B("other", session=session)
     assert resource.closed
+
+
+def test_a_list_of_many_levels_is_sent_in_lines_that_the_instrument_takes() -> None:
+    """It loses what comes in lines of more than about a thousand characters, and the emulated one does, too."""
+    with VirtualBench.start(resistors("Keithley2602B", {"1": "smua"})) as bench:
+        smu = Keithley2602B("smu", bench.addresses["it"])
+        try:
+            smu.smua.configure_source(plan(settings={"nplc": 0.01}))
+            smu.smua.enable(0.0)
+            levels = np.linspace(-1.23456789, 3.21098765, 1000)[:, None]
+            run, _ = smu.list_acquisition(["smua"], [("smua", "volt"), ("smua", "curr")], 0.0)
+            values = run(levels, 1, True).values
+            np.testing.assert_allclose(values[:, 0], levels[:, 0], atol=15e-3)
+            np.testing.assert_allclose(values[:, 1], 1e-6 * levels[:, 0], atol=1e-7)
+            assert bench.side_door.voltages()["1"] == pytest.approx(0.0, abs=5e-3)
+            smu.write("x = {" + ",".join(["0.123456789"] * 100) + "}")
+            assert smu.errors() == ["-363 Input buffer overrun"]
+        finally:
+            smu.close()
+
+
+@pytest.mark.parametrize("length", [10, LONGEST_LINE, LONGEST_LINE + 1, 40_000])
+def test_lines_of_a_call_are_short_and_say_the_same(length: int) -> None:
+    call = f"f({'1,' * (length // 2 - 2)}1)".ljust(length, " ")
+    lines = in_lines(call).split("\n")
+    assert max(map(len, lines)) <= LONGEST_LINE
+    assert "".join(lines[1:-1] if len(lines) > 1 else lines) == call
