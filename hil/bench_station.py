@@ -1,6 +1,6 @@
 """From the bench file to instruments: specifications, wires, the virtual bench, who answers, what terminals take away."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -240,21 +240,51 @@ def inspect_station(bench: BenchFile, data: "Path | None" = None) -> Iterator[di
             yield asdict(finding)
 
 
-def terminal_loads(virtual: Any) -> dict[str, tuple[float, float]]:
-    """Node -> input resistance (ohm) and bias current into the node (A) of all terminals on it, as they are set now.
+Load = tuple[float, float]
+"""Input resistance (ohm) and bias current into the node (A)."""
+
+
+def terminal_loads(virtual: Any) -> dict[str, Load]:
+    """Node -> load of all terminals on it, as they are set now.
 
     A terminal that holds its node at a voltage takes nothing away from it and is left out.
     """
+    return _together(now for now, _ in _terminals(virtual).values())
+
+
+def _terminals(virtual: Any) -> dict[tuple[str, str], tuple[dict[str, Load], dict[str, Load]]]:
+    """Instrument and port -> loads by node: as the terminal is set now, and as it was at its last reading of each node."""
     state = virtual.side_door.sources()
-    loads: dict[str, tuple[float, float]] = {}
+    found: dict[tuple[str, str], tuple[dict[str, Load], dict[str, Load]]] = {}
     for wire in virtual.plan.wires:
         terminal = state.get(wire.instrument, {}).get(wire.port)
         if terminal is None or (terminal["source"] == "VoltageSource" and not terminal["limited"]):
             continue
-        resistance, bias = loads.get(wire.node, (inf, 0.0))
-        conductance = 1.0 / resistance + 1.0 / terminal["input_resistance"]
-        loads[wire.node] = (1.0 / conductance if conductance > 0.0 else inf, bias + terminal["bias_current"])
-    return loads
+        behind_a_matrix = (wire.instrument, wire.port) in found  # one terminal, several nodes: on each for its reading only
+        now = {} if behind_a_matrix else {wire.node: (terminal["input_resistance"], terminal["bias_current"])}
+        read = {node: (seen[-2], seen[-1]) for node, seen in terminal["seen"].items()}
+        found[wire.instrument, wire.port] = now, read
+    return found
+
+
+def _together(parts: Iterable[Mapping[str, Load]]) -> dict[str, Load]:
+    """Loads in parallel, node by node."""
+    whole: dict[str, Load] = {}
+    for node, (resistance, bias) in (item for part in parts for item in part.items()):
+        before, current = whole.get(node, (inf, 0.0))
+        conductance = 1.0 / before + 1.0 / resistance
+        whole[node] = (1.0 / conductance if conductance > 0.0 else inf, bias + current)
+    return whole
+
+
+def _moments(virtual: Any) -> list[dict[str, Load]]:
+    """Loads of all terminals now, and at the reading of every node by a terminal that was on it for the reading only."""
+    terminals = _terminals(virtual)
+    moments = [_together(now for now, _ in terminals.values())]
+    for one, (now, read) in terminals.items():
+        others = [loads for name, (loads, _) in terminals.items() if name != one]
+        moments += [_together([*others, {node: load}]) for node, load in read.items() if now.get(node) != load]
+    return moments
 
 
 def loading(network: "Network", controls: Layout, virtual: Any, stimulus: Stimulus) -> dict[str, dict[str, float]]:
@@ -277,7 +307,6 @@ def loading(network: "Network", controls: Layout, virtual: Any, stimulus: Stimul
             node = network.node_index[channel.node]
             given[channel.quantity][node] = value
             clamped[node] |= channel.quantity is Quantity.VOLTAGE
-    loads = terminal_loads(virtual)
 
     def compared(terminals: Mapping[str, tuple[float, float]]) -> Any:
         return compare(
@@ -289,16 +318,19 @@ def loading(network: "Network", controls: Layout, virtual: Any, stimulus: Stimul
             concentration=given[Quantity.CONCENTRATION],
         )
 
-    found = compared(loads)
-    without_bias = compared({name: (resistance, 0.0) for name, (resistance, _) in loads.items()})
-    return {
-        name: {
-            "unloaded": float(found.without[network.node_index[name]]),
-            "loaded": float(found.loaded[network.node_index[name]]),
-            "relative": float(found.relative[network.node_index[name]]),
-            "relative_by_resistance": float(without_bias.relative[network.node_index[name]]),
-            "resistance": resistance,
-            "bias_current": bias,
-        }
-        for name, (resistance, bias) in loads.items()
-    }
+    worst: dict[str, dict[str, float]] = {}
+    for loads in _moments(virtual):
+        found = compared(loads)
+        without_bias = compared({name: (resistance, 0.0) for name, (resistance, _) in loads.items()})
+        for name, (resistance, bias) in loads.items():
+            here = network.node_index[name]
+            if name not in worst or found.relative[here] > worst[name]["relative"]:
+                worst[name] = {
+                    "unloaded": float(found.without[here]),
+                    "loaded": float(found.loaded[here]),
+                    "relative": float(found.relative[here]),
+                    "relative_by_resistance": float(without_bias.relative[here]),
+                    "resistance": resistance,
+                    "bias_current": bias,
+                }
+    return worst

@@ -87,6 +87,8 @@ class _Watch:
     looked: int = 0
     loading: dict[str, dict[str, float]] = field(default_factory=dict)
     last: Stimulus | None = None
+    hardest: Stimulus | None = None
+    most: float = -1.0
     dose: Dose | None = None
 
     def __call__(self, stimuli: Sequence[Stimulus], readings: Readings) -> None:
@@ -95,18 +97,21 @@ class _Watch:
         self.lowest = low if self.lowest is None else np.minimum(self.lowest, low)
         self.highest = high if self.highest is None else np.maximum(self.highest, high)
         self.last = stimuli[-1]
+        volts = [channel.quantity is Quantity.VOLTAGE for channel in self.assembled.backend.capabilities.controls]
+        applied = np.max(np.abs(values[:, volts]), axis=1, initial=0.0)
+        if applied.max() > self.most:
+            self.most, self.hardest = float(applied.max()), stimuli[int(applied.argmax())]
         if self.dose is not None:
             self.dose(stimuli, readings)
         if not self.loading:
             self.look()
 
     def look(self) -> None:
-        """Compare the network with and without the terminals, as they are set now, at the last stimulus."""
-        if self.last is None:
-            return
-        for node, load in self._now(self.last).items():
-            if node not in self.loading or load["relative"] > self.loading[node]["relative"]:
-                self.loading[node] = load
+        """Compare the network with and without the terminals, at the last stimulus and at the one of the largest voltage."""
+        for stimulus in (self.hardest, self.last):
+            for node, load in self._now(stimulus).items() if stimulus is not None else ():
+                if node not in self.loading or load["relative"] > self.loading[node]["relative"]:
+                    self.loading[node] = load
 
     def _now(self, stimulus: Stimulus) -> dict[str, dict[str, float]]:
         lab = self.assembled

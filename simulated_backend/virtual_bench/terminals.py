@@ -13,13 +13,18 @@ CONTACT = 1e-3
 
 
 class Seen(NamedTuple):
-    """The truth at a measurement; ``begun``: s of the machine's clock; ``number``: of this node, from 1."""
+    """The truth at a measurement; ``begun``: s of the machine's clock; ``number``: of this node, from 1.
+
+    ``input_resistance`` (ohm) and ``bias`` (A) of the terminal while it measured: a scanner's channel is open before and after.
+    """
 
     voltage: float
     current: float
     limited: bool
     begun: float
     number: int
+    input_resistance: float
+    bias: float
 
 
 class Terminal:
@@ -75,7 +80,8 @@ class Terminal:
         """The terminal's instrument has measured; it began at ``begun``, s of the machine's clock."""
         if self.node is not None:
             last = self.seen.get(self.node)
-            self.seen[self.node] = Seen(*truth, begun, 1 if last is None else last.number + 1)
+            resistance = 1.0 / self.conductance if self.conductance > 0.0 else inf
+            self.seen[self.node] = Seen(*truth, begun, 1 if last is None else last.number + 1, resistance, self.bias)
 
     def connect(self, node: int | None) -> None:
         """A switch has put the terminal on another node, or on none."""
