@@ -20,7 +20,7 @@ from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import SafeAction
 from instruments.base import BenchInstrument
 from instruments.keithley_2600_channel import OFF_HIGH_IMPEDANCE, OFF_ZERO, DigitalLines, Keithley2600BChannel
-from instruments.keithley_2600_routines import MARK, in_lines, listing, measuring, playing
+from instruments.keithley_2600_routines import LATEST, MARK, handing, in_lines, listing, measuring, playing
 from instruments.roles import Acquired, Condition, Delivery
 from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
@@ -283,7 +283,9 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         """Levels of ``ports`` at given times, readings that end at given times, one round trip; ends at 0 V."""
         lists = [f"list{position}" for position in range(len(ports))]
         body, arguments = "\n".join(playing(ports, lists, terminals)), ", ".join(["finish", "times", "reads", *lists])
-        self._routine(body, arguments)
+        fetch = "\n".join(handing(terminals))
+        for one, names in ((body, arguments), (fetch, "count")):
+            self._routine(one, names)
         both = 2.0 if len(terminals) > len({port for port, _ in terminals}) else 1.0
         lead = both * max(_seconds_per_sample(self, port) for port, _ in terminals) + READING_OVERHEAD
 
@@ -295,7 +297,15 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
             tables = ",".join("{" + ",".join(f"{value:.10g}" for value in column) + "}" for column in columns)
             call = f"{self._routine(body, arguments)}({end:.10g},{tables})"
             patience = self._session.link.timeout + 2 * end
-            return self._acquired(call, len(samples), len(terminals), patience, repeat=False)
+            (late,) = self.inquire(in_lines(call), _numbers(1), "playing a waveform", timeout=patience, repeat=False)
+            if late > LATEST:
+                raise self.fault(
+                    f"fell {late:.3g} s behind while it played a waveform, and went to 0 V; fix its `current_range` (autorange "
+                    "takes its time), integrate for a shorter time (`nplc`), or take fewer samples"
+                )
+            return self._acquired(
+                f"{self._routine(fetch, 'count')}({len(samples)})", len(samples), len(terminals), None, repeat=False
+            )
 
         return run, lead
 

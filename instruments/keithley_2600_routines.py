@@ -8,6 +8,8 @@ LETTER = {"volt": "v", "curr": "i"}
 """Parameter name -> the letter TSP uses for it."""
 
 
+LATEST = 1e-3
+"""s that a waveform may be behind its times."""
 LONGEST_LINE = 900
 """Characters of one line: the instrument takes about a thousand between two line feeds, and loses longer ones
 (github.com/tektronix/tm_devices, issue 500)."""
@@ -41,9 +43,8 @@ def measuring(terminals: Sequence[tuple[str, str]]) -> list[str]:
 def listing(ports: Sequence[str], lists: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float) -> list[str]:
     """A sweep as one function: readings are appended point by point, and printed when all is done."""
     readers, actions, columns = _plan(terminals)
-    buffers = [f"{port}.nvbuffer{number}" for port in readers for number in (1, 2)]
     return [
-        *(f"{buffer}.clear() {buffer}.appendmode = 1" for buffer in buffers),
+        *(f"{buffer}.clear() {buffer}.appendmode = 1" for buffer in _buffers(readers)),
         *(f"{port}.measure.count = count" for port in readers),
         f"local points = table.getn({lists[0]})",
         "for point = 1, points do",
@@ -57,27 +58,28 @@ def listing(ports: Sequence[str], lists: Sequence[str], terminals: Sequence[tupl
         "format.data = format.REAL64",
         f"printbuffer(1, points * count, {', '.join(columns)})",
         # a buffer takes another append mode only while it is empty
-        *(f"{buffer}.clear() {buffer}.appendmode = 0" for buffer in buffers),
+        *(f"{buffer}.clear() {buffer}.appendmode = 0" for buffer in _buffers(readers)),
     ]
 
 
 def playing(ports: Sequence[str], lists: Sequence[str], terminals: Sequence[tuple[str, str]]) -> list[str]:
     """A waveform as one function: at ``times[k]`` (s) the next levels are set, or readings taken where ``reads[k]`` is 1.
 
-    Times count from the beginning, so that nothing that a command takes adds up; the levels are 0 at ``finish``.
+    Times count from the beginning, so that nothing that a command takes adds up; the levels are 0 at ``finish``, or as soon as
+    it is ``LATEST`` behind: a pulse must not last longer than it was meant to. It prints by how many seconds it was; the
+    readings wait for ``handing``.
     """
-    readers, actions, columns = _plan(terminals)
-    buffers = [f"{port}.nvbuffer{number}" for port in readers for number in (1, 2)]
+    readers, actions, _ = _plan(terminals)
     return [
-        *(f"{buffer}.clear() {buffer}.appendmode = 1" for buffer in buffers),
+        *(f"{buffer}.clear() {buffer}.appendmode = 1" for buffer in _buffers(readers)),
         *(f"{port}.measure.count = 1" for port in readers),
-        "local segment, taken = 0, 0",
+        "local segment, late = 0, 0",
         "timer.reset()",
         "for event = 1, table.getn(times) do",
         "local left = times[event] - timer.measure.t()",
+        f"if left < -{LATEST:g} then late = -left break end",
         "if left > 0 then delay(left) end",
         "if reads[event] == 1 then",
-        "taken = taken + 1",
         *actions,
         "waitcomplete()",
         "else",
@@ -86,12 +88,24 @@ def playing(ports: Sequence[str], lists: Sequence[str], terminals: Sequence[tupl
         "end",
         "end",
         "local rest = finish - timer.measure.t()",
-        "if rest > 0 then delay(rest) end",
+        "if late == 0 and rest > 0 then delay(rest) end",
         *(f"{port}.source.levelv = 0" for port in ports),
-        "format.data = format.REAL64",
-        f"printbuffer(1, taken, {', '.join(columns)})",
-        *(f"{buffer}.clear() {buffer}.appendmode = 0" for buffer in buffers),
+        "print(math.max(late, -rest, 0))",
     ]
+
+
+def handing(terminals: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines that print the first ``count`` readings of what was played as one block, and leave the buffers as they were."""
+    readers, _, columns = _plan(terminals)
+    return [
+        "format.data = format.REAL64",
+        f"printbuffer(1, count, {', '.join(columns)})",
+        *(f"{buffer}.clear() {buffer}.appendmode = 0" for buffer in _buffers(readers)),
+    ]
+
+
+def _buffers(readers: Sequence[str]) -> list[str]:
+    return [f"{port}.nvbuffer{number}" for port in readers for number in (1, 2)]
 
 
 def _plan(terminals: Sequence[tuple[str, str]]) -> tuple[list[str], list[str], list[str]]:

@@ -278,3 +278,30 @@ def test_lines_of_a_call_are_short_and_say_the_same(length: int) -> None:
     lines = in_lines(call).split("\n")
     assert max(map(len, lines)) <= LONGEST_LINE
     assert "".join(lines[1:-1] if len(lines) > 1 else lines) == call
+
+
+def test_a_waveform_that_cannot_keep_its_times_goes_to_0_volts_at_once() -> None:
+    """Autorange waits for its small ranges: pulses of 50 ms lasted a second on a 2636B, and their readings were of other times."""
+    begins = np.ravel([[0.1 * k, 0.1 * k + 0.05] for k in range(10)])
+    levels = np.tile([2.0, 0.0], 10)[:, None]
+    samples = np.linspace(0.01, 1.0, 100)
+    with VirtualBench.start(resistors("Keithley2636B", {"1": "smua"})) as bench:
+        smu = Keithley2636B("smu", bench.addresses["it"])
+        try:
+            smu.smua.configure_source(plan(settings={"nplc": 0.1}))
+            smu.smua.enable(0.0)
+            play, _ = smu.waveform_player(["smua"], [("smua", "curr")])
+            before = bench.clock.now()
+            with pytest.raises(InstrumentError, match=r"fell .* s behind while it played a waveform, and went to 0 V; fix its"):
+                play(levels, begins, samples, 1.0)
+            assert bench.clock.now() - before < 2.0  # s of the bench
+            assert bench.side_door.voltages()["1"] == pytest.approx(0.0, abs=5e-3)
+            smu.smua.configure_source(plan(settings={"nplc": 0.1, "current_range": 1e-5}))
+            smu.smua.enable(0.0)
+            before = bench.clock.now()
+            values = play(levels, begins, samples, 1.0).values[:, 0]
+            assert bench.clock.now() - before == pytest.approx(1.0, abs=1e-3)
+            np.testing.assert_allclose(values, np.tile(np.repeat([2e-6, 0.0], 5), 10), atol=2e-8)
+            assert smu.errors() == []
+        finally:
+            smu.close()
