@@ -234,7 +234,7 @@ def _instruments(
         backend = InstrumentBackend(
             name or target.value,
             specs,
-            control_wires(bench, allowed.layout),
+            control_wires(stocks.bench, allowed.layout),
             output_wires(bench, outputs),
             allowed,
             clock,
@@ -247,6 +247,7 @@ def _instruments(
             ramp_order=bench.order(),
             mixers=mixer_specs(stocks.bench, stocks),
             corrections=calibration,
+            book=stocks,
         )
     except BaseException:
         stack.close()

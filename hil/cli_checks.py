@@ -121,10 +121,13 @@ def first_check(
 
 def refill(
     bench: Annotated[str, typer.Argument(help="Bench file, or name of a shipped one.")],
-    stocks: Annotated[list[str], typer.Argument(metavar="PUMP=VOLUME...", help="What syringes hold now: 'pump_weak=50 mL'.")],
+    stocks: Annotated[
+        list[str],
+        typer.Argument(metavar="PUMP=VOLUME...", help="What syringes hold now: 'pump_weak=50 mL'; or an electrode: 'V1=0 C'."),
+    ],
     data: DataOption = Path("data"),
 ) -> None:
-    """Book what the syringes of a hardware bench hold after somebody filled them; every run on it counts on from there."""
+    """Book what syringes of a hardware bench hold that somebody filled, or electrodes; every run on it counts on from there."""
     from hil.refill import refill as book
 
     with told("nothing was booked"):

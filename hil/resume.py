@@ -18,7 +18,7 @@ from hil.prepared import Prepared, Request, exit_code_of, prepare
 from hil.record.checkpoint import CheckpointFile
 from hil.record.reader import list_runs
 from hil.run import Result, begin, locked_run, refusal
-from hil.stock_book import book_of_bench, book_of_run, refill
+from hil.stock_book import book_of_bench, book_of_run, keeps_book, refill
 from hil.stock_book import read as read_book
 
 EMPTY = 1e-15
@@ -87,9 +87,8 @@ def _book(saved: Mapping[str, Any], data: Path) -> Path:
 
 
 def _refilled(prepared: Prepared, saved: Mapping[str, Any], refills: Sequence[str]) -> Prepared:
-    """What syringes of the hardware hold now is booked: it holds for every run."""
-    pumps = [pump for mixer in prepared.bench.mixers.values() for pump in mixer.pumps]
-    filled = [text for text in refills if text.partition("=")[0].strip() in pumps]
+    """What syringes and electrodes of the hardware hold now is booked: it holds for every run."""
+    filled = [text for text in refills if text.partition("=")[0].strip() in keeps_book(prepared.bench)]
     if filled and prepared.request.target is Target.BENCH:
         refill(prepared.bench, _book(saved, prepared.request.data), filled)
     return prepared
@@ -112,7 +111,8 @@ def _stocks(saved: Mapping[str, Any], book: Path, refills: Sequence[str]) -> lis
             volume = filled.pop(pump, f"{max(known, EMPTY):.9g} m^3")
             found.append(f"bench.mixers.{mixer}.pumps.{pump}.volume={volume}")
     for name, left in saved.get("usage", {}).get("electrodes", {}).items():
-        found.append(f"bench.controls.{name}.electrode.charge={filled.pop(name, f'{left:.9g} C')}")
+        charge = float(entries.get(name, {"charge": left})["charge"])
+        found.append(f"bench.controls.{name}.electrode.charge={filled.pop(name, f'{charge:.9g} C')}")
     if filled:
         raise ConfigError(
             f"--refill {next(iter(filled))}: this run has neither such a pump nor an electrode there whose charge is followed"

@@ -1,19 +1,22 @@
-"""What is left in the syringes of a bench: a small file, on disk before any of it flows, so that nobody believes in more.
+"""What is left in the syringes of a bench, and the charge its electrodes bear: a small file, on disk before anything flows, so
+that nobody believes in more of the one or less of the other.
 
 What a syringe holds is a fact of the bench and not of a run: on the hardware there is one book per bench file and data folder
 (``DATA/stocks/BENCH.json``), and what it says goes before the ``volume`` of the bench file until the syringe is filled again
 (``hil refill``). A virtual bench begins with the syringes of its file every time it is switched on: there every run has a book
-of its own, from which it is resumed.
+of its own, from which it is resumed. The same holds for the charge of electrodes that are followed, until they are discharged.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from hil.core.errors import ConfigError, RecordError
 from hil.core.replaced import replace_text
+from hil.experiment.bench_electrodes import Electrode
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.bench_mixers import StockModel
 from hil.experiment.fields import unknown
@@ -22,7 +25,8 @@ from hil.record.checkpoint import FOLDER as CHECKPOINTS
 
 FOLDER = "stocks"
 Entries = dict[str, dict[str, Any]]
-"""Pump -> ``left`` (m^3), ``used`` (m^3, since the bench file named ``supply``), ``supply`` (m^3 or None), ``when``."""
+"""Pump -> ``left`` (m^3), ``used`` (m^3, since the bench file named ``supply``), ``supply`` (m^3 or None), ``when``; control ->
+``charge`` (C), ``when``."""
 
 
 def book_of_bench(data: Path, bench: str) -> Path:
@@ -41,7 +45,8 @@ def read(path: Path) -> Entries:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         for entry in found.values():
-            if not (float(entry["left"]) >= 0.0 and float(entry["used"]) >= 0.0 and entry["when"]):
+            amounts = [float(entry["charge"])] if "charge" in entry else [float(entry["left"]), float(entry["used"])]
+            if not (all(map(isfinite, amounts)) and ("charge" in entry or min(amounts) >= 0.0) and entry["when"]):
                 raise ValueError(f"{entry!r}")
     except FileNotFoundError:
         return {}
@@ -51,7 +56,12 @@ def read(path: Path) -> Entries:
 
 
 def as_booked(bench: BenchFile, entries: Entries) -> BenchFile:
-    """The bench with what its syringes hold by the book, and with the supply that is left."""
+    """The bench with what its syringes hold by the book, the supply that is left, and what has charged its electrodes."""
+    controls = dict(bench.controls)
+    for name, electrode in _electrodes(bench).items():
+        if name in entries:
+            charged = electrode.model_copy(update={"charge": float(entries[name]["charge"])})
+            controls[name] = controls[name].model_copy(update={"electrode": charged})
     mixers = {}
     for name, mixer in bench.mixers.items():
         pumps = dict(mixer.pumps)
@@ -60,23 +70,34 @@ def as_booked(bench: BenchFile, entries: Entries) -> BenchFile:
             supply = None if stock.supply is None else max(stock.supply - _used(entries[pump], stock), left)
             pumps[pump] = stock.model_copy(update={"volume": left, "supply": supply})
         mixers[name] = mixer.model_copy(update={"pumps": pumps})
-    return bench.model_copy(update={"mixers": mixers})
+    return bench.model_copy(update={"mixers": mixers, "controls": controls})
 
 
 def booked(bench: BenchFile, data: Path, name: str) -> BenchFile:
     """Bench file ``name`` with what is left by its book in the data folder ``data``. Raises RecordError."""
-    return as_booked(bench, read(book_of_bench(data, name))) if bench.mixers else bench
+    return as_booked(bench, read(book_of_bench(data, name))) if keeps_book(bench) else bench
+
+
+def keeps_book(bench: BenchFile) -> "set[str]":
+    """Pumps and controls that a book of ``bench`` has; empty where there is nothing to book."""
+    return {*_stocks(bench), *_electrodes(bench)}
 
 
 def refill(bench: BenchFile, path: Path, texts: Sequence[str]) -> list[str]:
-    """Book what syringes hold now: ``PUMP=VOLUME`` each. Returns sentences; ConfigError for what cannot be, RecordError."""
-    stocks, entries, said = _stocks(bench), read(path), []
+    """Book what syringes hold now, ``PUMP=VOLUME`` each, and electrodes: ``CONTROL=CHARGE``. Returns sentences; ConfigError for
+    what cannot be, RecordError."""
+    stocks, electrodes, entries, said = _stocks(bench), _electrodes(bench), read(path), []
     for text in texts:
         pump, equals, volume = (part.strip() for part in text.partition("="))
         if not equals:
             raise ConfigError(f"{text}: write PUMP=VOLUME, for example 'pump_weak=50 mL'")
+        if pump in electrodes:
+            charge = parse(volume, "C")
+            entries[pump] = _charged(charge)
+            said.append(f"{pump} has {charge:.4g} C on its electrode")
+            continue
         if pump not in stocks:
-            raise ConfigError(f"{text}: {unknown('pump of a mixer', pump, list(stocks))}")
+            raise ConfigError(f"{text}: {unknown('pump of a mixer', pump, [*stocks, *electrodes])}")
         left, most = parse(volume, "m^3"), stocks[pump].syringe.volume
         if not 0.0 <= left <= most * (1.0 + 1e-9):
             raise ConfigError(f"{text}: the syringe of {pump!r} holds 0 to {1e6 * most:g} mL")
@@ -91,13 +112,17 @@ class StockBook:
     """The book of an open bench. ``bench``: its file; ``path``: None until it is known, and nothing is kept until then.
 
     Called with what is left in syringes (pump -> m^3) before liquid flows, as if all that is ordered had flowed already, and once
-    more when the pumps have counted. Raises RecordError, upon which nothing must flow.
+    more when the pumps have counted; and with the charge of electrodes (control -> C), at least as much as passes until the next
+    call. Raises RecordError, upon which nothing must flow.
     """
 
     def __init__(self, bench: BenchFile, path: Path | None = None) -> None:
         self._path, self._stocks = path, _stocks(bench)
-        self._entries = read(path) if path is not None and self._stocks else {}
+        self._electrodes = _electrodes(bench)
+        self._entries = read(path) if path is not None and keeps_book(bench) else {}
         self.bench = as_booked(bench, self._entries)
+        for name, electrode in self._electrodes.items():
+            self._entries.setdefault(name, _charged(electrode.charge))
         for pump, stock in self._stocks.items():
             self._entries.setdefault(pump, _entry(stock.volume, 0.0, stock))
 
@@ -109,17 +134,25 @@ class StockBook:
             f"say so: hil refill BENCH '{pump}=VOLUME'"
             for pump, stock in self._stocks.items()
             if abs(float(self._entries[pump]["left"]) - stock.volume) > 1e-9 * stock.syringe.volume
+        ] + [
+            f"the electrode of {name!r} has {float(self._entries[name]['charge']):.3g} C by the book {self._path}, written "
+            f"{self._entries[name]['when']}, and not the {electrode.charge:.3g} C of the bench file; if it was discharged since, "
+            f"or its liquid changed, say so: hil refill BENCH '{name}=0 C'"
+            for name, electrode in self._electrodes.items()
+            if abs(float(self._entries[name]["charge"]) - electrode.charge) > 1e-9 * abs(electrode.charge)
         ]
 
     def keep(self, path: Path) -> None:
         """Write down what there is, from now on here, unless the book has its place already."""
-        if self._path is None and self._stocks:
+        if self._path is None and self._entries:
             self._path = path
             _write(path, self._entries)
 
-    def __call__(self, left: Mapping[str, float]) -> None:
+    def __call__(self, amounts: Mapping[str, float]) -> None:
         """See the class."""
-        for pump, volume in left.items():
+        for name in amounts.keys() & self._electrodes.keys():
+            self._entries[name] = _charged(amounts[name])
+        for pump, volume in ((name, amount) for name, amount in amounts.items() if name in self._stocks):
             stock, before = self._stocks[pump], self._entries[pump]
             used = max(_used(before, stock) + float(before["left"]) - volume, 0.0)
             self._entries[pump] = _entry(max(volume, 0.0), used, stock)
@@ -131,9 +164,22 @@ def _stocks(bench: BenchFile) -> dict[str, StockModel]:
     return {pump: stock for mixer in bench.mixers.values() for pump, stock in mixer.pumps.items()}
 
 
+def _electrodes(bench: BenchFile) -> dict[str, Electrode]:
+    """Those whose charge is followed, by their controls."""
+    found = {name: control.electrode for name, control in bench.controls.items() if control.electrode is not None}
+    return {name: one for name, one in found.items() if one.capacitance is not None or one.reservoir is not None}
+
+
 def _entry(left: float, used: float, stock: StockModel) -> dict[str, Any]:
-    when = datetime.now().astimezone().isoformat(timespec="seconds")
-    return {"left": left, "used": used, "supply": stock.supply, "when": when}
+    return {"left": left, "used": used, "supply": stock.supply, "when": _now()}
+
+
+def _charged(charge: float) -> dict[str, Any]:
+    return {"charge": charge, "when": _now()}
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _used(entry: Mapping[str, Any], stock: StockModel) -> float:

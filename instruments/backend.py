@@ -72,7 +72,8 @@ class InstrumentBackend(Backend):
     ``warn`` receives sentences for the user. ``guard``: a process, started when the bench opens, that makes everything safe if
     this one is killed. ``interlocks`` are asked before sourcing and with every reading. ``ramp_order``: names of controls in
     groups that ramp one after the other, in reverse order down. ``mixers`` drive concentrations. ``corrections``: what a
-    calibration found. Raises ConfigError for whatever can be judged without opening anything.
+    calibration found. ``book`` is told of charge before it passes electrodes. Raises ConfigError for whatever can be judged
+    without opening anything.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class InstrumentBackend(Backend):
         ramp_order: Sequence[Sequence[str]] = (),
         mixers: Sequence[MixerSpec] = (),
         corrections: Corrections | None = None,
+        book: Callable[[Mapping[str, float]], None] = lambda _charges: None,
     ) -> None:
         self._control_wires, self._output_wires = tuple(controls), tuple(outputs)
         self._replicas = {key: dict(paths) for key, paths in (replicas or {}).items()}
@@ -124,7 +126,7 @@ class InstrumentBackend(Backend):
         self._movers, self._verify, self._notices = Movers(), Verification(), Notices()
         self._way_home = WayHome(envelope, clock, self._movers, ramp_period, self._order)
         self._switchboard = Switchboard((), Interlocks((), {}), self._way_home, self._guard, self._warn)
-        self._flow = FlowMeters((), envelope, clock)
+        self._book, self._flow = book, FlowMeters((), envelope, clock)
         self._meters_ready = self._limited = False
         self._looked_at = -np.inf
         self._noise = Noise(len(outputs))
@@ -154,9 +156,9 @@ class InstrumentBackend(Backend):
             locks = Interlocks(self._interlock_wires, parts)
             self._switchboard = Switchboard(self._specs, locks, self._way_home, self._guard, self._warn)
             for mixer in self._mixers.values():
-                mixer.also = self._switchboard.check
+                mixer.also = self._while_it_flows
             drives = list(chain.from_iterable(self._drives))
-            self._flow = FlowMeters(drives, self.envelope, self._clock, self._control_wires, self._corrections)
+            self._flow = FlowMeters(drives, self.envelope, self._clock, self._control_wires, self._corrections, self._book)
             self._switchboard.switched = self._flow.begin
             standing = partial(self._ramper.check, self._drives, self._movers)
             self._verify = Verification((self._switchboard.check, self._flow.check), standing)
@@ -164,6 +166,11 @@ class InstrumentBackend(Backend):
             close_station(station)
             raise
         self._station, self._meters_ready, self._readers = station, False, {}
+
+    def _while_it_flows(self) -> None:
+        """What has to be so during an exchange of liquid, which takes a minute: voltages stay applied meanwhile."""
+        self._switchboard.check()
+        self._flow.check()
 
     def _close(self) -> None:
         if self._station is not None:
@@ -183,6 +190,7 @@ class InstrumentBackend(Backend):
                 if drive.output is not Output.ON:
                     # Whatever made us leave may have reset the instrument: it is configured afresh before its next use.
                     drive.output = Output.UNTOUCHED if drive.output is Output.OFF else drive.output
+            self._flow.rest()
             forget(self._station.components.values() if self._station is not None else ())
 
     # -- apply --------------------------------------------------------------------------------------------------

@@ -3,14 +3,16 @@ percent of the reservoir's inventory c V F is a percent of its concentration. An
 
 Measured with every reading, as I times the time since the last look: at the sources whose node has a mixer the amount, counted
 from the last exchange of that node's liquid; at inert electrodes, and where nobody exchanges the liquid, with the sign, for as
-long as the electrode is used.
+long as the electrode is used. While a source is on, a little more is booked than has passed so far, and exactly that once it is
+off: whoever kills the program leaves a book that has no charge too little.
 """
 
-from collections.abc import Callable, Sequence
-from math import isfinite
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from math import copysign, isfinite
 
 from hil.core.clock import Clock
-from hil.core.errors import CapabilityError, ConfigError, LimitExceededError
+from hil.core.errors import CapabilityError, ConfigError, LimitExceededError, RecordError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import Quantity
 from instruments.calibration import Corrections
@@ -24,6 +26,10 @@ FARADAY = 96_485.33212
 """C/mol."""
 SHARE = 0.01
 """Of the inventory that may pass."""
+AHEAD = 0.05
+"""Of what an electrode bears: how much is booked ahead at least. Between two looks passes more than one has seen."""
+Book = Callable[[Mapping[str, float]], None]
+"""Told (control -> C) what will have passed an electrode, before it does; whatever it raises keeps it from passing."""
 
 
 class _Ammeter:
@@ -34,6 +40,7 @@ class _Ammeter:
         self._acquire: Callable[[int], Acquired] = drive.instrument.acquisition([(drive.port_name, "curr")])
         self.shown = self.passed = 0.0
         self.looked: float | None = None
+        self._rates: tuple[float, float] | None = None
 
     def begin(self, charge: float, at: float | None) -> None:
         """From ``charge`` (C), counted since ``at``."""
@@ -48,11 +55,22 @@ class _Ammeter:
         current = float(self._acquire(1).values[0, 0])
         if not isfinite(current):
             return False  # the next reading counts for this time, too
-        if self.looked is not None:
-            self.shown += self._count(current) * (now - self.looked)
-            self.passed += self._count(self._correction.true(current)) * (now - self.looked)
-        self.looked = now
+        self._rates = self._count(current), self._count(self._correction.true(current))
+        self._add(now)
         return True
+
+    def end(self, now: float) -> bool:
+        """The source is off: until ``now`` (s) no more has passed than at the last look. Whether there was one."""
+        seen = self._rates is not None
+        self._add(now)
+        self.looked = self._rates = None
+        return seen
+
+    def _add(self, now: float) -> None:
+        if self.looked is not None and self._rates is not None:
+            self.shown += self._rates[0] * (now - self.looked)
+            self.passed += self._rates[1] * (now - self.looked)
+        self.looked = now
 
     @property
     def worst(self) -> float:
@@ -88,16 +106,33 @@ class _Node:
 class _Electrode:
     """One voltage source whose electrode bears so much and no more: an inert one, or one whose reservoir nobody exchanges."""
 
-    def __init__(self, drive: Drive, interface: Interface, correction: Correction) -> None:
+    def __init__(self, drive: Drive, interface: Interface, correction: Correction, book: Book) -> None:
         if not isinstance(drive.instrument, MeterInstrument):
             raise ConfigError(f"control {drive.channel.name!r}: {drive.path} does not measure the current of its electrode")
-        self.meter, self._interface = _Ammeter(drive, correction, float), interface
+        self.meter, self._interface, self._book = _Ammeter(drive, correction, float), interface, book
         self.meter.begin(interface.charge, None)
+        self._booked = interface.charge
+
+    def book_ahead(self, step: float = 0.0) -> None:
+        """At least what will have passed until the next look, if that is as much as the last ``step`` (C)."""
+        passed, most = self.meter.worst, self._interface.most
+        ahead = max(AHEAD * most, 2.0 * step)
+        if not abs(passed) + max(step, 0.1 * ahead) <= copysign(1.0, passed) * self._booked <= abs(passed) + 2.0 * ahead:
+            # More than it bears is booked only where it has passed: who resumes would be refused.
+            self.book(copysign(max(abs(passed), min(abs(passed) + ahead, most)), passed))
+
+    def book(self, charge: float) -> None:
+        """Write down that ``charge`` (C) has passed. Raises RecordError."""
+        if charge != self._booked:
+            self._book({self.meter.drive.channel.name: charge})
+            self._booked = charge
 
     def check(self, now: float) -> None:
-        """Look, count, judge."""
+        """Look, count, book, judge."""
+        before = self.meter.worst
         if not self.meter.look(now):
             return
+        self.book_ahead(abs(self.meter.worst - before))
         passed, name = self.meter.worst, self.meter.drive.channel.name
         most, capacitance = self._interface.most, self._interface.capacitance
         if abs(passed) <= most:
@@ -127,6 +162,7 @@ class FlowMeters:
         clock: Clock,
         wires: Sequence[ControlWire] = (),
         corrections: Corrections | None = None,
+        book: Book = lambda _charges: None,
     ) -> None:
         known = corrections or Corrections()
         self._power = PowerMeter(drives, envelope, known)
@@ -140,7 +176,7 @@ class FlowMeters:
                 self._nodes.append(_Node(drive, outlet, known.ammeter(drive)))
         interfaces = {wire.channel.name: wire.interface for wire in wires}
         self._inert = [
-            _Electrode(drive, interface, known.ammeter(drive))
+            _Electrode(drive, interface, known.ammeter(drive), book)
             for drive in drives
             if (interface := interfaces.get(drive.channel.name)) is not None
         ]
@@ -171,6 +207,16 @@ class FlowMeters:
         for one in self._metered:
             if one.meter.drive is drive:
                 one.meter.looked = self._clock.now()
+                if isinstance(one, _Electrode):
+                    one.book_ahead()
+
+    def rest(self) -> None:
+        """Sources have been switched off: of those nothing passes any more, and what has is booked as it was counted."""
+        now = self._clock.now() if self._metered else 0.0
+        for one in self._metered:
+            if one.meter.drive.output is not Output.ON and one.meter.end(now) and isinstance(one, _Electrode):
+                with suppress(RecordError):  # what is on disk is more than that, unless it was the disk that ended the run
+                    one.book(one.meter.worst)
 
     def usage(self) -> dict[str, object]:
         """``electrodes``: C that have passed every electrode that is followed, corrected; empty without any."""

@@ -223,3 +223,9 @@ def test_too_many_channels_use_up_the_salt_and_are_stopped_until_the_liquid_is_e
         with pytest.raises(LimitExceededError, match=r"'V[13]': .* C have passed its electrode since the liquid there was"):
             backend.read(1)
         backend.measure([Stimulus.of([5.0, 0.0, 0.26, 0.15, 0.21])], policy)
+        # It passes during an exchange elsewhere, too, and that takes a minute.
+        lab.clock.sleep(600.0)
+        begun = lab.clock.now()
+        with pytest.raises(LimitExceededError, match=r"'V[13]': .* C have passed its electrode since the liquid there was"):
+            backend.apply(Stimulus.of([5.0, 0.0, 0.26, 0.16, 0.21]))
+        assert lab.clock.now() - begun < 15.0

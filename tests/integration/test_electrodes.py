@@ -7,12 +7,13 @@ import pytest
 
 from hil.bench import Target, assemble
 from hil.charge_plan import require_bearable
-from hil.core.errors import ConfigError, LimitExceededError
+from hil.core.errors import ConfigError, LimitExceededError, RecordError
 from hil.core.types import SettlePolicy, Stimulus
 from hil.electrodes import check_electrodes
 from hil.experiment.bench_file import BenchFile
 from hil.liquid_plan import planned_use
 from hil.prepared import Prepared, Request, prepare
+from hil.stock_book import read
 from tests.command_line import hil
 
 PROTOCOL = "voltage_divider"
@@ -112,6 +113,47 @@ def test_a_resumed_run_begins_with_the_charge_that_is_there() -> None:
         with pytest.raises(LimitExceededError, match=r"to 0\.\d+ V, beyond its limit"):
             backend.read(1)
         assert lab.virtual.side_door.extremes()["interface"]["smu.smua"][1] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_at_every_moment_the_book_on_disk_has_at_least_the_charge_that_has_passed(tmp_path: Path) -> None:
+    """Whoever kills the program leaves a book that is right within a few percent of the limit, and never on the wrong side."""
+    path = tmp_path / "1.stocks.json"
+    with assembled_lab(prepared(inert("1 uF", "0.8 V", ", charge: 0.1 uC")).bench) as lab, lab.backend as backend:
+        lab.stocks.keep(path)
+        assert read(path)["V1"]["charge"] == pytest.approx(0.1e-6)
+        ahead: list[float] = []
+        clock, waits = lab.virtual.clock, lab.virtual.clock.sleep
+
+        def look(seconds: float) -> None:
+            waits(seconds)
+            most = lab.virtual.side_door.extremes()["interface"]["smu.smua"][1]
+            ahead.append(read(path)["V1"]["charge"] / 1e-6 - most)
+
+        clock.sleep = look
+        backend.apply(Stimulus.of([0.0, 0.0, *REST]))
+        assert read(path)["V1"]["charge"] == pytest.approx(0.14e-6), "5 % of what it bears is booked before any of it passes"
+        backend.read(1)
+        backend.apply(Stimulus.of([3.0, 0.0, *REST]))
+        for _ in range(15):
+            backend.read(1)
+            lab.clock.sleep(0.05)
+        assert len(ahead) > 15
+        assert min(ahead) > 0.0
+        assert max(ahead) < 0.1
+        backend.make_safe()
+        true, counted = lab.virtual.side_door.extremes()["interface"]["smu.smua"][1], backend.usage()["electrodes"]["V1"]
+        assert 0.2 < true < counted / 1e-6 < true + 0.1, "the way home counts in full, too"
+        assert read(path)["V1"]["charge"] == pytest.approx(counted, rel=1e-9), "what did not pass is given back"
+
+
+def test_a_source_whose_charge_cannot_be_booked_is_left_at_its_first_level(tmp_path: Path) -> None:
+    with assembled_lab(prepared(inert("1 uF", "0.8 V")).bench) as lab, lab.backend as backend:
+        (tmp_path / "folder").write_text("in the way")
+        lab.stocks.keep(tmp_path / "1.stocks.json")
+        lab.stocks._path = tmp_path / "folder" / "1.stocks.json"
+        with pytest.raises(RecordError):
+            backend.apply(Stimulus.of([5.0, 0.0, *REST]))
+        assert lab.virtual.side_door.extremes()["voltage"]["1"] == pytest.approx((0.0, 0.0), abs=1e-3)
 
 
 SMALL_CELL = f"{V1}={{kind: silver_chloride, reservoir: 20 uL}}"

@@ -64,6 +64,43 @@ def test_a_supply_is_used_up_over_all_runs_until_the_file_names_another(tmp_path
     assert weak(booked(more, tmp_path, "b")).available == pytest.approx(130e-6)
 
 
+ELECTRODES = ("bench.controls.V1.electrode={kind: inert, limit: 0.5 V, capacitance: 20 uF}",)
+
+
+def charged(*sets: str) -> Any:
+    return prepare(Request(protocol="voltage_divider", sets=(*ELECTRODES, *sets))).bench
+
+
+def test_the_next_program_begins_with_the_charge_that_was_booked_until_somebody_says_that_it_is_gone(tmp_path: Path) -> None:
+    path = book_of_bench(tmp_path, "b.yaml")
+    first = StockBook(charged(), path)
+    assert first.sentences() == []
+    first({"V1": 3e-6})
+    first({"V1": -2e-6})
+    second = StockBook(charged(), path)
+    assert second.bench.controls["V1"].electrode.charge == -2e-6
+    (sentence,) = second.sentences()
+    assert "the electrode of 'V1' has -2e-06 C by the book" in sentence
+    assert "hil refill BENCH 'V1=0 C'" in sentence
+    assert booked(charged(), tmp_path, "b").controls["V1"].electrode.charge == -2e-6
+    assert booked(charged("bench.controls.V1.electrode=null"), tmp_path, "b").controls["V1"].electrode is None
+    assert refill(charged(), path, ["V1=0 C"]) == ["V1 has 0 C on its electrode"]
+    assert StockBook(charged(), path).bench.controls["V1"].electrode.charge == 0.0
+    with pytest.raises(ConfigError, match="V3=0 C: "):
+        refill(charged(), path, ["V3=0 C"])
+
+
+def test_a_run_that_was_killed_goes_on_with_the_charge_that_was_booked_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "1.stocks.json"
+    book = StockBook(charged())
+    book.keep(path)
+    book({"V1": 4e-6})
+    saved = {"usage": {"electrodes": {"V1": 3e-6}}}
+    assert _stocks(saved, path, []) == ["bench.controls.V1.electrode.charge=4e-06 C"]
+    assert _stocks(saved, path, ["V1=0 C"]) == ["bench.controls.V1.electrode.charge=0 C"]
+    assert _stocks(saved, tmp_path / "none.json", []) == ["bench.controls.V1.electrode.charge=3e-06 C"]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
