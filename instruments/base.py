@@ -11,6 +11,7 @@ from qcodes.instrument import VisaInstrument
 from hil.core.errors import ConfigError, InstrumentError
 from instruments.first_check import known
 from instruments.roles import OVERFLOW
+from instruments.serial_line import CHOICES
 from instruments.visa import Link, Session, open_session
 from instruments.wiring import Setting
 
@@ -24,13 +25,11 @@ def prepare(
     address: str | None,
     session: Session | None,
     *,
-    timeout: float | None,
-    baud_rate: int | None,
-    line_ending: str | None,
+    line: Mapping[str, Any],
     visalib: str,
 ) -> Session:
     """The session a driver stands on: ``session`` if given (tests), otherwise opened at ``address`` and verified."""
-    chosen = chosen_link(link, name, timeout=timeout, baud_rate=baud_rate, line_ending=line_ending)
+    chosen = chosen_link(link, name, line)
     if session is not None:
         return session
     if address is None:
@@ -38,25 +37,28 @@ def prepare(
     return open_session(name, address, chosen, visalib=visalib)
 
 
-def chosen_link(link: Link, name: str, *, timeout: float | None, baud_rate: int | None, line_ending: str | None) -> Link:
-    """The link of a driver class with what the station says otherwise; ConfigError for an unknown line ending."""
-    if line_ending is not None and line_ending not in LINE_ENDINGS:
-        raise ConfigError(f"instrument {name!r}: line_ending must be one of {', '.join(LINE_ENDINGS)}, not {line_ending!r}")
-    ending = None if line_ending is None else LINE_ENDINGS[line_ending]
-    return replace(
-        link,
-        timeout=link.timeout if timeout is None else float(timeout),
-        first_timeout=link.first_timeout if timeout is None else min(link.first_timeout, float(timeout)),
-        baud_rate=link.baud_rate if baud_rate is None else int(baud_rate),
-        read_termination=link.read_termination if ending is None else ending,
-        write_termination=link.write_termination if ending is None else ending,
-    )
+def chosen_link(link: Link, name: str, line: Mapping[str, Any]) -> Link:
+    """The link of a driver class with what the station says otherwise (options by name; None: it says nothing).
+
+    ConfigError for a word that is none of those there are.
+    """
+    said = {key: value for key, value in line.items() if value is not None}
+    for key, words in {"line_ending": tuple(LINE_ENDINGS), **CHOICES}.items():
+        if said.get(key, words[0]) not in words:
+            raise ConfigError(f"instrument {name!r}: {key} must be one of {', '.join(map(str, words))}, not {said[key]!r}")
+    if "line_ending" in said:
+        said["read_termination"] = said["write_termination"] = LINE_ENDINGS[said.pop("line_ending")]
+    if "timeout" in said:
+        said["timeout"] = float(said["timeout"])
+        said["first_timeout"] = min(link.first_timeout, said["timeout"])
+    return replace(link, **said)
 
 
 class BenchInstrument(VisaInstrument):
     """A QCoDeS instrument on a Session. Connecting sends nothing but the identity query.
 
-    ``address`` or an open ``session``; ``timeout`` in s; ``baud_rate`` and ``line_ending`` (lf, cr, crlf) for serial lines.
+    ``address`` or an open ``session``; ``timeout`` in s; ``line_ending`` (lf, cr, crlf), and ``baud_rate`` and the words
+    of ``serial_line.CHOICES`` for serial lines.
     """
 
     link: ClassVar[Link]
@@ -81,12 +83,16 @@ class BenchInstrument(VisaInstrument):
         session: Session | None = None,
         timeout: float | None = None,
         baud_rate: int | None = None,
+        data_bits: int | None = None,
+        parity: str | None = None,
+        stop_bits: int | None = None,
+        flow_control: str | None = None,
         line_ending: str | None = None,
         visalib: str = "",
     ) -> None:
-        self._session = prepare(
-            self.link, name, address, session, timeout=timeout, baud_rate=baud_rate, line_ending=line_ending, visalib=visalib
-        )
+        line = {"timeout": timeout, "baud_rate": baud_rate, "line_ending": line_ending}
+        line |= {"data_bits": data_bits, "parity": parity, "stop_bits": stop_bits, "flow_control": flow_control}
+        self._session = prepare(self.link, name, address, session, line=line, visalib=visalib)
         self._settings: dict[str, object] = {}
         try:
             super().__init__(

@@ -118,6 +118,7 @@ class VisaLink:
         import pyvisa
 
         from instruments.prologix import AdaptedResource, is_adapted
+        from instruments.serial_line import set_line
 
         address = plan["address"]
         self._serial = address.upper().startswith("ASRL")
@@ -128,11 +129,7 @@ class VisaLink:
             resource.read_termination = plan["read_termination"]
             resource.write_termination = plan["write_termination"]
             if self._serial:
-                resource.baud_rate = plan["baud_rate"]
-                if plan["data_bits"] != 8:
-                    resource.data_bits = plan["data_bits"]
-                if plan["parity"] != "none":
-                    resource.parity = pyvisa.constants.Parity[plan["parity"]]
+                set_line(resource, plan)
                 # What the dead program was still owed is not ours; an empty line ends whatever it had begun to write.
                 resource.flush(pyvisa.constants.BufferOperation.discard_read_buffer)
                 resource.write("")

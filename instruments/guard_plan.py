@@ -12,6 +12,7 @@ from instruments.coupled import emergency_slew, linked
 from instruments.guard_descent import largest_step
 from instruments.replica_wiring import paths_of
 from instruments.safe_commands import Guarded
+from instruments.serial_line import USUAL
 from instruments.station import parse_path
 from instruments.terminals import settings_in_si
 from instruments.wiring import ControlWire, InstrumentSpec
@@ -133,20 +134,12 @@ def _line(spec: InstrumentSpec, driver: type[Any]) -> dict[str, Any]:
     if not issubclass(driver, BenchInstrument):
         return {}
     options: Mapping[str, Any] = spec.options  # checked against the driver's signature before
-    link = chosen_link(
-        driver.link,
-        spec.name,
-        timeout=None,
-        baud_rate=options.get("baud_rate"),
-        line_ending=options.get("line_ending"),
-    )
+    link = chosen_link(driver.link, spec.name, {key: options.get(key) for key in ("baud_rate", "line_ending", *USUAL)})
     return {
         "visalib": str(options.get("visalib", "")),
         "read_termination": link.read_termination,
         "write_termination": link.write_termination,
-        "baud_rate": link.baud_rate,
-        "data_bits": link.data_bits,
-        "parity": link.parity,
+        **{name: getattr(link, name) for name in ("baud_rate", *USUAL)},
         "joiner": driver.joiner,
         "query_joiner": driver.query_joiner,
         "answers": driver.answers,

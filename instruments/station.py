@@ -19,6 +19,7 @@ from hil.core.errors import ConfigError, InstrumentError
 from hil.experiment.addresses import canonical
 from hil.experiment.fields import FieldError
 from instruments.roles import SwitchMatrix
+from instruments.serial_line import CHOICES
 from instruments.visa import require_known_library
 from instruments.wiring import ControlWire, InstrumentSpec, InterlockWire, OutputWire, ParameterPath
 
@@ -226,6 +227,8 @@ def _check_options(spec: InstrumentSpec, driver: type[Any]) -> None:
             problem = f"option {key!r} is refused: it {_REFUSED[key]}"
         elif key not in known:
             problem = f"unknown option {key!r}; options: {', '.join(known) or 'none'}"
+        elif key in CHOICES and value not in CHOICES[key]:
+            problem = f"{key} is one of {', '.join(map(str, CHOICES[key]))}, not {value!r}"
         elif key in _NUMBERS and (isinstance(value, bool | str) or value <= 0):
             problem = f"{key} is {_NUMBERS[key]}, not {value!r}"
         if problem:

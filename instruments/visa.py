@@ -21,6 +21,7 @@ from pyvisa.errors import Error as PyvisaError
 
 from hil.core.errors import ConfigError, InstrumentError
 from instruments.prologix import AdaptedResource, is_adapted
+from instruments.serial_line import USUAL, set_line
 
 T = TypeVar("T")
 
@@ -79,6 +80,8 @@ class Link:
     baud_rate: int = 9600
     data_bits: int = 8
     parity: str = "none"
+    stop_bits: int = 1
+    flow_control: str = "none"
     reader: Callable[[Resource], str] | None = None
     """Takes one reply off the line, for instruments whose replies end in no terminator of their own."""
     greeting: str = ""
@@ -271,13 +274,7 @@ def configure(resource: Resource, address: str, link: Link) -> None:
         framed: Any = resource
         framed.encoding = "latin-1"  # every byte means itself
     if address.upper().startswith("ASRL"):
-        serial: Any = resource
-        serial.baud_rate = link.baud_rate
-        if link.data_bits != 8:
-            # Only where asked: a pseudo-terminal refuses 7 bits, and 8 is what every port begins with.
-            serial.data_bits = link.data_bits
-        if link.parity != "none":
-            serial.parity = pyvisa.constants.Parity[link.parity]
+        set_line(resource, {name: getattr(link, name) for name in ("baud_rate", *USUAL)})
     elif address.upper().endswith("::SOCKET"):
         _tend(resource)
 

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from instruments.guard_links import LinkError, SocketLink, connect, is_socket, release
+from instruments.serial_line import USUAL
 from tests.marks import needs_posix
 from tests.unit.instruments.guard_kit import devices, off
 
@@ -46,7 +47,7 @@ def test_a_serial_line_is_cleaned_of_what_the_dead_program_left() -> None:
     host, device = pty.openpty()
     tty.setraw(device)
     os.write(host, b"late reply\n")
-    line = {"baud_rate": 9600, "data_bits": 8, "parity": "none", "write_termination": "\r\n", "read_termination": "\n"}
+    line = {"baud_rate": 9600, **USUAL, "write_termination": "\r\n", "read_termination": "\n"}
     plan = {"address": f"ASRL{os.ttyname(device)}::INSTR", "visalib": "@py", **line}
     link = connect(plan)
     try:
