@@ -155,10 +155,19 @@ class KeysightB2900(ScpiSmu):
     ) -> tuple[Callable[[FloatArray, FloatArray, FloatArray, float], Acquired], float]:
         """Levels of ``ports`` as a list that a timer steps, the unit reading at every step; ends at 0 V, also by itself.
 
-        All times have to be multiples of one step, which is found; CapabilityError where they are not, or there are too many.
+        All times have to be multiples of one step, which is found; CapabilityError where they are not, or there are too many, and
+        where a current range is not fixed.
         """
         read = list(dict.fromkeys([*ports, *(port for port, _ in terminals)]))
         lead = self.seconds_per_sample(read) + READING_OVERHEAD
+        ranging = [
+            port for port, parameter in terminals if parameter == "curr" and self._settings.get(f"{port}.curr_range") == "auto"
+        ]
+        if ranging:
+            raise CapabilityError(
+                f"{self.name}.{ranging[0]}: autorange takes time that a waveform does not have; fix the current range "
+                "(`range` of its output)"
+            )
 
         def run(levels: FloatArray, begins: FloatArray, samples: FloatArray, end: float) -> Acquired:
             step = self.require_steps(np.concatenate([begins, samples, [end]]), lead)

@@ -281,7 +281,7 @@ def test_lines_of_a_call_are_short_and_say_the_same(length: int) -> None:
 
 
 def test_a_waveform_that_cannot_keep_its_times_goes_to_0_volts_at_once() -> None:
-    """Autorange waits for its small ranges: pulses of 50 ms lasted a second on a 2636B, and their readings were of other times."""
+    """Autorange waits for its small ranges: pulses of 50 ms took a second on a 2636B, and their readings were of other times."""
     begins = np.ravel([[0.1 * k, 0.1 * k + 0.05] for k in range(10)])
     levels = np.tile([2.0, 0.0], 10)[:, None]
     samples = np.linspace(0.01, 1.0, 100)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from hil.core.errors import ConfigError, InstrumentError
+from hil.core.errors import CapabilityError, ConfigError, InstrumentError
 from hil.core.types import SafeAction
 from instruments.keysight_b2900 import KeysightB2901A, KeysightB2912A
 from simulated_backend.virtual_bench.process import VirtualBench
@@ -135,6 +135,14 @@ def test_both_channels_source_and_are_read_over_the_same_time(bench: VirtualBenc
     smu.ch2.compliance(1e-6)
     assert [condition.in_limits for condition in smu.condition_reader(["ch1", "ch2"])()] == [True, False]
     assert read(1).overload.tolist() == [[True, False, True, False]]
+
+
+def test_a_waveform_needs_a_fixed_current_range(smu: KeysightB2912A) -> None:
+    with pytest.raises(CapabilityError, match=r"smu\.ch2: autorange takes time that a waveform does not have; fix the current"):
+        smu.waveform_player(["ch1"], [("ch2", "curr")])
+    smu.waveform_player(["ch1"], [("ch2", "volt")])
+    smu.ch2.configure_meter("curr", {"range": 1e-5})
+    smu.waveform_player(["ch1"], [("ch2", "curr")])
 
 
 def test_a_reading_switches_no_output_on(bench: VirtualBench, smu: KeysightB2912A) -> None:
