@@ -109,16 +109,19 @@ class Keithley2450(FrontSmu):
 
 
 def _model(points: int, dwell: float, samples: int, home: bool) -> list[str]:
-    """Blocks: first level; wait; measure; next level as often as there are; one more, which is 0 V, when it goes home."""
+    """Blocks: first level; wait; measure, as often as there are samples; next level as often as there are; one more, which is
+    0 V, when it goes home. A counter begins anew once it is full. Measuring blocks know no count in older firmware."""
     blocks = [
         f'BUFF:CLE 1, "{BUFFER}"',
         f'CONF:REC 2, "{LIST}", 1',
         "BRAN:ALW 3, 5",
         f'CONF:NEXT 4, "{LIST}"',
         f"DEL:CONS 5, {dwell:.9g}",
-        f'MEAS 6, "{BUFFER}", {samples}',
-        f"BRAN:COUN 7, {points}, 4",
+        f'MEAS 6, "{BUFFER}"',
     ]
+    if samples > 1:
+        blocks.append(f"BRAN:COUN 7, {samples}, 6")
+    blocks.append(f"BRAN:COUN {len(blocks) + 1}, {points}, 4")
     if home:
-        blocks.append(f'CONF:NEXT 8, "{LIST}"')
+        blocks.append(f'CONF:NEXT {len(blocks) + 1}, "{LIST}"')
     return [':TRIG:LOAD "Empty"', *(f":TRIG:BLOC:{block}" for block in blocks)]

@@ -2,7 +2,8 @@
 
 Source: Model 2450 reference manual 2450-901-01, "Trigger model" and :TRIGger:BLOCk commands of section 6. A configuration
 list called VoltCustomSweepList (CurrCustomSweepList) comes from SOURce:LIST, one called VoltLinearSweepList from a linear
-sweep. Counters count how often their block has been reached; they go on to the next block when the count is full.
+sweep. Counters count how often their block has been reached; they go on to the next block, and begin anew, when the count is
+full. A measuring block takes one reading (revision B of the manual; newer ones let it count).
 """
 
 from collections.abc import Callable
@@ -60,7 +61,7 @@ class TriggerModel:
         add(f"{block}:CONFig:NEXT", lambda _s, p: self._put(p, 2, self._stepping(quoted(p[1:2]), 1)))
         add(f"{block}:CONFig:PREVious", lambda _s, p: self._put(p, 2, self._stepping(quoted(p[1:2]), -1)))
         add(f"{block}:DELay:CONStant", lambda _s, p: self._put(p, 2, self._waiting(number(p[1:2], 0.0, 1e4))))
-        add(f"{block}:MEASure", lambda _s, p: self._put(p, 1, self._measuring(_name(p, 1), _whole(p, 2, 1))))
+        add(f"{block}:MEASure", lambda _s, p: self._put(p, 1, self._measuring(_name(p, 1)), most=2))
         add(f"{block}:SOURce:STATe", lambda _s, p: self._put(p, 2, self._switching(boolean(p[1:2]))))
         add(f"{block}:BRANch:ALWays", lambda _s, p: self._put(p, 2, self._jumping(_whole(p, 1, 1))))
         add(f"{block}:BRANch:COUNter", lambda _s, p: self._put(p, 3, self._counting(_whole(p, 1, 1), _whole(p, 2, 1))))
@@ -99,7 +100,7 @@ class TriggerModel:
             4: self._jumping(6),
             5: self._stepping(name, 1),
             6: self._waiting(max(pause, 0.0)),
-            7: self._measuring(buffer, 1),
+            7: self._measuring(buffer),
             8: (lambda at: 11 if self._limited else at + 1) if stop_at_limit else (lambda at: at + 1),
             9: self._counting(points, 5),
             10: self._again(turns, 2, inner=9),
@@ -133,16 +134,18 @@ class TriggerModel:
             self._blocks = {
                 1: self._clearing(buffer),
                 2: self._waiting(pause),
-                3: self._measuring(buffer, 1),
+                3: self._measuring(buffer),
                 4: self._counting(turns, 2),
             }
         elif name != "EMPTY":
             raise ScpiError(-224, "only the trigger models Empty and SimpleLoop are imitated")
         self._state = "IDLE" if self._blocks else "EMPTY"
 
-    def _put(self, parameters: list[str], least: int, block: Block) -> None:
+    def _put(self, parameters: list[str], least: int, block: Block, *, most: int = 4) -> None:
         if len(parameters) < least:
             raise ScpiError(-109)
+        if len(parameters) > most:
+            raise ScpiError(-108)
         position = _whole(parameters, 0, 1)
         if position > max(self._blocks, default=0) + 1:
             raise ScpiError(-221, "a block would be missing before this one")
@@ -193,9 +196,9 @@ class TriggerModel:
 
         return act
 
-    def _measuring(self, buffer: str, count: int) -> Block:
+    def _measuring(self, buffer: str) -> Block:
         def act(at: int) -> int:
-            self._limited |= self._unit.measure(buffer, count)
+            self._limited |= self._unit.measure(buffer, 1)
             return at + 1
 
         return act

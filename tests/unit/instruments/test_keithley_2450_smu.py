@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from math import isnan
 
+import numpy as np
 import pytest
 
 from hil.core.errors import InstrumentError
@@ -125,3 +126,15 @@ def test_it_sources_reads_and_is_limited(bench: VirtualBench, smu: Keithley2450)
     assert limited.values[0, 0] == pytest.approx(1.0, abs=3e-3)
     assert smu.interlock() == 1
     assert smu.source_state().on
+
+
+def test_a_list_needs_nothing_that_older_firmware_does_not_know(bench: VirtualBench, smu: Keithley2450) -> None:
+    """A measuring block takes one reading: several samples of a level are a loop of their own."""
+    smu.configure_source(plan(settings={"nplc": 0.1}))
+    smu.enable(0.0)
+    smu.write(':TRIG:LOAD "Empty";:TRIG:BLOC:MEAS 1, "defbuffer1", 3')
+    assert "-108" in smu.errors()[0]
+    run, _ = smu.list_acquisition([""], [("", "volt")], 0.0)
+    values = run(np.array([[1.0], [-2.0], [3.0]]), 3, True).values[:, 0]
+    np.testing.assert_allclose(values, np.repeat([1.0, -2.0, 3.0], 3), atol=5e-3)
+    assert bench.side_door.voltages()["1"] == pytest.approx(0.0, abs=3e-3)
