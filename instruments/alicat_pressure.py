@@ -1,8 +1,8 @@
 """Alicat pressure controllers (PC, PCD and flow controllers set up to control pressure), serial.
 
 Source: the manual "Alicat Serial Primer" (rev. 2, 2023): data frame, set-point (LS, S), ramp (SR, LSRC), valves (HC, C, E),
-engineering units (DCU), full scale (FPF), control point (register 122). Commands end in CR, replies too, and no command may be
-sent before the reply to the last has ended. Firmware 10v05 or later. Unit id A.
+engineering units (DCU), full scale (FPF), control point (register 122), source of set-points (LSS). Commands end in CR, replies
+too, and no command may be sent before the reply to the last has ended. Firmware 10v05 or later. Unit id A.
 """
 
 import re
@@ -26,7 +26,11 @@ ABSOLUTE, GAUGE = 34, 38
 """Register 122."""
 _NUMBER = re.compile(r"^[-+]?\d+(?:\.\d*)?$")
 _FIRMWARE = re.compile(r"(\d+)v(\d+)", re.IGNORECASE)
-_IN_PASCAL = f"ADCU {PASCAL} 1 {PASCAL}"
+STATISTICS = {ABSOLUTE: 2, GAUGE: 6}
+"""Number of the pressure that is controlled, in the primer's appendix."""
+UNSAVED = "U"
+RAMP_STEP = 0.02
+"""The instrument takes the nearest ramp it has: what it may differ by from the one that was sent."""
 _EVERY_CHANGE = "ALSRC 1 1 1 1"
 
 
@@ -56,6 +60,13 @@ class AlicatPressure(PressureUnit):
 
     def say(self, command: str, doing: str, decode: Callable[[list[str]], T], *, anyway: bool = False) -> T:
         """One command and the words of its reply after the unit id. InstrumentError for a refusal."""
+        found = self._answer(command, doing, decode, anyway=anyway)
+        if found is None:
+            raise self.fault(f"did not accept {command!r} while {doing}")
+        return found
+
+    def _answer(self, command: str, doing: str, decode: Callable[[list[str]], T], *, anyway: bool = False) -> T | None:
+        """As ``say``; None for a refusal."""
 
         def take(reply: str) -> T | None:
             words = reply.split()
@@ -65,28 +76,38 @@ class AlicatPressure(PressureUnit):
                 raise ValueError(f"{reply[:40]!r}")
             return decode(words[1:])
 
-        found = self.inquire(command, take, doing, anyway=anyway)
-        if found is None:
-            raise self.fault(f"did not accept {command!r} while {doing}")
-        return found
+        return self.inquire(command, take, doing, anyway=anyway)
 
     # What PressureUnit asks for --------------------------------------------------------------------------------------
 
     def prepare_unit(self) -> tuple[float, bool, Sequence[str]]:
-        """Pascals for every pressure it tells; ramps in every direction."""
+        """Pascals for every pressure it tells; set-points from here, which its memory is spared; ramps in every direction."""
         found = _FIRMWARE.search(self.identity())
         if found is None or (int(found.group(1)), int(found.group(2))) < (10, 5):
             raise self.fault(f"has firmware {self.identity()}; 10v05 or later is needed to choose units and ramps")
-        unit = self.say(_IN_PASCAL, "choosing the unit", lambda words: int(words[0]))
-        if unit != PASCAL:
-            raise self.fault(f"counts in unit number {unit} although pascals were asked for")
         point = self.say("AR122", "asking what it controls", lambda words: int(" ".join(words).split("=")[1]))
         if point not in (ABSOLUTE, GAUGE):
             raise self.fault("is set up to control something else than absolute or gauge pressure; change its control point")
-        statistic = 2 if point == ABSOLUTE else 6
-        full_scale = self.say(f"AFPF {statistic}", "asking for full scale", lambda words: float(words[0]))
+        self._choose_pascals(STATISTICS[point])
+        full_scale = self.say(f"AFPF {STATISTICS[point]}", "asking for full scale", _with_unit)
+        source = self.say("ALSS", "asking where set-points come from", lambda words: words[0])
+        warnings = ["took set-points from its analogue input; it takes them from here now"] if source == "A" else []
+        if source != UNSAVED:
+            # Saved, every set-point wears out its memory, and after a power failure it would control at the last one by itself.
+            self.say(f"ALSS {UNSAVED}", "choosing where set-points come from", lambda words: _only(words, [UNSAVED]))
         self.say(_EVERY_CHANGE, "choosing what is ramped", lambda words: _only(words, ["1"] * 4))
-        return full_scale, point == GAUGE, ()
+        return full_scale, point == GAUGE, tuple(f"{self.full_name} {one}" for one in warnings)
+
+    def _choose_pascals(self, statistic: int) -> None:
+        """For all pressures (group 1). Clients of others differ in what comes first, group or unit: what it does is looked at."""
+        unit = ""
+        for order in ("", f" 1 {PASCAL}", f" {PASCAL} 1"):
+            if order:
+                self._answer(f"ADCU {statistic}{order}", "choosing the unit", lambda words: True)
+            number, unit = self.say(f"ADCU {statistic}", "asking for the unit", lambda words: (int(words[0]), words[1]))
+            if number == PASCAL:
+                return
+        raise self.fault(f"counts in {unit} although pascals were asked for; choose Pa for its pressures at the instrument")
 
     def look(self, *, anyway: bool = False) -> Look:
         """The data frame for pressure and valves; the set-point it was sent (not where its ramp is) and the unit from LS.
@@ -109,7 +130,7 @@ class AlicatPressure(PressureUnit):
         kept, unit, time = self.say(
             f"ASR {ramp:.4f} {SECOND}", "setting the ramp", lambda words: (float(words[0]), int(words[1]), int(words[2]))
         )
-        if unit != PASCAL or time != SECOND or abs(kept - ramp) > 1e-3 * max(ramp, 1.0):
+        if unit != PASCAL or time != SECOND or abs(kept - ramp) > RAMP_STEP * ramp:
             raise self.fault(f"keeps a ramp of {kept:g} (units {unit}, {time}) although {ramp:g} Pa/s was sent")
 
     def switch(self, valves: Valves) -> None:
@@ -119,7 +140,7 @@ class AlicatPressure(PressureUnit):
 
     @classmethod
     def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
-        """Pascals, ramp, set-point; then the exhaust, or the valves shut."""
+        """Ramp, set-point; then the exhaust, or the valves shut."""
         leave, expected = {
             SafeAction.VENT: (("AE",), r"^A [-+ \d.].*\bEXH\b"),
             SafeAction.LEVEL: ((), r"^A [-+]\d"),
@@ -128,7 +149,7 @@ class AlicatPressure(PressureUnit):
             leave=leave,
             query="A",
             expected=expected,
-            attention=(_IN_PASCAL, _EVERY_CHANGE),
+            attention=(_EVERY_CHANGE,),  # the unit survives without power
             state="A",
             states=r"^A [-+]\d",
             active=r"^A [-+]\d(?!.*\b(?:HLD|EXH)\b)",
@@ -151,6 +172,11 @@ def _set_point(words: list[str]) -> tuple[float, float]:
     if unit not in UNITS:
         raise ValueError(f"a set-point is told in {words[3]}, which is no unit known here")
     return float(words[1]), UNITS[unit]
+
+
+def _with_unit(words: list[str]) -> float:
+    """A pressure that is told with its unit, Pa."""
+    return float(words[0]) * UNITS[int(words[1])]
 
 
 def _only(words: list[str], expected: list[str]) -> bool:

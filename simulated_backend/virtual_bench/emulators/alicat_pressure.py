@@ -1,10 +1,12 @@
 """Alicat pressure controllers (PCD, dual valve; or an MCD flow controller that controls pressure), from the serial primer.
 
-Imitated: unit id, polling, set-point, ramp, holding the valves shut, exhaust, engineering units, full scale, registers of the
+Imitated: unit id, polling, set-point and where it comes from (``LSS``; saved ones are controlled at again after a power failure,
+as the BC series' manual has it, page 12), ramp, holding the valves shut, exhaust, engineering units, full scale, registers of the
 control point, status words, "?" for what is not understood, resolution of the display, an error of 0.25 % of full scale and
 unrest drawn from the seed. Options: ``full_scale`` (Pa), ``reference`` ("absolute" or "gauge"), ``unit`` (as delivered),
-``frame`` ("pressure": two columns; "mass flow": six, as a flow controller tells them), ``supply`` and ``vacuum`` (absolute Pa
-behind the valves). Not imitated: streaming, tare, PID terms, batches, gases, a ramp that goes on while the valves are held.
+``frame`` ("pressure": two columns; "mass flow": six, as a flow controller tells them), ``source`` (of set-points, as found),
+``supply`` and ``vacuum`` (absolute Pa behind the valves). Not imitated: streaming, tare, PID terms, batches, gases, a ramp that
+goes on while the valves are held.
 """
 
 from collections.abc import Mapping
@@ -27,6 +29,8 @@ UNITS: Mapping[int, tuple[str, float, int]] = {
 }
 """Number in the primer's appendix -> label, Pa, decimals shown here."""
 TIMES: Mapping[int, tuple[str, float]] = {3: ("ms", 1e-3), 4: ("s", 1.0), 5: ("m", 60.0), 6: ("h", 3600.0), 7: ("d", 86400.0)}
+SOURCES = ("S", "A", "U")
+"""Saved, analogue, unsaved."""
 CONTROL = {"absolute": 34, "gauge": 38}
 ERROR = 2.5e-3 / 3.0
 """Relative to full scale: the specified limit of error (0.25 %) is taken as three standard deviations."""
@@ -49,6 +53,7 @@ class AlicatPressure(Emulator):
             "reference": "absolute",
             "unit": "kPa",
             "frame": "pressure",
+            "source": "S",
             "supply": 4.0e5,
             "vacuum": 2.0e3,
         }
@@ -58,7 +63,12 @@ class AlicatPressure(Emulator):
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
         super().__init__(name, plant, options, rng)
         labels = {label: code for code, (label, _, _) in UNITS.items()}
-        for key, allowed in (("reference", CONTROL), ("unit", labels), ("frame", ("pressure", "mass flow"))):
+        for key, allowed in (
+            ("reference", CONTROL),
+            ("unit", labels),
+            ("frame", ("pressure", "mass flow")),
+            ("source", SOURCES),
+        ):
             if options[key] not in allowed:
                 raise ConfigError(f"option {key!r} of {name!r} must be one of {', '.join(allowed)}, not {options[key]!r}")
         self._port = plant.pneumatic(name, "")
@@ -72,6 +82,8 @@ class AlicatPressure(Emulator):
         self._ramp, self._ramp_time = 0.0, 4
         self._ramp_config = [1, 1, 1, 1]
         self._point = CONTROL[str(options["reference"])]
+        self._source = str(options["source"])
+        self._saved: float | None = None
         self.power_on()
 
     def power_on(self) -> None:
@@ -80,6 +92,9 @@ class AlicatPressure(Emulator):
         self._set_point = self._from = 0.0 if self._point == CONTROL["gauge"] else self.plant.atmosphere
         self._since = self.plant.clock.now()
         self._port.hold()
+        if self._source == "S" and self._saved is not None:
+            self._held, self._set_point = False, self._saved
+            self._control()
 
     def asks(self, message: bytes) -> bool:
         """Every message is answered."""
@@ -113,6 +128,7 @@ class AlicatPressure(Emulator):
             return f"A   122={self._point}"
         for word, action in (
             ("LSRC", self._lsrc),
+            ("LSS", self._lss),
             ("LS", self._ls),
             ("SR", self._sr),
             ("DCU", self._dcu),
@@ -127,8 +143,11 @@ class AlicatPressure(Emulator):
         value = float(words[0]) * self._scale
         if not -0.01 * self._full_scale <= value <= 1.01 * self._full_scale:
             raise _RefusedError
+        if self._source == "A":
+            return self._frame()  # nothing happens, and nothing is said of it
         self._from, self._since = self._current(), self.plant.clock.now()
         self._set_point = value
+        self._saved = value if self._source == "S" else self._saved
         self._control()
         return self._frame()
 
@@ -157,9 +176,18 @@ class AlicatPressure(Emulator):
             self._ramp_config = flags
         return "A " + " ".join(map(str, self._ramp_config))
 
+    def _lss(self, words: list[str]) -> str:
+        if words:
+            if words[0] not in SOURCES:
+                raise _RefusedError
+            self._source = words[0]
+        return f"A {self._source}"
+
     def _dcu(self, words: list[str]) -> str:
-        if len(words) == 3:
-            if int(words[2]) not in UNITS:
+        if int(words[0]) not in (2, 6):
+            raise _RefusedError
+        if len(words) > 1:
+            if len(words) != 3 or words[1] not in ("0", "1") or int(words[2]) not in UNITS:
                 raise _RefusedError
             self._unit = int(words[2])
         return f"A {self._unit} {UNITS[self._unit][0]}"

@@ -86,15 +86,20 @@ def test_the_error_stays_within_the_data_sheet_and_differs_between_instruments()
 def test_words_of_the_driver(build: Build) -> None:
     unit, _ = build(
         AlicatPressure,
-        ("ADCU 2 1 2", "A 2 Pa"),
         ("AR122", "A   122=34"),
-        ("AFPF 2", "A +300000.0 2 Pa"),
+        ("ADCU 2", "A 10 PSI"),
+        ("ADCU 2 1 2", "A 2 Pa"),
+        ("ADCU 2", "A 2 Pa"),
+        ("AFPF 2", "A +300.0 4 kPa"),
+        ("ALSS", "A S"),
+        ("ALSS U", "A U"),
         ("ALSRC 1 1 1 1", "A 1 1 1 1"),
         ("A", "A +101325.0 +101325.0 HLD"),
         ("ALS", "A +101325.0 +101325.0 2 Pa"),
         ("ALS 120000.0", "?"),
         ("ALS 120000.0", "A +101325.0 +119990.0 2 Pa"),
         ("ASR 500.0000 4", "A 50.0000 2 4 Pa/s"),
+        ("ASR 500.0000 4", "A 496.0000 2 4 Pa/s"),
     )
     assert unit.prepare_unit() == (300e3, False, ())
     assert unit.source_state() == (101325.0, 101325.0, False)
@@ -104,6 +109,33 @@ def test_words_of_the_driver(build: Build) -> None:
         unit.pressure(120e3)
     with pytest.raises(InstrumentError, match="keeps a ramp of 50"):
         unit.set_slew(500.0)
+    unit.set_slew(500.0)
+
+
+def test_pascals_are_chosen_in_whichever_order_it_takes_or_asked_for(build: Build) -> None:
+    asked, kilo = ("ADCU 6", "A 2 Pa"), ("ADCU 6", "A 4 kPa")
+    gauge = (("AR122", "A   122 = 38"),)
+    rest = (("AFPF 6", "A +200000.0 2 Pa"), ("ALSS", "A A"), ("ALSS U", "A U"), ("ALSRC 1 1 1 1", "A 1 1 1 1"))
+    unit, resource = build(AlicatPressure, *gauge, kilo, ("ADCU 6 1 2", "?"), kilo, ("ADCU 6 2 1", "A 2 Pa"), asked, *rest)
+    full_scale, counts_gauge, (told,) = unit.prepare_unit()
+    assert (full_scale, counts_gauge) == (200e3, True)
+    assert "took set-points from its analogue input" in told
+    resource.expect(*gauge, kilo, ("ADCU 6 1 2", "?"), kilo, ("ADCU 6 2 1", "?"), kilo)
+    with pytest.raises(InstrumentError, match=r"counts in kPa .* choose Pa for its pressures at the instrument"):
+        unit.prepare_unit()
+
+
+def test_saved_set_points_come_back_with_the_power_and_analogue_ones_are_nobody_s(plant: Plant) -> None:
+    unit = unit_on(plant)
+    say(unit, "AC", "AS 150")
+    plant.clock.advance(5.0)
+    unit.power_on()
+    assert say(unit, "ALS", "A")[0].split()[2] == "+150.0000"
+    assert not say(unit, "A")[0].endswith("HLD"), "it controls again, by itself"
+    assert say(unit, "ALSS", "ALSS U", "AS 120", "ALSS X") == ["A S", "A U", say(unit, "A")[0], "?"]
+    unit.power_on()
+    assert say(unit, "A")[0].endswith("HLD")
+    assert say(unit, "ALSS A", "ALS 120")[1].split()[2] != "+120.0000", "it is not taken, and nothing is said of it"
 
 
 @pytest.fixture(scope="module")
