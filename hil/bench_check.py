@@ -54,7 +54,10 @@ def with_currents(bench: BenchFile, stimuli: list[Stimulus], strong: Sequence[St
     if strong:
         largest = np.maximum(largest, STRONG_HEADROOM * np.abs(twin.predict(strong)).max(axis=0))
     for (name, output), current in zip(tuple(added.items()), largest, strict=True):
-        setup = {"range": f"{max(float(current), 1e-12):.6g} A", "nplc": 1}
+        control = bench.controls[name.removesuffix(".current")]
+        limits = getattr(classes[control.instrument], "range_is_limit", False)
+        smallest = (control.compliance or 0.0) if limits else 0.0
+        setup = {"range": f"{max(float(current), smallest, 1e-12):.6g} A", "nplc": 1}
         added[name] = output.model_copy(update={"setup": setup})
     replicas = {
         replica: {**paths, **{name: f"{paths[name.removesuffix('.current')].rsplit('.', 1)[0]}.curr" for name in added}}

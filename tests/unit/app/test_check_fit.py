@@ -201,3 +201,11 @@ def test_records_are_kept_by_target_and_a_failed_one_refuses(tmp_path: Path) -> 
     (tmp_path / "checks" / "divider.json").write_text("[]", encoding="utf-8")
     with pytest.raises(RecordError, match="no record of a check"):
         load(tmp_path, "divider")
+
+
+def test_the_range_of_a_current_that_the_check_adds_never_cuts_a_compliance_that_is_the_range() -> None:
+    shipped = bench_file("divider_scanner")  # V1 by a 2400, whose range limits the current, V3 by a 2450, whose range does not
+    added = with_currents(shipped, plan(control_layout(shipped)).stimuli).outputs
+    ranges = {name: float(str(added[f"{name}.current"].setup["range"]).split()[0]) for name in ("V1", "V3")}
+    assert ranges["V1"] == shipped.controls["V1"].compliance
+    assert 0.0 < ranges["V3"] < 0.2 * (shipped.controls["V3"].compliance or 0.0)
