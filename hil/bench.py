@@ -30,6 +30,7 @@ from hil.core.backend import Backend
 from hil.core.clock import Clock, SteppedClock, WallClock
 from hil.core.errors import ConfigError
 from hil.core.events import EventStream
+from hil.core.file_lock import Held
 from hil.core.safety import SafetyEnvelope
 from hil.core.twin import Twin
 from hil.core.types import Layout
@@ -130,7 +131,7 @@ def assemble(
     real_time: bool = False,
     limits: Protocol | None = None,
     folder: Path | None = None,
-    keeps: Sequence[int] = (),
+    keeps: Sequence[Held] = (),
 ) -> Assembled:
     """Put the lab together; nothing is applied, and on ``bench`` nothing is connected before the backend is opened.
 
@@ -208,7 +209,7 @@ def _instruments(
     real_time: bool,
     target: Target,
     folder: Path | None,
-    keeps: Sequence[int],
+    keeps: Sequence[Held],
 ) -> Assembled:
     from instruments.backend import InstrumentBackend
     from instruments.guard_process import Guard

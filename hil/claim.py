@@ -6,15 +6,16 @@ from pathlib import Path
 
 from hil.bench import Target
 from hil.control import stoppable_from_outside
+from hil.core.file_lock import Held
 from hil.experiment.bench_file import BenchFile
 from hil.locks import locked_bench
 from hil.stopping import Stopper, stoppable
 
 
 @contextmanager
-def claimed(bench: BenchFile, target: Target, purpose: str, folder: Path) -> Iterator[tuple[Stopper, tuple[int, ...]]]:
+def claimed(bench: BenchFile, target: Target, purpose: str, folder: Path) -> Iterator[tuple[Stopper, tuple[Held, ...]]]:
     """Inside, Ctrl-C, SIGTERM and ``hil stop`` on the data ``folder`` raise KeyboardInterrupt once, and on hardware every
-    instrument is held for ``purpose``: the stopper, and the open lock files for ``hil.bench.assemble(keeps=…)``.
+    instrument is held for ``purpose``: the stopper, and the locks for ``hil.bench.assemble(keeps=…)``.
 
     Raises ``hil.locks.HeldError`` while somebody else measures.
     """

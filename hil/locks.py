@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,29 +16,9 @@ from datetime import datetime
 from pathlib import Path
 
 from hil.core.errors import BackendError
+from hil.core.file_lock import Held, try_lock, unlock
 from hil.experiment.addresses import canonical
 from hil.record.logbook import author
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(handle: int) -> bool:
-        # Locked bytes cannot be read by others on this system: one far behind the text is locked.
-        os.lseek(handle, 1 << 30, os.SEEK_SET)
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 class HeldError(BackendError):
@@ -51,14 +30,14 @@ class HeldError(BackendError):
 
 
 @contextmanager
-def locked(path: Path, what: str, purpose: str, owner: str = "") -> Iterator[int]:
+def locked(path: Path, what: str, purpose: str, owner: str = "") -> Iterator[Held]:
     """Hold the lock file ``path`` on ``what``. HeldError, saying who, for what and since when, while somebody else holds it.
 
-    Gives the open file: a process that inherits it holds the lock as well, and after this one.
+    Gives the lock, for a guard that keeps it beyond the end of this process.
     """
     handle = _opened(path)
     try:
-        if not _try_lock(handle):
+        if not try_lock(handle):
             facts = _read(handle)
             raise HeldError(
                 f"{what} is in use by {facts.get('owner') or 'somebody'} for {facts.get('purpose') or 'an unknown purpose'} "
@@ -71,25 +50,26 @@ def locked(path: Path, what: str, purpose: str, owner: str = "") -> Iterator[int
             "since": datetime.now().astimezone().isoformat(timespec="seconds"),
         }))  # fmt: skip
         try:
-            yield handle
+            yield Held(handle, path)
         finally:
             _write(handle, "")
+            unlock(handle)
     finally:
         # Closing drops the lock. The file stays: removing it would take it from under somebody who has just opened it.
         os.close(handle)
 
 
 @contextmanager
-def locked_bench(addresses: Sequence[str], purpose: str, owner: str = "") -> Iterator[tuple[int, ...]]:
-    """Hold every instrument of a bench, by its VISA address, on this machine; gives the open files. Raises HeldError."""
+def locked_bench(addresses: Sequence[str], purpose: str, owner: str = "") -> Iterator[tuple[Held, ...]]:
+    """Hold every instrument of a bench, by its VISA address, on this machine; gives the locks. Raises HeldError."""
     folder = Path(tempfile.gettempdir()) / "memristor-hil-locks"
     with ExitStack() as stack:
-        handles = []
+        held = []
         for address in sorted({canonical(address) for address in addresses}):
             name = hashlib.sha256(address.encode()).hexdigest()[:24]
             lock = locked(folder / f"{name}.lock", f"the instrument at {address}", purpose, owner)
-            handles.append(stack.enter_context(lock))
-        yield tuple(handles)
+            held.append(stack.enter_context(lock))
+        yield tuple(held)
 
 
 def _opened(path: Path) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hil.bench import Assembled, Target, assemble, shipped_protocols
 from hil.core.errors import CapabilityError, ConfigError, HilError, SafetyError
+from hil.core.file_lock import Held
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome
 from hil.core.types import Stimulus
@@ -77,7 +78,7 @@ class Prepared:
             )
             raise (self.bench_document if in_bench else self.protocol).located(error) from None
 
-    def assembled(self, target: Target | None = None, keeps: Sequence[int] = (), seed: int | None = None) -> Assembled:
+    def assembled(self, target: Target | None = None, keeps: Sequence[Held] = (), seed: int | None = None) -> Assembled:
         """The lab, put together but not opened; see ``hil.bench.assemble``. ``seed`` (of the world only) goes before others."""
         with self._bench_located():
             sentences = wide_bands(self.bench, self.settings)

@@ -13,6 +13,7 @@ from hil.claim import claimed
 from hil.core.backend import Backend
 from hil.core.errors import BackendError, HilError, NotSafeError, RecordError
 from hil.core.events import EventStream, Finished, Listener, Measured
+from hil.core.file_lock import Held
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome, Summary
 from hil.deadline import Deadline, TimedEvents, TimeIsUpError, seconds_until
@@ -302,7 +303,7 @@ def _keeper(
     )
 
 
-def locked_run(data: Path, run_id: int) -> AbstractContextManager[int]:
+def locked_run(data: Path, run_id: int) -> AbstractContextManager[Held]:
     """Hold run ``run_id`` of ``data``, so that nobody resumes it while it is going on. Raises ``hil.locks.HeldError``."""
     return locked(data / FOLDER / f"{run_id}.lock", f"run {run_id}", "measuring")
 

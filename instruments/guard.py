@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hil.core.child import STOPS, ignore
+from hil.core.child import STOPS, hurry, ignore
+from hil.core.file_lock import keep
 from hil.core.private import write_private
 from instruments.guard_links import is_socket, visa_manager
 from instruments.guard_rescue import Rescue
@@ -51,10 +52,10 @@ def tell(text: str) -> None:
 def main() -> int:
     """Wait, and act if need be. Returns the exit code: 0 unless something was left unsafe."""
     ignore(STOPS)
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(-10)  # first in line when it matters, where the system lets us
+    hurry()
     plan = json.loads(sys.stdin.readline())
     program = int(plan["program"])
+    kept = keep(plan["locks"])
     for instrument in plan["instruments"]:
         if not is_socket(instrument["address"]):
             visa_manager(instrument["visalib"])  # what takes long is done now, not when every millisecond counts
@@ -67,6 +68,8 @@ def main() -> int:
         return _watch(plan, orders, program)
     finally:
         door.close()
+        for lock in kept:
+            os.close(lock)
 
 
 def _watch(plan: dict[str, Any], orders: "queue.SimpleQueue[Order]", program: int) -> int:
@@ -118,7 +121,10 @@ def _end(program: int) -> None:
     if not _there(program):
         return  # it has ended already, and its number may belong to somebody else by now
     with contextlib.suppress(OSError):
-        os.kill(program, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+        if sys.platform == "win32":
+            os.kill(program, signal.SIGTERM)  # which asks nobody there: it is the end
+        else:
+            os.kill(program, signal.SIGKILL)
 
 
 def _listen(orders: "queue.SimpleQueue[Order]") -> None:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from hil.core.child import environment
 from hil.core.errors import InstrumentError, SafetyError
+from hil.core.file_lock import Held
 
 START_TIMEOUT = 60.0
 RESCUE_TIMEOUT = 120.0
@@ -43,13 +44,12 @@ class NoGuard:
 class Guard:
     """A guard process that watches over one bench. ``folder`` takes its log and its door (None: the temporary folder).
 
-    ``keeps``: open files that stay open as long as it lives, such as the locks of the bench: nobody else may take that while
-    the guard still brings it home.
+    ``keeps``: locks that it keeps as long as it lives: nobody else may take the bench while the guard still brings it home.
 
     InstrumentError when it does not start; SafetyError when it is gone while it is needed.
     """
 
-    def __init__(self, folder: Path | None = None, keeps: Sequence[int] = ()) -> None:
+    def __init__(self, folder: Path | None = None, keeps: Sequence[Held] = ()) -> None:
         self._keeps = tuple(keeps)
         self.folder = Path(tempfile.gettempdir()) / "memristor-hil" if folder is None else folder
         self._process: subprocess.Popen[str] | None = None
@@ -86,12 +86,13 @@ class Guard:
                 encoding="utf-8",
                 env=environment(),
                 start_new_session=os.name == "posix",
-                pass_fds=self._keeps if os.name == "posix" else (),
+                pass_fds=[lock.handle for lock in self._keeps] if os.name == "posix" else (),
                 creationflags=sum(windows),
             )
         threading.Thread(target=self._read, args=(self._process.stdout, self._lines), daemon=True).start()
         # Not the guard's parent: on Windows the launcher of a virtual environment stands between the two.
-        self._send(json.dumps({**known, "program": os.getpid(), "door": str(door), "token": secrets.token_hex(16)}))
+        own = {"program": os.getpid(), "door": str(door), "token": secrets.token_hex(16)}
+        self._send(json.dumps({**known, **own, "locks": [str(lock.path) for lock in self._keeps]}))
 
     def arm(self) -> None:
         """From now on the end of the program means danger. Returns when the guard is ready; cheap when it is armed already."""

@@ -1,13 +1,12 @@
 """The child process of a virtual bench: a plan on the first line of standard input, then questions, one line of JSON each."""
 
-import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hil.core.child import TYPED, ignore
+from hil.core.child import TYPED, hurry, ignore
 from hil.core.errors import HilError
 from simulated_backend.description import rebuild
 from simulated_backend.devices.registry import names
@@ -68,7 +67,7 @@ def main() -> int:
     loaded and no threads.
     """
     ignore(TYPED)  # the program closes our input when it is done
-    if "--in-a-row" not in sys.argv:
+    if "--in-a-row" not in sys.argv or sys.platform == "win32":
         return serve(sys.stdin.readline())
     for load in (models, names):
         load()
@@ -90,9 +89,8 @@ def serve(text: str) -> int:
         _say({"error": str(error)})
         return 1
     if plan.real_time:
-        # Real instruments do not share a processor with the program; where the system lets us, neither do these.
-        with contextlib.suppress(AttributeError, OSError):
-            os.nice(-10)
+        # Real instruments do not share a processor with the program.
+        hurry()
     bench.start()
     _say({"addresses": dict(bench.addresses)})
     for line in sys.stdin:

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
@@ -118,8 +119,12 @@ def has_error_queue(model: str) -> bool:
 
 
 def transport_of(instrument: InstrumentPlan) -> Transport:
-    """How ``instrument`` will be reached; ConfigError for an unknown model or transport."""
-    chosen = instrument.options.get("transport") or _class_of(instrument).transport
+    """How ``instrument`` will be reached; ConfigError for an unknown model or transport.
+
+    Where nothing is said of a serial instrument it is reached through a socket on systems without pseudo-terminals (Windows).
+    """
+    usual = _class_of(instrument).transport
+    chosen = instrument.options.get("transport") or ("socket" if usual == "serial" and sys.platform == "win32" else usual)
     for transport in TRANSPORTS:
         if chosen == transport:
             return transport

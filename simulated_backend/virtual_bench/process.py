@@ -184,7 +184,7 @@ def _end(process: "subprocess.Popen[str]", errors: Any) -> None:
 def _kill(process: "subprocess.Popen[str]") -> None:
     """It, and what split off from it: that would keep our end of its output open."""
     with contextlib.suppress(OSError):  # it may have ended by itself
-        if hasattr(os, "killpg") and os.getpgid(process.pid) == process.pid:
+        if sys.platform != "win32" and os.getpgid(process.pid) == process.pid:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()

@@ -8,6 +8,7 @@ import contextlib
 import os
 import select
 import socket
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -255,15 +256,20 @@ class SocketListener(Listener):
 class SerialListener(Listener):
     """A pseudo-terminal that looks like a serial port (baud rate and parity are not imitated)."""
 
+    _line: Line
+    _host: int
+    _device: int
+    _leave: threading.Event
+
     def __init__(self, line: Line) -> None:
-        try:
-            import pty
-            import tty
-        except ImportError as error:
+        if sys.platform == "win32":
             raise ConfigError(
-                f"{line.emulator.name!r} is a serial instrument, and this system has no pseudo-terminals; "
-                "give it the option transport: socket"
-            ) from error
+                f"{line.emulator.name!r} asks for `transport: serial`, and this system has no pseudo-terminals; leave it out "
+                f"in virtual.instruments.{line.emulator.name}, or write socket"
+            )
+        import pty
+        import tty
+
         self._line = line
         self._host, self._device = pty.openpty()  # the device end stays open: else the host end fails between two clients
         tty.setraw(self._device)

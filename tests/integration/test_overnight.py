@@ -324,8 +324,8 @@ def test_only_known_ways_with_known_options_are_taken(
 @needs_posix
 def test_a_process_that_inherits_the_lock_holds_it_after_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "bench.lock"
-    with locked(path, "the bench", "measuring", "me") as handle:
-        guard = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(handle,))
+    with locked(path, "the bench", "measuring", "me") as lock:
+        guard = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock.handle,))
     with guard:
         with pytest.raises(HeldError), locked(path, "the bench", "another run"):
             pass

@@ -31,18 +31,19 @@ NOT_THERE = {
     "crypt", "curses", "fcntl", "grp", "nis", "ossaudiodev", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog",
     "termios", "tty",
 }  # fmt: skip
-OF_OS = set(
-    "DirEntry F_OK O_APPEND O_CREAT O_EXCL O_RDONLY O_RDWR O_TRUNC O_WRONLY P_DETACH P_NOWAIT P_NOWAITO P_OVERLAY P_WAIT R_OK "
-    "TMP_MAX W_OK X_OK abort access chdir chmod close closerange cpu_count device_encoding dup dup2 environ error execv execve "
-    "fsencode fspath fstat fsync ftruncate get_inheritable get_terminal_size getcwd getcwdb getlogin getpid getppid isatty kill "
-    "link listdir lseek lstat mkdir open pipe putenv read readlink remove rename replace rmdir scandir set_inheritable stat "
-    "stat_result statvfs_result strerror symlink system terminal_size times times_result truncate umask uname_result unlink "
-    "unsetenv urandom utime waitpid waitstatus_to_exitcode write _exit".split()
-)
-OF_SIGNAL = set(
-    "SIGABRT SIGFPE SIGILL SIGINT SIGSEGV SIGTERM SIG_DFL SIG_IGN NSIG Signals Handlers default_int_handler getsignal "
-    "raise_signal set_wakeup_fd signal strsignal valid_signals".split()
-)
+OF_OS = """
+DirEntry F_OK O_APPEND O_CREAT O_EXCL O_RDONLY O_RDWR O_TRUNC O_WRONLY P_DETACH P_NOWAIT P_NOWAITO P_OVERLAY P_WAIT R_OK TMP_MAX
+W_OK X_OK abort access chdir chmod close closerange cpu_count device_encoding dup dup2 environ error execv execve fsencode fspath
+fstat fsync ftruncate get_inheritable get_terminal_size getcwd getcwdb getlogin getpid getppid isatty kill link listdir lseek
+lstat mkdir open pipe putenv read readlink remove rename replace rmdir scandir set_inheritable stat stat_result statvfs_result
+strerror symlink system terminal_size times times_result truncate umask uname_result unlink unsetenv urandom utime waitpid
+waitstatus_to_exitcode write _exit
+"""
+OF_SIGNAL = """
+SIGABRT SIGFPE SIGILL SIGINT SIGSEGV SIGTERM SIG_DFL SIG_IGN NSIG Signals Handlers default_int_handler getsignal raise_signal
+set_wakeup_fd signal strsignal valid_signals
+"""
+NOT_OF_SOCKET = "AF_UNIX AF_PACKET AF_NETLINK SO_REUSEPORT MSG_DONTWAIT MSG_NOSIGNAL send_fds recv_fds"
 CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, DETACHED_PROCESS = 0x200, 0x8000000, 0x8
 TICK = 1 / 64
 """s between two values of the clocks that count ticks."""
@@ -72,6 +73,11 @@ def public(module: ModuleType) -> set[str]:
 def end(process: int, number: int) -> None:
     """Whatever is sent ends a process there and then, but what is typed at its console."""
     os.kill(process, number if number in (signal.SIGINT, signal.SIGUSR1) else signal.SIGKILL)
+
+
+def raised(number: int) -> None:
+    """In whatever thread: the main thread wakes from its sleep."""
+    os.kill(os.getpid(), number)
 
 
 def of_sockets(*lists: Any) -> Any:
@@ -112,10 +118,10 @@ msvcrt.__dict__.update(LK_UNLCK=0, LK_NBLCK=2, locking=lock_byte)
 
 TWINS: dict[str, ModuleType] = {
     # The parent is the launcher of the virtual environment, not the program: who ends that ends what it has launched.
-    "os": Twin(os, (public(posix) & public(os)) - OF_OS | {"fwalk"}, name="nt", getppid=os.getpid, kill=end),
+    "os": Twin(os, (public(posix) & public(os)) - set(OF_OS.split()) | {"fwalk"}, name="nt", getppid=os.getpid, kill=end),
     "sys": Twin(sys, {"getdlopenflags", "setdlopenflags", "abiflags"}, platform="win32"),
-    "signal": Twin(signal, public(signal) - OF_SIGNAL, SIGBREAK=signal.SIGUSR1, CTRL_C_EVENT=0, CTRL_BREAK_EVENT=1),
-    "socket": Twin(socket, {"AF_UNIX", "AF_PACKET", "AF_NETLINK", "SO_REUSEPORT", "MSG_DONTWAIT", "MSG_NOSIGNAL", "send_fds", "recv_fds"}),
+    "signal": Twin(signal, public(signal) - set(OF_SIGNAL.split()), SIGBREAK=signal.SIGUSR1, CTRL_C_EVENT=0, raise_signal=raised),
+    "socket": Twin(socket, set(NOT_OF_SOCKET.split())),
     "select": Twin(select, public(select) - {"select", "error"}, select=of_sockets),
     "time": Twin(
         time,
@@ -174,9 +180,9 @@ def names_and_open_files(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def is_open(path: str) -> bool:
-    for handle in os.listdir("/proc/self/fd"):
+    for handle in Path("/proc/self/fd").iterdir():
         try:
-            if os.readlink(f"/proc/self/fd/{handle}") == path:  # noqa: PTH115 - in a hook that paths would call again
+            if str(handle.readlink()) == path:
                 return True
         except OSError:
             continue

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hil.run import Request, run
 from hil.core.child import STOPS
+from hil.run import Request, run
 from hil.stopping import stoppable
 from simulated_backend.backend import SimulatedBackend
 
