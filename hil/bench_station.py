@@ -51,7 +51,7 @@ def check_wiring(bench: BenchFile, controls: Layout, outputs: Layout) -> None:
     check_electrodes(bench)
     wires = control_wires(bench, controls)
     if bench.mixers:
-        from instruments.mixer import without_mixed
+        from instruments.mixer_controls import without_mixed
 
         wires = tuple(without_mixed(wires, mixer_specs(bench)))
     check_station(instrument_specs(bench), wires, output_wires(bench, outputs), interlock_wires(bench))

@@ -31,7 +31,9 @@ from instruments.elevated import at_nodes
 from instruments.guard_plan import guard_plan
 from instruments.guard_process import Guard, NoGuard
 from instruments.list_sweep import LONGEST_CHUNK, ListSweep, block_of, list_sweep, swept_values
-from instruments.mixer import Mixer, MixerSpec, guarded, usage, without_mixed
+from instruments.mixer import Mixer
+from instruments.mixer_controls import guarded, usage, without_mixed
+from instruments.mixer_spec import MixerSpec
 from instruments.outputs import Interlocks, Switchboard
 from instruments.ramp_order import groups_of
 from instruments.ramper import Ramper

@@ -16,7 +16,8 @@ from hil.core.errors import CapabilityError, ConfigError, LimitExceededError, Re
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import Quantity
 from instruments.calibration import Corrections
-from instruments.mixer import Outlet, is_mixed
+from instruments.mixer import Outlet
+from instruments.mixer_controls import is_mixed
 from instruments.outputs import PowerMeter
 from instruments.roles import Acquired, MeterInstrument
 from instruments.terminals import Drive, Output

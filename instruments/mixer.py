@@ -11,22 +11,20 @@ stop is led to waste, where the valve has such a position; without one the valve
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from math import nan
 from typing import Any
 
 from hil.core.clock import Clock
 from hil.core.errors import ConfigError, InstrumentError
-from hil.core.types import Quantity, SafeAction, SafeState
+from hil.core.types import Quantity, SafeAction
 from instruments.fluid_roles import SHORT, FlowController, Pump, SelectorValve
 from instruments.mixer_delivery import LOOK_EVERY, Delivery
 from instruments.mixer_spec import TURN_LOOK, MixerSpec, Stock, needs_exchange
 from instruments.roles import Condition, SourcePlan, SourceState
 from instruments.safe_commands import HardwareWatchdog
-from instruments.station import parse_path
-from instruments.terminals import Drive
-from instruments.wiring import ControlWire, InstrumentSpec
+from instruments.wiring import InstrumentSpec
 
 TURN_PATIENCE, TELL_AGAIN = 15.0, 3.0
 """s that a valve may take; after which one that rests elsewhere is told again (it answers nothing, so that an order may get lost
@@ -185,6 +183,9 @@ class Mixer:
         if self._prepared:
             return ()
         warnings: list[str] = []
+        highest, there = max([self.spec.closed, self.spec.waste or 1, *self.spec.outlets.values()]), self.valve.positions()
+        if highest > there:
+            raise ConfigError(f"mixer {self.spec.name!r}: valve {self.spec.valve!r} has positions 1 to {there}, not {highest}")
         for stock in self.spec.stocks:
             warnings += self.pumps[stock.pump].configure_pump(stock.syringe)
         self._turn(self.spec.closed)
@@ -261,7 +262,7 @@ class Mixer:
         self.spec.book(dict(self.left))
         promised = dict(self.left)
         try:
-            self._deliver(parts)
+            self._deliver(outlet, parts)
             self._count(parts, promised)
         except InstrumentError as error:
             # At once, and before anything else comes home: what still runs washes the node alone.
@@ -292,11 +293,22 @@ class Mixer:
                 f"`hil resume ID --refill {stock.pump}=VOLUME`, or book that with `hil refill` and begin anew"
             )
 
-    def _deliver(self, parts: Sequence[tuple[Stock, float]]) -> None:
+    def _deliver(self, outlet: Outlet, parts: Sequence[tuple[Stock, float]]) -> None:
         """Both pumps deliver their shares, and stop by themselves; InstrumentError as soon as one does not as it was told."""
+
+        def joined() -> None:
+            place = self.valve.position_now()
+            if place != outlet.position:
+                for one in self.outlets.values():  # it may have stood anywhere
+                    one.level = None
+                raise InstrumentError(
+                    f"mixer {self.spec.name!r}: valve {self.spec.valve!r} stands at {place or 'no position'} instead of "
+                    f"{outlet.position} while its liquid flows; look who turned it"
+                )
+
         pumps = [stock.pump for stock, _ in parts]
         patience = min([LOOK_EVERY, *(self.watchdogs[pump] / 3.0 for pump in pumps if pump in self.watchdogs)])
-        running = Delivery(self.spec.name, self.pumps, self.clock, self.spec.volume / self.spec.flow, patience, self.also)
+        running = Delivery(self.spec.name, self.pumps, self.clock, self.spec.volume / self.spec.flow, patience, joined, self.also)
         for stock, share in parts:
             self._guard_pump(self.pumps[stock.pump], self.watchdogs.get(stock.pump, 0.0))
             running.start(stock.pump, share * self.spec.flow, share * self.spec.volume)
@@ -341,45 +353,3 @@ class Mixer:
                 self.valve.go(position)
                 told = now
             self.clock.sleep(TURN_LOOK)
-
-
-def is_mixed(drive: Drive) -> bool:
-    """Whether a control changes by an exchange of liquid instead of a ramp."""
-    return drive.channel.quantity is Quantity.CONCENTRATION
-
-
-def exchange(mixed: Sequence[tuple[Drive, float]]) -> None:
-    """Bring concentrations to their values, one node after the other."""
-    for drive, target in mixed:
-        drive.on_course = False  # after a failure nobody knows what is in the reservoir
-        drive.instrument.level_writer([drive.port_name])([target])
-        drive.level = drive.commanded = target
-        drive.on_course = drive.in_limits = True
-
-
-def without_mixed(wires: Sequence[ControlWire], mixers: Sequence[MixerSpec]) -> list[ControlWire]:
-    """Controls that an instrument of the station drives by itself."""
-    names = {mixer.name for mixer in mixers}
-    return [wire for wire in wires if not wire.parameter or parse_path(wire.parameter, wire.channel.name).instrument not in names]
-
-
-def guarded(wires: Sequence[ControlWire], mixers: Sequence[MixerSpec]) -> list[ControlWire]:
-    """What a guard has to make safe: of a mixer its pumps, which stop, and a valve that leads to waste; the rest as it is."""
-    found = without_mixed(wires, mixers)
-    for mixer in mixers:
-        mixed = [wire.channel for wire in wires if wire.parameter.startswith(f"{mixer.name}.")]
-        for stock in mixer.stocks if mixed else ():
-            channel = replace(mixed[0], name=stock.pump, safe=SafeState(SafeAction.STOP))
-            found.append(ControlWire(channel, f"{stock.pump}.rate"))
-        if mixed and mixer.waste is not None:
-            safe = SafeState(SafeAction.LEVEL, float(mixer.waste))
-            found.append(ControlWire(replace(mixed[0], name=mixer.valve, safe=safe), f"{mixer.valve}.position"))
-    return found
-
-
-def usage(mixers: Sequence[Mixer]) -> dict[str, Any]:
-    """``liquids``: what every mixer used; empty without any."""
-    return {"liquids": {mixer.spec.name: mixer.usage() for mixer in mixers}} if mixers else {}
-
-
-__all__ = ["Mixer", "MixerSpec", "Stock", "exchange", "guarded", "is_mixed", "usage", "without_mixed"]

@@ -14,13 +14,15 @@ LOOK_EVERY = 5.0
 
 @dataclass
 class Delivery:
-    """``seconds``: how long it should take. ``patience``: s between two looks. ``also``: what else has to be so meanwhile."""
+    """``seconds``: how long it should take. ``patience``: s between two looks. ``joined``, ``also``: raise where the line leads
+    elsewhere, or something else is not as it has to be meanwhile."""
 
     name: str
     pumps: Mapping[str, Pump]
     clock: Clock
     seconds: float
     patience: float
+    joined: Callable[[], None]
     also: Callable[[], None]
     courses: dict[str, Course] = field(default_factory=dict)
 
@@ -49,6 +51,7 @@ class Delivery:
                     f"mixer {self.name!r}: pump {', '.join(map(repr, strayed))} did not keep to its rate, so that the mixture "
                     "is not what was ordered; look at its syringe and at the line"
                 )
+            self.joined()
             if not running:
                 return
             self.also()

@@ -8,7 +8,7 @@ from hil.core.clock import Clock
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import BoolArray, FloatArray
 from instruments.following import Following
-from instruments.mixer import exchange, is_mixed
+from instruments.mixer_controls import exchange, is_mixed
 from instruments.ramp_order import ordered_ramp
 from instruments.terminals import Drive, Movers, Output
 

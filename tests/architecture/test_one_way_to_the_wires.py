@@ -26,7 +26,7 @@ SOURCES = {
 }
 WRITES = {
     # Levels of sources that are on: ramps, and the way to the safe state.
-    "level_writer": {"instruments/terminals.py"},
+    "level_writer": {"instruments/terminals.py", "instruments/mixer_controls.py"},
     "writers": {"instruments/ramper.py", "instruments/safe_state.py"},
     # Outputs on and off, and what they hold by themselves.
     "enable": {"instruments/outputs.py"},

@@ -6,7 +6,8 @@ from typing import Any
 from hil.core.clock import SteppedClock
 from hil.core.errors import InstrumentError
 from instruments.fluid_roles import PumpState, Syringe
-from instruments.mixer import Mixer, MixerSpec, Stock
+from instruments.mixer import Mixer
+from instruments.mixer_spec import MixerSpec, Stock
 from instruments.wiring import InstrumentSpec
 
 SYRINGE = Syringe(26.7e-3, 60e-6)

@@ -10,7 +10,9 @@ from hil.core.clock import SteppedClock
 from hil.core.errors import ConfigError, InstrumentError, LimitExceededError, RecordError
 from hil.core.types import Channel, Kind, Quantity, SafeAction, SafeState
 from instruments.fluid_roles import PumpState, Syringe
-from instruments.mixer import Mixer, MixerSpec, Stock, guarded, without_mixed
+from instruments.mixer import Mixer
+from instruments.mixer_controls import guarded, without_mixed
+from instruments.mixer_spec import MixerSpec, Stock
 from instruments.roles import SourcePlan
 from instruments.wiring import ControlWire
 from tests.unit.instruments.mixer_kit import SPEC, STOCKS, SYRINGE, FakePump, FakeValve, scripted_mixer

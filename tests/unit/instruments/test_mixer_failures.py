@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hil.core.errors import InstrumentError
+from hil.core.errors import ConfigError, InstrumentError
 from instruments.mixer import Mixer
 from tests.unit.instruments.mixer_kit import SPEC, FakePump, FakeValve, scripted_mixer
 
@@ -94,6 +94,30 @@ def test_what_a_pump_that_does_not_answer_still_delivers_goes_to_waste_before_an
         mixer.rest(anyway=True)
     assert isinstance(mixer.valve, FakeValve)
     assert mixer.valve.place == waste
+
+
+def test_a_valve_that_is_turned_while_liquid_flows_is_seen_and_nobody_knows_what_is_in_any_node(mixer: Mixer) -> None:
+    mixer.level_writer(["n1", "n2"])([0.3, 0.3])
+    assert isinstance(mixer.valve, FakeValve)
+    valve, turned = mixer.valve, mixer.clock.now() + 20.0
+
+    def by_hand() -> None:
+        if mixer.clock.now() > turned:
+            valve.place = 1
+
+    mixer.also = by_hand
+    with pytest.raises(InstrumentError, match="'valve' stands at 1 instead of 2 while its liquid flows; look who turned it"):
+        mixer.level_writer(["n2"])([0.2])
+    assert mixer.clock.now() < turned + 10.0
+    assert valve.place == 4
+    assert [one.level for one in mixer.outlets.values()] == [None, None]
+
+
+def test_a_valve_with_too_few_positions_is_refused_before_anything_turns(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    mixer.spec = replace(SPEC, waste=7)
+    with pytest.raises(ConfigError, match="valve 'valve' has positions 1 to 6, not 7"):
+        mixer.prepare()
+    assert log == []
 
 
 def test_a_valve_that_cannot_save_a_node_is_told_with_the_pump(mixer: Mixer) -> None:
