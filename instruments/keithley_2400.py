@@ -65,7 +65,7 @@ class Keithley2400(FrontSmu):
 
     def prepare_meter(self, port: str) -> None:
         """Volts and amperes together, with the status; the output stays on after a reading; fixed mode."""
-        self.exchange(":SENS:FUNC:CONC ON", ':SENS:FUNC "VOLT","CURR"', doing="choosing the functions")
+        self.exchange(":SENS:FUNC:CONC ON", ':SENS:FUNC "VOLT","CURR"', ":SENS:AVER OFF", doing="choosing the functions")
         self.exchange(
             *(":FORM:ELEM VOLT,CURR,STAT", ":SOUR:CLE:AUTO OFF", ":SOUR:VOLT:MODE FIX", ":SOUR:DEL 0"),
             doing="preparing the meter",

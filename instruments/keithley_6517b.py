@@ -82,7 +82,10 @@ class Keithley6517B(ScpiInstrument):
             *(":TRIG:SOUR IMM", ":TRIG:DEL 0"),
             doing="preparing the triggers",
         )
-        self.exchange(f":SENS:{head}:AVER OFF", f":SENS:{head}:MED OFF", doing="switching filters off")
+        self.exchange(
+            *(f":SENS:{head}:AVER OFF", f":SENS:{head}:MED OFF", f":SENS:{head}:REF:STAT OFF"),
+            doing="switching filters and offset off",
+        )
         self.exchange(":FORM:ELEM READ", ":TRAC:ELEM NONE", doing="choosing bare readings")
         self.confirm(f":SENS:{head}:NPLC {self._nplc:g}", f":SENS:{head}:NPLC?", self._nplc, "setting nplc")
         chosen = settings.get("range", RANGES[parameter][-1])

@@ -110,6 +110,10 @@ class KeithleyDAQ6510(ScpiInstrument):
         nplc = number_setting(settings, "nplc", 1.0) or 1.0
         self.nplc.validate(nplc)
         self.exchange(":FORM:ASC:PREC 10", f"*ESE {MARK}", f':SENS:FUNC "{head}"{also}', doing="choosing the function")
+        self.exchange(
+            *(f":SENS:{head}:AVER OFF{also}", f":SENS:{head}:REL:STAT OFF{also}", f":CALC:{head}:MATH:STAT OFF{also}"),
+            doing="switching filter, offset and mathematics off",
+        )
         chosen = settings.get("range", 10.0 if parameter == "volt" else RANGES["curr"][-1])
         if chosen == "auto":
             self.exchange(f":SENS:{head}:RANG:AUTO ON{also}", doing="choosing autorange")

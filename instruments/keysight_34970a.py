@@ -109,7 +109,9 @@ class KeysightLogger(ScpiInstrument):
         chosen = settings.get("range", 10.0)
         if self.serial:
             self.exchange(":SYST:REM", doing="taking it out of local mode")  # where it refuses to read through this line
-        self.exchange(f"*ESE {MARK}", f':SENS:FUNC "VOLT",{channel}', doing="choosing the function")
+        # What is enabled outlives a power failure unless it is told not to, and would hide one.
+        self.exchange("*PSC 1", f"*ESE {MARK}", f':SENS:FUNC "VOLT",{channel}', doing="choosing the function")
+        self.exchange(f":CALC:SCAL:STAT OFF,{channel}", doing="switching scaling off")
         if chosen == "auto":
             self.exchange(f":SENS:VOLT:DC:RANG:AUTO ON,{channel}", doing="choosing autorange")
         else:

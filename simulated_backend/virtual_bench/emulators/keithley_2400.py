@@ -26,6 +26,7 @@ from simulated_backend.virtual_bench.smu import CURR, VOLT, SourceMeter
 NAMES = {VOLT: "VOLTage", CURR: "CURRent"}
 AUTOZERO_FACTOR = 3.0
 """With autozero on, a reading is made of three conversions: signal, reference, zero."""
+FILTERED = 10  # readings that the filter waits for
 OVERFLOW_BIT, LIMIT_BIT, VOLT_BIT, CURR_BIT = 0, 3, 11, 12
 SOURCE_VOLT_BIT, SOURCE_CURR_BIT, RANGE_LIMIT_BIT, REMOTE_BIT = 14, 15, 16, 22
 """Bits of a reading's status element."""
@@ -80,6 +81,7 @@ class Keithley2400(ScpiEmulator):
         add(f"{functions}[:ON]:ALL", lambda _s, _p: self._functions.extend(q for q in (VOLT, CURR) if q not in self._functions))
         add(f"{functions}:OFF:ALL", lambda _s, _p: self._functions.clear())
         self._flag(f"{functions}:CONCurrent", "_concurrent")
+        self._flag("[:SENSe#]:AVERage[:STATe]", "_averaging")
         add("OUTPut#[:STATe]", self._set_output, lambda _s, _p: str(int(smu.output)))
         add("OUTPut#:SMODe", self._set_off_mode, lambda _s, _p: smu.off_mode)
         self._flag("OUTPut#:INTerlock:STATe", "_interlock_used")
@@ -216,7 +218,7 @@ class Keithley2400(ScpiEmulator):
         self._spacing, self._direction, self._ranging, self._abort = "LIN", "UP", "BEST", "NEV"
         self._points = 2500
         self._functions = [CURR]
-        self._concurrent = True
+        self._concurrent, self._averaging = True, False
         self._nplc = 1.0
         self._delay, self._auto_delay, self._auto_off = 0.0, True, False
         self._trigger_delay = 0.0
@@ -358,7 +360,7 @@ class Keithley2400(ScpiEmulator):
 
     def _one(self) -> Reading:
         smu = self._smu
-        found = smu.measure(self._nplc, AUTOZERO_FACTOR if self._autozero else 1.0)
+        found = smu.measure(self._nplc, (AUTOZERO_FACTOR if self._autozero else 1.0) * (FILTERED if self._averaging else 1))
         measured = {VOLT: found.volts, CURR: found.amperes}
         status = 1 << (SOURCE_VOLT_BIT if smu.func == VOLT else SOURCE_CURR_BIT)
         values: dict[str, float] = {}

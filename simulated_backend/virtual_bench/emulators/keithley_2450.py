@@ -30,6 +30,7 @@ STAT_LIMIT, STAT_SENSE, STAT_OUTPUT = 32, 64, 128
 PROTECTIONS = {"NONE": inf, **{f"PROT{volts}": float(volts) for volts in (2, 5, 10, 20, 40, 60, 80, 100, 120, 140, 160, 180)}}
 AUTOZERO_FACTOR = 3.0
 """With autozero on, a reading is made of three conversions: signal, reference, zero."""
+FILTERED = 10  # readings that the averaging filter waits for
 NOT_A_NUMBER, OVERFLOW = 9.91e37, 9.9e37
 
 DATA = SmuData(
@@ -170,6 +171,17 @@ class Keithley2450(ScpiEmulator):
             smu.remote = boolean(p)
             smu.drive()
 
+        def set_filter(_s: tuple[int, ...], p: list[str]) -> None:
+            self._averaging[quantity] = boolean(p)
+
+        def set_relative(_s: tuple[int, ...], p: list[str]) -> None:
+            self._relative[quantity] = boolean(p)
+
+        add(f"{root}:AVERage[:STATe]", set_filter, lambda _s, _p: str(int(self._averaging[quantity])))
+        add(f"{root}:RELative:STATe", set_relative, lambda _s, _p: str(int(self._relative[quantity])))
+        add(f"{root}:RELative", lambda _s, p: self._zero.update({quantity: number(p, -1e9, 1e9)}))
+        name = NAMES.get(quantity, "RESistance")
+        add(f"CALCulate#:{name}[:DC]:MATH:STATe", lambda _s, p: (boolean(p) and None) or None, lambda _s, _p: "0")
         add(f"{root}:NPLCycles", set_nplc, lambda _s, _p: f"{self._nplc[quantity]:G}")
         add(f"{root}:AZERo[:STATe]", set_autozero, lambda _s, _p: str(int(self._autozero[quantity])))
         add(f"{root}:RSENse", set_remote, lambda _s, _p: str(int(smu.remote)))
@@ -198,6 +210,9 @@ class Keithley2450(ScpiEmulator):
         self._off_state = {VOLT: "NORM", CURR: "NORM"}
         self._nplc = {VOLT: 1.0, CURR: 1.0, "RES": 1.0}
         self._autozero = {VOLT: True, CURR: True, "RES": True}
+        self._averaging = dict.fromkeys((VOLT, CURR, "RES"), False)
+        self._relative = dict.fromkeys((VOLT, CURR, "RES"), False)
+        self._zero = dict.fromkeys((VOLT, CURR, "RES"), 0.0)
         self._buffers.reset()
         self._trigger.reset()
         self._terminals = "FRON"
@@ -331,9 +346,9 @@ class Keithley2450(ScpiEmulator):
     def _one(self) -> SourceRecord:
         smu = self._smu
         function = self._function.removesuffix(":DC")
-        conversions = AUTOZERO_FACTOR if self._autozero[function] else 1.0
+        conversions = (AUTOZERO_FACTOR if self._autozero[function] else 1.0) * (FILTERED if self._averaging[function] else 1)
         reading = smu.measure(self._nplc[function], conversions)
-        value = self._value(function, reading)
+        value = self._value(function, reading) - (self._zero[function] if self._relative[function] else 0.0)
         measured = reading.volts if smu.func == VOLT else reading.amperes
         source = _sent(measured) if self._read_back[smu.func] else smu.levels[smu.func]
         if not smu.output:

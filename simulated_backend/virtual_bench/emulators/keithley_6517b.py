@@ -17,38 +17,20 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from hil.core.errors import ConfigError
-from simulated_backend.virtual_bench.converter import LIMIT, Converter, Range
+from simulated_backend.virtual_bench.converter import LIMIT, Converter
+from simulated_backend.virtual_bench.emulators.keithley_6517b_datasheet import (
+    AMPERE_RANGES,
+    BIAS_LIMIT,
+    BURDENS,
+    INPUT_RESISTANCE,
+    OVERRANGE,
+    VOLT_RANGES,
+    ZERO_CHECK_RESISTANCE,
+)
 from simulated_backend.virtual_bench.ports import Open, PlantView, VoltageSource
 from simulated_backend.virtual_bench.scpi import ScpiEmulator, ScpiError, boolean, choice, keyword, number, quoted
 
-INPUT_RESISTANCE = 200e12
-ZERO_CHECK_RESISTANCE = 1e6
-BIAS_LIMIT = 3e-15
-BURDENS = (20e-6, 100e-6, 20e-6, 20e-6, 100e-6, 20e-6, 20e-6, 100e-6, 2e-3, 5e-3)
-"""V: limit of the voltage burden on each range of AMPERE_RANGES."""
-OVERRANGE = 1.05
-COUNTS_OF_NOISE = 1.5
 LONGEST_BUFFER = 50_000
-
-VOLT_RANGES = [
-    Range(full, OVERRANGE * full, reading, offset, COUNTS_OF_NOISE * full * 5e-7, full * 5e-7)
-    for full, reading, offset in ((2.0, 2.5e-4, 40e-6), (20.0, 2.5e-4, 300e-6), (200.0, 6e-4, 3e-3))
-]
-AMPERE_RANGES = [
-    Range(full, OVERRANGE * full, reading, offset, COUNTS_OF_NOISE * full * 5e-7, full * 5e-7)
-    for full, reading, offset in (
-        (20e-12, 1e-2, 3e-15),
-        (200e-12, 1e-2, 5e-15),
-        (2e-9, 2e-3, 300e-15),
-        (20e-9, 2e-3, 500e-15),
-        (200e-9, 2e-3, 5e-12),
-        (2e-6, 1e-3, 100e-12),
-        (20e-6, 1e-3, 500e-12),
-        (200e-6, 1e-3, 5e-9),
-        (2e-3, 1e-3, 100e-9),
-        (20e-3, 1e-3, 500e-9),
-    )
-]
 ELEMENTS = ("READing", "STATus", "RNUMber", "UNITs", "TSTamp", "CHANnel", "ETEMperature", "HUMidity", "VSOurce")
 DEFAULT_ELEMENTS = ("READ", "STAT", "RNUM", "UNIT", "TST", "CHAN")
 STORABLE = ("TSTamp", "HUMidity", "CHANnel", "ETEMperature", "VSOurce")
@@ -74,7 +56,8 @@ class _Channel:
         self.auto = True
         self.position = len(self.converter.ranges) - 1
         self.nplc = 1.0
-        self.averaging = self.median = False
+        self.averaging = self.median = self.relative = False
+        self.reference = 0.0
         self.count = 10
         self.guard = False
 
@@ -185,6 +168,12 @@ class Keithley6517B(ScpiEmulator):
         def set_count(_s: tuple[int, ...], p: list[str]) -> None:
             channel.count = round(number(p, 1, 100, 10))
 
+        def set_relative(_s: tuple[int, ...], p: list[str]) -> None:
+            channel.relative = boolean(p)
+
+        def set_reference(_s: tuple[int, ...], p: list[str]) -> None:
+            channel.reference = number(p, -210.0, 210.0, 0.0)
+
         def set_guard(_s: tuple[int, ...], p: list[str]) -> None:
             channel.guard = boolean(p)
 
@@ -195,6 +184,8 @@ class Keithley6517B(ScpiEmulator):
         add(root + ":NPLCycles", set_nplc, lambda _s, _p: f"{channel.nplc:+.6E}")
         add(root + ":AVERage[:STATe]", set_averaging, lambda _s, _p: str(int(channel.averaging)))
         add(root + ":MEDian[:STATe]", set_median, lambda _s, _p: str(int(channel.median)))
+        add(root + ":REFerence:STATe", set_relative, lambda _s, _p: str(int(channel.relative)))
+        add(root + ":REFerence", set_reference, lambda _s, _p: f"{channel.reference:+.6E}")
         add(root + ":AVERage:COUNt", set_count, lambda _s, _p: str(channel.count))
         add(root + ":AVERage:TCONtrol", lambda _s, p: choice(p, ("REPeat",)) and None, lambda _s, _p: "REP")
         if function == "VOLT":
@@ -350,6 +341,8 @@ class Keithley6517B(ScpiEmulator):
             value, status = 9.91e37, "Z"
         elif isinf(value) or (sample.limited and not volts):
             value, status = (9.9e37 if value > 0 else -9.9e37), "O"
+        elif channel.relative:
+            value -= channel.reference
         value = self.broken.shown(value)
         unit = "VDC" if volts else "ADC"
         sent = self._string(value, status, unit, self._elements)

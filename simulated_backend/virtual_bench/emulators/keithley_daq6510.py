@@ -28,6 +28,7 @@ HIGH_RESISTANCE, LOW_RESISTANCE = 10e9, 10e6
 BIAS_LIMIT = 50e-12
 HIGH_RESISTANCE_UP_TO = 10.0
 RELAY_TIME = 3e-3
+FILTERED = 10  # readings that the averaging filter waits for
 AUTOZERO_FACTOR = 2.0
 """With autozero on, every reading is followed by one of the internal zero."""
 NOISE_AGAINST_PLC = ((5e-4, 6.5e-5), (0.01, 7e-6), (0.1, 1.5e-6), (1.0, 3e-7), (12.0, 1e-7))
@@ -56,6 +57,10 @@ class _Settings:
     high_impedance: bool = False
     autozero: bool = True
     delay: float = 0.0
+    averaging: bool = False
+    relative: bool = False
+    zero: float = 0.0
+    math: bool = False
 
 
 @dataclass(slots=True)
@@ -100,6 +105,11 @@ class KeithleyDAQ6510(ScpiEmulator):
         self._setting(volts + ":NPLCycles", lambda s, p: replace(s, nplc=self._nplc(p)), lambda s: f"{s.nplc:G}")
         self._setting(volts + ":INPutimpedance", self._set_impedance, lambda s: "AUTO" if s.high_impedance else "MOHM10")
         self._setting(volts + ":AZERo[:STATe]", lambda s, p: replace(s, autozero=boolean(p)), lambda s: str(int(s.autozero)))
+        self._setting(volts + ":AVERage[:STATe]", lambda s, p: replace(s, averaging=boolean(p)), lambda s: str(int(s.averaging)))
+        self._setting(volts + ":RELative:STATe", lambda s, p: replace(s, relative=boolean(p)), lambda s: str(int(s.relative)))
+        self._setting(volts + ":RELative", lambda s, p: replace(s, zero=number(p, -1e3, 1e3)), lambda s: f"{s.zero:G}")
+        math = "CALCulate#:VOLTage[:DC]:MATH:STATe"
+        self._setting(math, lambda s, p: replace(s, math=boolean(p)), lambda s: str(int(s.math)))
         self._setting("ROUTe[:CHANnel]:DELay", lambda s, p: replace(s, delay=number(p, 0.0, 60.0)), lambda s: f"{s.delay:G}")
         add("[:SENSe#]:AZERo:ONCE", lambda _s, _p: None)
         add("[:SENSe#]:COUNt", self._set_count, lambda _s, _p: str(self._count))
@@ -263,11 +273,15 @@ class KeithleyDAQ6510(ScpiEmulator):
             true = self._bias * (HIGH_RESISTANCE if settings.high_impedance else LOW_RESISTANCE)
         else:
             true = self.plant.observe([port], aperture)[0][0].voltage
+        if settings.averaging:
+            self.plant.clock.advance((FILTERED - 1) * aperture)
         if settings.autozero:
             self.plant.clock.advance((AUTOZERO_FACTOR - 1.0) * aperture)
         value = self._converter.read(true, settings.position, _noise(settings.nplc))
         if isinf(value):
             value = 9.9e37 if value > 0 else -9.9e37
+        elif settings.relative:
+            value -= settings.zero
         return ReadingRecord(self.broken.shown(value), where, started, 0 if self._rear else 8)
 
     def _autorange(self, where: int, port: ElectricalPort) -> _Settings:

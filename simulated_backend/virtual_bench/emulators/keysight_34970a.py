@@ -54,6 +54,9 @@ class _Settings:
     high_impedance: bool = False
     autozero: bool = True
     delay: float = 0.0
+    scaled: bool = False
+    gain: float = 1.0
+    offset: float = 0.0
 
 
 class Keysight34970A(ScpiEmulator):
@@ -68,6 +71,7 @@ class Keysight34970A(ScpiEmulator):
     }
     identity = ""
     errors_kept = 10
+    _forgets = False
 
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
         self._cards: dict[int, ElectricalPort] = {channel: plant.electrical(name, f"ch{channel}") for channel in CHANNELS}
@@ -101,6 +105,13 @@ class Keysight34970A(ScpiEmulator):
         self._setting(
             "ROUTe:CHANnel:DELay", lambda s, p: replace(s, delay=number(p, 0.0, 60.0, 0.0)), lambda s: f"{s.delay:+.8E}"
         )
+        self._setting("CALCulate:SCALe:STATe", lambda s, p: replace(s, scaled=boolean(p)), lambda s: str(int(s.scaled)))
+        self._setting("CALCulate:SCALe:GAIN", lambda s, p: replace(s, gain=number(p, -1e15, 1e15)), lambda s: f"{s.gain:+.8E}")
+        self._setting(
+            "CALCulate:SCALe:OFFSet", lambda s, p: replace(s, offset=number(p, -1e15, 1e15)), lambda s: f"{s.offset:+.8E}"
+        )
+        self._common["*PSC"] = lambda _s, p: setattr(self, "_forgets", boolean(p))
+        self._common["*PSC?"] = lambda _s, _p: str(int(self._forgets))
         add("ROUTe:SCAN", self._set_scan, lambda _s, _p: self._listed())
         add("ROUTe:SCAN:SIZE", query=lambda _s, _p: f"+{len(self._scan)}")
         add("ROUTe:CLOSe", lambda _s, p: self._close(self._one(p)), lambda _s, p: self._states(p))
@@ -166,6 +177,12 @@ class Keysight34970A(ScpiEmulator):
         self._units = self._named = False
         self._readings: list[tuple[float, int]] = []
         self._close(None)
+
+    def power_on(self) -> None:
+        """What is enabled in the status registers stays, unless *PSC 1 was sent."""
+        kept = 0 if self._forgets else self.event_enable
+        super().power_on()
+        self.event_enable = kept
 
     def _configure(self, _s: tuple[int, ...], parameters: list[str]) -> None:
         """Range, resolution, channels: presets of these channels and of the trigger; they become the scan list."""
@@ -264,6 +281,8 @@ class Keysight34970A(ScpiEmulator):
         value = self._converter.read(true, settings.position, 1.0 / sqrt(settings.nplc))
         if isinf(value):
             value = 9.9e37 if value > 0.0 else -9.9e37
+        elif settings.scaled:
+            value = settings.gain * value + settings.offset
         return self.broken.shown(value)
 
     def _autorange(self, channel: int, port: ElectricalPort) -> None:

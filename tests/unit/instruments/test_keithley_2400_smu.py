@@ -23,7 +23,7 @@ def configuring(kept: str = "1.000000E-07") -> list[tuple[str, str]]:
         (":SENS:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
         (":SENS:CURR:PROT 1e-07;:SENS:CURR:PROT?;:SYST:ERR?", f"{kept};{FINE}"),
         (":OUTP:SMOD NORM;:OUTP:SMOD?;:SYST:ERR?", f"NORM;{FINE}"),
-        (':SENS:FUNC:CONC ON;:SENS:FUNC "VOLT","CURR";:SYST:ERR?', FINE),
+        (':SENS:FUNC:CONC ON;:SENS:FUNC "VOLT","CURR";:SENS:AVER OFF;:SYST:ERR?', FINE),
         (":FORM:ELEM VOLT,CURR,STAT;:SOUR:CLE:AUTO OFF;:SOUR:VOLT:MODE FIX;:SOUR:DEL 0;:SYST:ERR?", FINE),
         (":ARM:SOUR IMM;:ARM:COUN 1;:TRIG:SOUR IMM;:TRIG:DEL 0;:SYST:ERR?", FINE),
     ]

@@ -21,7 +21,8 @@ FINE = '+0,"No error"'
 def configuring(number: int, impedance: str = ":SENS:VOLT:DC:IMP:AUTO") -> list[tuple[str, str]]:
     here = f"(@{number})"
     return [
-        (f'*ESE 60;:SENS:FUNC "VOLT",{here};:SYST:ERR?', FINE),
+        (f'*PSC 1;*ESE 60;:SENS:FUNC "VOLT",{here};:SYST:ERR?', FINE),
+        (f":CALC:SCAL:STAT OFF,{here};:SYST:ERR?", FINE),
         (f":SENS:VOLT:DC:RANG 10,{here};:SENS:VOLT:DC:RANG? {here};:SYST:ERR?", f"+1.00000000E+01;{FINE}"),
         (f":SENS:VOLT:DC:NPLC 1,{here};:SENS:VOLT:DC:NPLC? {here};:SYST:ERR?", f"+1.00000000E+00;{FINE}"),
         (f"{impedance} ON,{here};:SYST:ERR?", FINE),

@@ -1,10 +1,16 @@
 """Meters that somebody has used before, by hand or with another program: what is left in them neither stops nor falsifies."""
 
+from typing import Any
+
 import pytest
 
+from hil.core.errors import InstrumentError
+from instruments.keithley_2450 import Keithley2450
 from instruments.keithley_6517b import Keithley6517B
+from instruments.keithley_daq6510 import KeithleyDAQ6510
+from instruments.keysight_34970a import Keysight34970A, KeysightDAQ970A
 from simulated_backend.virtual_bench.process import VirtualBench
-from tests.smu_rig import resistors
+from tests.smu_rig import plan, resistors
 
 
 @pytest.mark.parametrize(
@@ -16,6 +22,7 @@ from tests.smu_rig import resistors
         ":SENS:VOLT:AVER ON;:SENS:VOLT:AVER:COUN 100",
         ":ARM:LAY2:DEL 30;:TRIG:DEL 30",
         ":ARM:COUN 3;:ARM:LAY2:COUN 2",
+        ":SENS:VOLT:REF 1;:SENS:VOLT:REF:STAT ON",
     ],
 )
 def test_an_electrometer_reads_whatever_was_left_in_it(left: str) -> None:
@@ -26,8 +33,60 @@ def test_an_electrometer_reads_whatever_was_left_in_it(left: str) -> None:
             meter.configure_meter("volt", {"range": 2.0, "nplc": 1.0})
             before = bench.clock.now()
             acquired = meter.acquisition([("", "volt")])(3)
-            assert acquired.values.shape == (3, 1)
+            assert acquired.values.ravel().tolist() == pytest.approx([0.0] * 3, abs=1e-3)
             assert bench.clock.now() - before == pytest.approx(3 / 50.0)  # s of the bench
             assert meter.errors() == []
         finally:
             meter.close()
+
+
+RIGS = {
+    "KeithleyDAQ6510": (":SENS:VOLT:REL 1, (@101);:SENS:VOLT:REL:STAT ON, (@101);:SENS:VOLT:AVER ON, (@101)", KeithleyDAQ6510),
+    "Keysight34970A": (":CALC:SCAL:GAIN 2,(@101);:CALC:SCAL:OFFS 1,(@101);:CALC:SCAL:STAT ON,(@101)", Keysight34970A),
+    "KeysightDAQ970A": (":CALC:SCAL:GAIN 2,(@101);:CALC:SCAL:OFFS 1,(@101);:CALC:SCAL:STAT ON,(@101)", KeysightDAQ970A),
+}
+
+
+@pytest.mark.parametrize("model", RIGS)
+def test_a_scanner_reads_what_is_there_whatever_was_left_in_it(model: str) -> None:
+    left, driver = RIGS[model]
+    with VirtualBench.start(resistors(model, {"1": "ch101"}, transport="socket")) as bench:
+        meter = driver("meter", bench.addresses["it"])
+        try:
+            meter.write(left)
+            meter.port("ch101").configure_meter("volt", {"range": 1.0, "nplc": 1.0})
+            before = bench.clock.now()
+            assert meter.acquisition([("ch101", "volt")])(1).values[0, 0] == pytest.approx(0.0, abs=1e-3)
+            assert bench.clock.now() - before < 0.1  # s of the bench: no filter
+        finally:
+            meter.close()
+
+
+@pytest.mark.parametrize("driver", [Keysight34970A, KeysightDAQ970A])
+def test_a_logger_that_keeps_its_registers_still_tells_that_it_was_switched_off(driver: type[Any]) -> None:
+    """What is enabled in them is non-volatile unless *PSC 1 says otherwise (programming guide of the DAQ970A, page 149)."""
+    with VirtualBench.start(resistors(driver.__name__, {"1": "ch101"}, transport="socket")) as bench:
+        logger = driver("logger", bench.addresses["it"])
+        try:
+            logger.write("*PSC 0")
+            logger.port("ch101").configure_meter("volt", {})
+            bench.side_door.inject("it", "restart")
+            with pytest.raises(InstrumentError, match="was switched off and on"):
+                logger.acquisition([("ch101", "volt")])(1)
+        finally:
+            logger.close()
+
+
+def test_a_source_measure_unit_reads_the_current_that_flows() -> None:
+    """An offset that was left on is taken off every reading."""
+    with VirtualBench.start(resistors("Keithley2450", {"1": ""})) as bench:
+        smu = Keithley2450("smu", bench.addresses["it"])
+        try:
+            smu.write(":SENS:CURR:REL 1e-6;:SENS:CURR:REL:STAT ON;:SENS:CURR:AVER ON")
+            smu.configure_source(plan(settings={"nplc": 0.1}))
+            smu.enable(2.0)
+            before = bench.clock.now()
+            assert smu.curr() == pytest.approx(2e-6, abs=2e-8)
+            assert bench.clock.now() - before < 0.01  # s of the bench: no filter
+        finally:
+            smu.close()

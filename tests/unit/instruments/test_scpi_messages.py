@@ -178,7 +178,7 @@ ELECTROMETER = [
         ":ARM:SOUR IMM;:ARM:COUN 1;:ARM:LAY2:SOUR IMM;:ARM:LAY2:COUN 1;:ARM:LAY2:DEL 0;:TRIG:SOUR IMM;:TRIG:DEL 0;:SYST:ERR?",
         OK,
     ),
-    (":SENS:VOLT:AVER OFF;:SENS:VOLT:MED OFF;:SYST:ERR?", OK),
+    (":SENS:VOLT:AVER OFF;:SENS:VOLT:MED OFF;:SENS:VOLT:REF:STAT OFF;:SYST:ERR?", OK),
     (":FORM:ELEM READ;:TRAC:ELEM NONE;:SYST:ERR?", OK),
     (":SENS:VOLT:NPLC 1;:SENS:VOLT:NPLC?;:SYST:ERR?", f"1.00;{OK}"),
     (":SENS:VOLT:RANG:AUTO OFF;:SYST:ERR?", OK),
@@ -255,6 +255,7 @@ FRONT = [
     ("*LANG?", "SCPI"),
     (":ROUT:TERM?", "FRON"),
     (':FORM:ASC:PREC 10;*ESE 60;:SENS:FUNC "VOLT";:SYST:ERR?', DAQ_OK),
+    (":SENS:VOLT:AVER OFF;:SENS:VOLT:REL:STAT OFF;:CALC:VOLT:MATH:STAT OFF;:SYST:ERR?", DAQ_OK),
     (":SENS:VOLT:RANG 10;:SENS:VOLT:RANG?;:SYST:ERR?", f"10;{DAQ_OK}"),
     (":SENS:VOLT:NPLC 1;:SENS:VOLT:NPLC?;:SYST:ERR?", f"1;{DAQ_OK}"),
     (":SENS:VOLT:INP AUTO;:SYST:ERR?", DAQ_OK),
@@ -262,7 +263,7 @@ FRONT = [
 
 
 def test_front_terminals_choose_high_impedance_unless_told_otherwise(build: Build) -> None:
-    daq, _ = build(KeithleyDAQ6510, *FRONT, *FRONT[1:5], (":SENS:VOLT:INP MOHM10;:SYST:ERR?", DAQ_OK))
+    daq, _ = build(KeithleyDAQ6510, *FRONT, *FRONT[1:6], (":SENS:VOLT:INP MOHM10;:SYST:ERR?", DAQ_OK))
     daq.configure_meter("volt", {"range": 5.0, "nplc": 1.0})
     daq.configure_meter("volt", {"range": 10.0, "nplc": 1.0, "input_impedance": "10M"})
     assert daq.settings()["input_impedance"] == "10M"
@@ -307,6 +308,11 @@ def test_channels_are_read_in_one_scan_in_the_order_asked_for(build: Build) -> N
         for exchange in (
             (":ROUT:TERM?", "REAR"),
             (f':FORM:ASC:PREC 10;*ESE 60;:SENS:FUNC "VOLT", (@{number});:SYST:ERR?', DAQ_OK),
+            (
+                f":SENS:VOLT:AVER OFF, (@{number});:SENS:VOLT:REL:STAT OFF, (@{number});:CALC:VOLT:MATH:STAT OFF, (@{number});"
+                ":SYST:ERR?",
+                DAQ_OK,
+            ),
             (f":SENS:VOLT:RANG 10, (@{number});:SENS:VOLT:RANG? (@{number});:SYST:ERR?", f"10;{DAQ_OK}"),
             (f":SENS:VOLT:NPLC 1, (@{number});:SENS:VOLT:NPLC? (@{number});:SYST:ERR?", f"1;{DAQ_OK}"),
             (f":SENS:VOLT:INP AUTO, (@{number});:SYST:ERR?", DAQ_OK),

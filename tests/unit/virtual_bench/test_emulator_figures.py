@@ -9,7 +9,7 @@ from pyvisa.resources import MessageBasedResource
 from simulated_backend.virtual_bench.emulators import (
     keithley_2400_datasheet,
     keithley_2450,
-    keithley_6517b,
+    keithley_6517b_datasheet,
     keithley_daq6510,
     keysight_34970a,
     keysight_b2900_channel,
@@ -146,7 +146,9 @@ def test_volts_of_the_daq6510() -> None:
 
 def test_the_6517b_burdens_a_node_by_its_range() -> None:
     """SPEC-6517BC: below 20 uV on 20 pA, 2 nA, 20 nA, 2 uA and 20 uA, 100 uV on the three in between, 2 mV and 5 mV."""
-    limits = dict(zip((r.full_scale for r in keithley_6517b.AMPERE_RANGES), keithley_6517b.BURDENS, strict=True))
+    limits = dict(
+        zip((r.full_scale for r in keithley_6517b_datasheet.AMPERE_RANGES), keithley_6517b_datasheet.BURDENS, strict=True)
+    )
     assert {limits[full] for full in (20e-12, 2e-9, 20e-9, 2e-6, 20e-6)} == {20e-6}
     assert {limits[full] for full in (200e-12, 200e-9, 200e-6)} == {100e-6}
     assert (limits[2e-3], limits[20e-3]) == (2e-3, 5e-3)
