@@ -1,7 +1,9 @@
 """Bronkhorst flow controllers for liquids (mini CORI-FLOW and relatives), serial, ProPar in its ASCII form.
 
 Source: RS-232 interface manual 917.027: messages are a colon, hexadecimal bytes (length, node, command, data) and CR LF;
-measure and set-point count 32000 at 100 % of the capacity, which the instrument tells with its unit. 38400 baud, 8N1, node 128.
+measure and set-point count 32000 at 100 % of the capacity, which the instrument tells with its unit. 38400 baud, 8N1, node 128,
+at which whatever is on the line listens; it may answer with its own. It follows set-points from here only in the control modes
+``LISTENING`` (917.023), and at once only without a slope.
 As a pump of a mixer it doses by its own counter (process 104): at the counter's limit the instrument puts its set-point to 0 by
 itself, whatever became of the program.
 """
@@ -50,6 +52,10 @@ _MEASURE = (":06800401210120", "0121")
 _SET_POINT = (":06800401220121", "0122")
 _CAPACITY = (":068004014D014D", "014D")
 _UNIT = (":078004017F017F07", "017F07")
+_CONTROL_MODE = (":06800401040104", "0104")
+_SLOPE = (":06800401220122", "0122")
+LISTENING = (0, 18)
+"""Control modes: bus or RS-232, RS-232 only."""
 _SERIAL = (":0780047163716300", "716300")
 # The counter: value, limit, set-point mode (1: change at the limit), new set-point, unit, mode (2: up to the limit).
 _COUNTED = (":06800468416841", "6841")
@@ -65,7 +71,7 @@ class BronkhorstFlow(BenchInstrument):
     """Bronkhorst liquid flow controller with a volume unit; may be a pump of a mixer. Manual: 917.027."""
 
     link: ClassVar[Link] = Link(
-        identity=r"^:[0-9A-F]{2}8002716300([0-9A-F]*)00$",
+        identity=r"^:[0-9A-F]{4}02716300([0-9A-F]*)00$",
         identify=_SERIAL[0],
         read_termination="\r\n",
         write_termination="\r\n",
@@ -106,7 +112,7 @@ class BronkhorstFlow(BenchInstrument):
         message, head = request
 
         def take(reply: str) -> T:
-            found = re.match(rf"^:[0-9A-F]{{2}}80(?:00([0-9A-F]{{2}})[0-9A-F]{{2}}|02{head}([0-9A-F]*))$", reply)
+            found = re.match(rf"^:[0-9A-F]{{4}}(?:00([0-9A-F]{{2}})[0-9A-F]{{2}}|02{head}([0-9A-F]*))$", reply)
             if found is None:
                 raise ValueError(f"{reply[:40]!r}")
             if found.group(1) is not None:
@@ -126,10 +132,22 @@ class BronkhorstFlow(BenchInstrument):
             unit = self.request(_UNIT, lambda raw: raw.decode("latin-1").strip(" \0").lower(), "asking for the unit")
             if unit not in UNITS:
                 raise self.fault(f"counts in {unit!r}; set its capacity unit to one of {', '.join(UNITS)}")
+            self._require_listening()
             capacity = self.request(_CAPACITY, lambda raw: float(struct.unpack(">f", raw)[0]), "asking for the capacity")
             self._full_scale = capacity * UNITS[unit]
             self.note(capacity=capacity, unit=unit)
         return self._full_scale
+
+    def _require_listening(self) -> None:
+        """InstrumentError where it takes a set-point, but does not follow it, or only slowly."""
+        mode = self.request(_CONTROL_MODE, lambda raw: int.from_bytes(raw, "big"), "asking for its control mode")
+        if mode not in LISTENING:
+            raise self.fault(
+                f"is in control mode {mode}, in which it does not follow set-points from here; set it to 0 (bus or RS-232)"
+            )
+        slope = self.request(_SLOPE, _count, "asking for the slope of its set-point")
+        if slope:
+            raise self.fault(f"takes {0.1 * slope:g} s for a change of its set-point; set its set-point slope to 0")
 
     def set_flow(self, rate: float) -> None:
         """Set-point, read back; ConfigError outside 0 to 100 %."""
@@ -252,7 +270,7 @@ class BronkhorstFlow(BenchInstrument):
         """Write process, parameter and value (hexadecimal digits). InstrumentError with the status of a refusal."""
 
         def take(reply: str) -> int:
-            found = re.match(r"^:048000([0-9A-F]{2})[0-9A-F]{2}$", reply)
+            found = re.match(r"^:04[0-9A-F]{2}00([0-9A-F]{2})[0-9A-F]{2}$", reply)
             if found is None:
                 raise ValueError(f"{reply[:40]!r}")
             return int(found.group(1), 16)
@@ -272,7 +290,7 @@ class BronkhorstFlow(BenchInstrument):
     @classmethod
     def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
         """Set-point 0."""
-        return SafeCommands(leave=(":06800101210000",), query=_SET_POINT[0], expected=r"^:06800201220000")
+        return SafeCommands(leave=(":06800101210000",), query=_SET_POINT[0], expected=r"^:06[0-9A-F]{2}0201220000")
 
 
 class _RefusedError(Exception):

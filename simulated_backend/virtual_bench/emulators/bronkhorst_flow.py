@@ -3,9 +3,11 @@
 Imitated: the ASCII and the binary form of ProPar, single and chained parameters, requests, writes with and without status,
 measure and set-point in 1/32000 of the capacity, capacity with its unit, identification, an error within 0.2 % of the reading
 drawn from the seed; the counter (process 104): off, upwards, or up to its limit, where the set-point becomes 0 if that was asked
-for. Options: ``full_scale`` (m^3/s at 100 %), ``unit`` (of the capacity as told), ``counter_unit``. Not imitated: settling of the
-flow, other set-points at the limit, alarms, control modes beyond serial, fluids, the other parameters of the manual. What a
-counter forgets without power the manual does not say: here everything.
+for; the control mode, and that set-points from here are followed in two of them only. Options: ``full_scale`` (m^3/s at 100 %),
+``unit`` (of the capacity as told), ``counter_unit``; ``control_mode``, ``slope`` (of the set-point, 0.1 s; told only) and
+``node`` (what it answers with), as found. Not imitated: settling of the flow, other set-points at the limit, alarms, what other
+control modes follow instead, fluids, the other parameters of the manual. What a counter forgets without power the manual does
+not say: here everything.
 """
 
 import struct
@@ -32,6 +34,8 @@ STATUS, WRITE, SEND, REQUEST = 0, 1, 2, 4
 INT8, INT16, INT32, STRING = 0x00, 0x20, 0x40, 0x60
 SIZES = {INT8: 1, INT16: 2, INT32: 4}
 OK, NO_PROCESS, NO_PARAMETER, WRONG_TYPE, WRONG_VALUE, READ_ONLY = 0, 3, 4, 5, 6, 13
+LISTENING = (0, 18)
+_AS_FOUND: dict[str, object] = {"control_mode": 0, "slope": 0, "node": 0x80}
 DLE, STX, ETX = 0x10, 0x02, 0x03
 
 
@@ -47,6 +51,7 @@ class BronkhorstFlow(Emulator):
 
     models: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "BronkhorstFlow": {"full_scale": 100e-6 / 3600.0, "unit": "ml/h", "serial": "M24200123A", "counter_unit": "ml"}
+        | _AS_FOUND
     }
     transport = "serial"
 
@@ -59,6 +64,7 @@ class BronkhorstFlow(Emulator):
                 f"option 'counter_unit' of {name!r} must be one of {', '.join(VOLUMES)}, not {options['counter_unit']!r}"
             )
         self._volume = VOLUMES[str(options["counter_unit"])]
+        self._mode, self._node = (round(self.number(key)) for key in ("control_mode", "node"))
         self._port = plant.flow(name, "")
         self._error = 0.0 if plant.ideal else float(rng.uniform(-ERROR, ERROR))
         self.power_on()
@@ -106,20 +112,20 @@ class BronkhorstFlow(Emulator):
             reply = self._obey(content[1], content[2:])
             if reply is None:
                 return None
-            return b":" + bytes([len(reply) + 1, NODE, *reply]).hex().upper().encode() + b"\r\n"
+            return b":" + bytes([len(reply) + 1, self._node, *reply]).hex().upper().encode() + b"\r\n"
         content = message[2:-2].replace(b"\x10\x10", b"\x10")
         if len(content) < 4:
             return None
         reply = self._obey(content[1], content[3:])
         if reply is None:
             return None
-        body = bytes([content[0], NODE, len(reply), *reply]).replace(b"\x10", b"\x10\x10")
+        body = bytes([content[0], self._node, len(reply), *reply]).replace(b"\x10", b"\x10\x10")
         return bytes([DLE, STX]) + body + bytes([DLE, ETX])
 
     # Language ------------------------------------------------------------------------------------------------------
 
     def _obey(self, node: int, data: bytes) -> bytes | None:
-        if node not in (NODE, 0):
+        if node not in (NODE, self._node, 0):
             return None
         self._look()
         command = data[0]
@@ -179,6 +185,8 @@ class BronkhorstFlow(Emulator):
         return {
             (1, 0): max(-23593, min(round(measured * FULL), HIGHEST)),
             (1, 1): self._count,
+            (1, 2): round(self.number("slope")),
+            (1, 4): bytes([self._mode]),
             (1, 13): capacity,
             (1, 17): "WATER",
             (1, 31): str(self.options["unit"]).ljust(7),
@@ -203,6 +211,8 @@ class BronkhorstFlow(Emulator):
                 if len(raw) != 2 or count > FULL:
                     raise _StatusError(WRONG_TYPE if len(raw) != 2 else WRONG_VALUE, place)
                 self._count = count
+            elif (process, parameter) == (1, 4):
+                self._mode = raw[0]
             elif (process, parameter) == (33, 3):
                 capacity = self.number("full_scale") / UNITS[str(self.options["unit"])]
                 (value,) = struct.unpack(">f", raw)
@@ -246,7 +256,8 @@ class BronkhorstFlow(Emulator):
     def _drive(self) -> None:
         """Let flow what the set-point says, up to the counter's limit."""
         left = max(self._limit - self._counted, 0.0) * (1.0 + self._error) if self._ends else inf
-        self._port.set_flow(self._count / FULL * self.number("full_scale") * (1.0 + self._error), left)
+        followed = self._count if self._mode in LISTENING else 0
+        self._port.set_flow(followed / FULL * self.number("full_scale") * (1.0 + self._error), left)
 
     def _look(self) -> None:
         """What has happened since the last message."""

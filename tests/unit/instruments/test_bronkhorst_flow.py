@@ -1,5 +1,6 @@
 """Bronkhorst: the manual's own messages, the driver on the emulated controller, bronkhorst-propar on the same."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.fluid_bench import fluid_plan, hasty, rescue
 from tests.unit.instruments.conftest import Build
 
 ML_PER_H = 1e-6 / 3600.0
+FOLLOWS = ((":06800401040104", ":058002010400"), (":06800401220122", ":06800201220000"))
+"""The words that ask for the control mode (0: bus or RS-232) and for the slope of the set-point, and what follows at once."""
 
 
 def controller_on(plant: Plant) -> Emulated:
@@ -54,6 +57,7 @@ def test_words_of_the_driver(build: Build) -> None:
     flow, _ = build(
         BronkhorstFlow,
         (":078004017F017F07", ":0C8002017F07" + b"ml/h   ".hex().upper()),
+        *FOLLOWS,
         (":068004014D014D", ":088002014D42C80000"),
         (":06800101213E80", ":0480000005"),
         (":06800401220121", ":06800201223E80"),
@@ -72,6 +76,50 @@ def test_a_mass_unit_is_refused(build: Build) -> None:
     flow, _ = build(BronkhorstFlow, (":078004017F017F07", ":0C8002017F07" + b"g/h    ".hex().upper()))
     with pytest.raises(InstrumentError, match=r"counts in 'g/h'; set its capacity unit"):
         flow.full_scale()
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ((":058002010401",), "is in control mode 1, in which it does not follow"),
+        ((":058002010412", ":0680020122012C"), "takes 30 s for a change of its set-point"),
+    ],
+)
+def test_one_that_does_not_follow_at_once_is_refused(build: Build, found: tuple[str, ...], sentence: str) -> None:
+    unit = (":078004017F017F07", ":0C8002017F07" + b"ml/h   ".hex().upper())
+    asked = [(question, reply) for (question, _), reply in zip(FOLLOWS, found, strict=False)]
+    flow, _ = build(BronkhorstFlow, unit, *asked)
+    with pytest.raises(InstrumentError, match=sentence):
+        flow.set_flow(50.0 * ML_PER_H)
+
+
+def test_it_may_answer_with_its_own_node(build: Build) -> None:
+    flow, _ = build(
+        BronkhorstFlow,
+        (":078004017F017F07", ":0C0302017F07" + b"ml/h   ".hex().upper()),
+        *((question, reply.replace("80", "03", 1)) for question, reply in FOLLOWS),
+        (":068004014D014D", ":080302014D42C80000"),
+        (":06800101213E80", ":0403000005"),
+        (":06800401220121", ":06030201223E80"),
+        (":06800401210120", ":06030201213E80"),
+    )
+    flow.set_flow(50.0 * ML_PER_H)
+    assert flow.flow() == pytest.approx(50.0 * ML_PER_H)
+    commands = BronkhorstFlow.safe_commands("", SafeAction.STOP, 0.0, {})
+    assert commands is not None
+    assert all(re.search(commands.expected, f":06{node}0201220000") for node in ("80", "03"))
+
+
+def test_in_another_control_mode_a_set_point_is_taken_and_nothing_flows() -> None:
+    plant = Plant(fluid_plan(ideal=True))
+    flow = Emulated(
+        "flow", plant, {**Emulated.models["BronkhorstFlow"], "identity": None, "control_mode": 1}, np.random.default_rng(1)
+    )
+    assert flow.receive(b":06800401040104\r\n") == b":058002010401\r\n"
+    assert flow.receive(b":06800101213E80\r\n") == b":0480000005\r\n"
+    assert flow.receive(b":06800401210120\r\n") == b":06800201210000\r\n"
+    assert flow.receive(b":058001010400\r\n") == b":0480000004\r\n"
+    assert flow.receive(b":06800401210120\r\n") == b":06800201213E80\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +237,7 @@ def test_words_of_a_dose(build: Build) -> None:
     flow, _ = build(
         BronkhorstFlow,
         (":078004017F017F07", ":0C8002017F07" + b"ml/h   ".hex().upper()),
+        *FOLLOWS,
         (":068004014D014D", ":088002014D42C80000"),
         (":06800101210000", ":0480000005"),
         (":06800401220121", ":06800201220000"),
