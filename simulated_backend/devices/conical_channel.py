@@ -183,6 +183,15 @@ class ConicalChannel(Device):
         slope = (kappa * mean.h_slope - law.salt_drop * mean.mean_i_slope) * law.p_per_volt + law.kappa_per_volt * mean.h
         return level, slope, law
 
+    def _level(self, parameters: Parameters, drive: EdgeDrive) -> tuple[FloatArray, Reduced]:
+        """``relative`` without the slope: what a network in time asks for at every step."""
+        if self.form == "self-consistent":
+            level, _, law = self.relative(parameters, drive)
+            return level, law
+        law = self.reduced(parameters, drive)
+        mean_i, h = conical_profile.means(law.p_per_volt * drive.voltage + law.p_pressure, law.ratio)
+        return 1.0 - law.salt_drop * mean_i + law.kappa_per_volt * drive.voltage * h, law
+
     def current(self, parameters: Parameters, drive: EdgeDrive, state: FloatArray) -> FloatArray:
         """I = gΔV, A."""
         return np.asarray(state[0] * drive.voltage)
@@ -201,7 +210,7 @@ class ConicalChannel(Device):
 
     def steady_state(self, parameters: Parameters, drive: EdgeDrive) -> FloatArray:
         """g∞ in S, the floor included."""
-        level, _, law = self.relative(parameters, drive)
+        level, law = self._level(parameters, drive)
         return np.asarray(law.g0 * np.maximum(level, law.floor))[np.newaxis]
 
     def initial_state(self, parameters: Parameters, drive: EdgeDrive) -> FloatArray:
@@ -233,7 +242,7 @@ class ConicalChannel(Device):
 
     def clamped(self, parameters: Parameters, drive: EdgeDrive) -> BoolArray:
         """True where the floor of g∞/g0 holds: no gradient there."""
-        level, _, law = self.relative(parameters, drive)
+        level, law = self._level(parameters, drive)
         return np.asarray(level < law.floor)
 
     def validity(self, parameters: Parameters, drive: EdgeDrive) -> Sequence[str]:

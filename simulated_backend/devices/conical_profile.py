@@ -79,54 +79,63 @@ class Averages:
 
 def averages(p: FloatArray, ratio: FloatArray, quadrature: Quadrature = QUADRATURE) -> Averages:
     """Averages over the channel at ``p`` and radius ratio ``ratio`` = R_b/R_t, which broadcast against each other."""
-    i, i_slope, phi, phi_slope = profile(p, quadrature)
+    weight = _weight(ratio, quadrature)
+    i, phi, i_slope, phi_slope = ((weight * part).sum(axis=-1) for part in profile(p, quadrature))
+    return Averages(i, i_slope, phi, phi_slope)
+
+
+def means(p: FloatArray, ratio: FloatArray, quadrature: Quadrature = QUADRATURE) -> tuple[FloatArray, FloatArray]:
+    """<I> and h of ``averages`` without their slopes, which take as long again."""
+    weight = _weight(ratio, quadrature)
+    i, phi = profile(p, quadrature, slopes=False)
+    return (weight * i).sum(axis=-1), (weight * phi).sum(axis=-1)
+
+
+def _weight(ratio: FloatArray, quadrature: Quadrature) -> FloatArray:
     r = np.asarray(ratio, dtype=np.float64)[..., np.newaxis]
     stretch = 1.0 + quadrature.F * (r - 1.0)
-    weight = quadrature.weights * r / (stretch * stretch)
-    return Averages(
-        np.sum(weight * i, axis=-1),
-        np.sum(weight * i_slope, axis=-1),
-        np.sum(weight * phi, axis=-1),
-        np.sum(weight * phi_slope, axis=-1),
-    )
+    return np.asarray(quadrature.weights * r / (stretch * stretch))
 
 
-def profile(p: FloatArray, quadrature: Quadrature) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """I, dI/dp, φ, dφ/dp at the nodes, (..., n); free of overflow and of cancellation for every p."""
-    q = np.clip(np.asarray(p, dtype=np.float64), -LARGEST_P, LARGEST_P)[..., np.newaxis]
+def profile(p: FloatArray, quadrature: Quadrature, *, slopes: bool = True) -> tuple[FloatArray, ...]:
+    """I and φ, with ``slopes`` also dI/dp and dφ/dp, at the nodes, (..., n); free of overflow and of cancellation for every p."""
+    q = np.maximum(np.minimum(p, LARGEST_P), -LARGEST_P)[..., np.newaxis]
     small = np.abs(q) < _SERIES_BELOW
     if small.all():
-        return _by_series(q, quadrature)
-    direct = _directly(np.where(small, 1.0, q), quadrature.F)
+        return _by_series(q, quadrature, slopes)
+    direct = _directly(np.where(small, 1.0, q), quadrature.F, slopes)
     if not small.any():
         return direct
-    series = _by_series(np.where(small, q, 0.0), quadrature)
-    i, i_slope, phi, phi_slope = (np.where(small, one, other) for one, other in zip(series, direct, strict=True))
-    return i, i_slope, phi, phi_slope
+    series = _by_series(np.where(small, q, 0.0), quadrature, slopes)
+    return tuple(np.where(small, one, other) for one, other in zip(series, direct, strict=True))
 
 
-def _by_series(p: FloatArray, quadrature: Quadrature) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def _by_series(p: FloatArray, quadrature: Quadrature, slopes: bool) -> tuple[FloatArray, ...]:
     shape = (*p.shape[:-1], quadrature.F.size)
     phi, slope = np.zeros(shape), np.zeros(shape)
     for row in quadrature.series[::-1]:  # Horner, value and derivative together
-        slope = slope * p + phi
+        if slopes:
+            slope = slope * p + phi
         phi = phi * p + row
-    return quadrature.F - p * phi, -phi - p * slope, phi, slope
+    values = quadrature.F - p * phi, phi
+    return (*values, -phi - p * slope, slope) if slopes else values
 
 
-def _directly(p: FloatArray, F: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def _directly(p: FloatArray, F: FloatArray, slopes: bool) -> tuple[FloatArray, ...]:
     size = np.abs(p)
     rest = -np.expm1(-size)
     # For p > 0 the mirrored form I = e^{−p(1−F)}(1 − e^{−pF})/(1 − e^{−p}) holds no exponent above 0.
     i = np.where(p > 0, np.exp(-size * (1.0 - F)), 1.0) * -np.expm1(-size * F) / rest
     phi = (F - i) / p
+    if not slopes:
+        return i, phi
     bernoulli = np.where(p > 0, size * np.exp(-size), size) / rest  # p/(e^p − 1)
     i_slope = phi * bernoulli - i * (1.0 - F)
-    return i, i_slope, phi, -(i_slope + phi) / p
+    return i, phi, i_slope, -(i_slope + phi) / p
 
 
 def used_up(p: FloatArray, salt_drop: FloatArray, kappa: FloatArray, quadrature: Quadrature = QUADRATURE) -> BoolArray:
     """True where the local salt 1 − (Δρ/ρ_b) I + κφ falls below zero somewhere in the channel: not physical."""
-    i, _, phi, _ = profile(p, quadrature)
+    i, phi = profile(p, quadrature, slopes=False)
     salt = 1.0 - np.asarray(salt_drop)[..., np.newaxis] * i + np.asarray(kappa)[..., np.newaxis] * phi
     return np.asarray(np.any(salt < 0.0, axis=-1))
