@@ -20,7 +20,7 @@ from typing import Any
 from hil.bench import Target
 from hil.bench_check import fault_kinds
 from hil.bench_station import virtual_benches_in_a_row
-from hil.core.child import TYPED, environment, ignore
+from hil.core.child import TYPED, environment, ignore, take_input
 from hil.core.errors import BackendError, HilError
 from hil.fault_rehearsal import chosen_cases, for_rehearsal, rehearse_case
 from hil.prepared import Prepared, Request, prepare
@@ -164,13 +164,14 @@ def _unpacked(packed: dict[str, Any]) -> Request:
 def main() -> int:
     """Answer until standard input ends. Returns the exit code."""
     ignore(TYPED)  # the program ends us
-    said = json.loads(sys.stdin.readline())
+    asked = take_input()
+    said = json.loads(asked.readline())
     try:
         prepared = prepare(_unpacked(said["request"]))
         found = chosen_cases(prepared, said["readings"], said["kinds"])
         rehearsed = replace(prepared, bench=for_rehearsal(prepared))
         with virtual_benches_in_a_row():
-            for line in sys.stdin:
+            for line in asked:
                 _say(asdict(rehearse_case(rehearsed, found[int(line)], said["seed"])))
     except HilError as error:
         _say({"refusal": str(error)})

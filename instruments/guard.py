@@ -20,9 +20,9 @@ import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from hil.core.child import STOPS, hurry, ignore
+from hil.core.child import STOPS, hurry, ignore, take_input
 from hil.core.file_lock import keep
 from hil.core.private import write_private
 from instruments.guard_links import is_socket, visa_manager
@@ -53,7 +53,8 @@ def main() -> int:
     """Wait, and act if need be. Returns the exit code: 0 unless something was left unsafe."""
     ignore(STOPS)
     hurry()
-    plan = json.loads(sys.stdin.readline())
+    program_says = take_input()
+    plan = json.loads(program_says.readline())
     program = int(plan["program"])
     kept = keep(plan["locks"])
     for instrument in plan["instruments"]:
@@ -61,7 +62,7 @@ def main() -> int:
             visa_manager(instrument["visalib"])  # what takes long is done now, not when every millisecond counts
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     door = _Door(plan, orders)
-    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    threading.Thread(target=_listen, args=(program_says, orders), daemon=True).start()
     say(f"watching process {program}: {', '.join(i['name'] for i in plan['instruments']) or 'no instrument with an output'}")
     tell("ready")
     try:
@@ -127,9 +128,9 @@ def _end(program: int) -> None:
             os.kill(program, signal.SIGKILL)
 
 
-def _listen(orders: "queue.SimpleQueue[Order]") -> None:
+def _listen(program_says: TextIO, orders: "queue.SimpleQueue[Order]") -> None:
     with contextlib.suppress(OSError, ValueError):
-        for line in sys.stdin:
+        for line in program_says:
             orders.put((line.strip(), None))
             if line.strip() == "bye":
                 return

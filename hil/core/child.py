@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """What asks a program for its end: Ctrl-C, an orderly end, a closed terminal, and Ctrl-Break or a closed window on Windows."""
@@ -19,6 +20,18 @@ def environment() -> dict[str, str]:
     paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     search = os.pathsep.join(path for path in paths if path)
     return {**os.environ, "PYTHONPATH": search, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+def take_input() -> TextIO:
+    """In a child: what the program writes to us, for this process alone; nothing can be read from standard input any more.
+
+    On Windows a library that is loaded looks at standard input, and waits there for as long as somebody reads from its pipe.
+    """
+    pipe = os.fdopen(os.dup(0), encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return pipe
 
 
 def ignore(names: Iterable[str]) -> None:

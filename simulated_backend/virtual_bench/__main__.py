@@ -4,9 +4,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
-from hil.core.child import TYPED, hurry, ignore
+from hil.core.child import TYPED, hurry, ignore, take_input
 from hil.core.errors import HilError
 from simulated_backend.description import rebuild
 from simulated_backend.devices.registry import names
@@ -67,21 +67,22 @@ def main() -> int:
     loaded and no threads.
     """
     ignore(TYPED)  # the program closes our input when it is done
+    questions = take_input()
     if "--in-a-row" not in sys.argv or sys.platform == "win32":
-        return serve(sys.stdin.readline())
+        return serve(questions.readline(), questions)
     for load in (models, names):
         load()
-    while plan := sys.stdin.readline():
+    while plan := questions.readline():
         child = os.fork()
         if child == 0:
-            return serve(plan)
+            return serve(plan, questions)
         if os.waitpid(child, 0)[1] != 0:
             return 1
     return 0
 
 
-def serve(text: str) -> int:
-    """One bench by its plan, until it is told ``off`` or standard input ends. Returns the exit code."""
+def serve(text: str, questions: TextIO) -> int:
+    """One bench by its plan ``text``, until it is told ``off`` or ``questions`` end. Returns the exit code."""
     try:
         plan = BenchPlan.from_json(text)
         bench = Bench(plan)
@@ -93,7 +94,7 @@ def serve(text: str) -> int:
         hurry()
     bench.start()
     _say({"addresses": dict(bench.addresses)})
-    for line in sys.stdin:
+    for line in questions:
         try:
             question = json.loads(line)
             if question.get("ask") == OFF:

@@ -127,6 +127,7 @@ def test_emulators_stop_on_ctrl_c(started: Any) -> None:
     for line in process.stdout:
         if "emulators are running" in line:
             break
+    time.sleep(0.5)  # it waits by now
     os.kill(process.pid, signal.SIGINT)
     assert process.stdout.read().strip() == "stopped"
     assert process.wait(240) == 0
