@@ -29,6 +29,8 @@ from instruments.wiring import InstrumentSpec
 TURN_PATIENCE, TELL_AGAIN = 15.0, 3.0
 """s that a valve may take; after which one that rests elsewhere is told again (it answers nothing, so that an order may get lost
 unseen)."""
+TRIES, REFUSED = 3, 30.0
+"""How often a pump that does not stop is told so on the way home, within s; every time costs its time-outs."""
 
 
 @dataclass
@@ -80,7 +82,7 @@ class Outlet:
 
     def disable(self, action: SafeAction) -> None:
         """Pumps stopped and, where the valve turns, every node isolated; whatever ``action`` says."""
-        self.mixer.rest(anyway=True)
+        self.mixer.leave()
 
 
 @dataclass(eq=False)
@@ -105,6 +107,7 @@ class Mixer:
         self.left = {stock.pump: stock.volume for stock in self.spec.stocks}
         self.session = _Session([*self.pumps.values(), self.valve])
         self._prepared = False
+        self._refused: list[tuple[float, str]] = []
 
     @classmethod
     def of(cls, spec: MixerSpec, components: Mapping[str, Any], clock: Clock, specs: Sequence[InstrumentSpec]) -> "Mixer":
@@ -227,6 +230,19 @@ class Mixer:
         self._prepared = False
         if problems:
             raise InstrumentError("; ".join(dict.fromkeys(problems)))
+
+    def leave(self) -> None:
+        """``rest`` for the way home, which comes once for every outlet and insists: others wait meanwhile, to vent perhaps."""
+        now = self.clock.now()
+        self._refused = [one for one in self._refused if now - one[0] < REFUSED]
+        if len(self._refused) >= TRIES:
+            raise InstrumentError(self._refused[-1][1])
+        try:
+            self.rest(anyway=True)
+        except InstrumentError as error:
+            self._refused.append((self.clock.now(), str(error)))
+            raise
+        self._refused.clear()
 
     @staticmethod
     def _silent(part: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import SafeAction
 from instruments.mixer import Mixer
 from tests.unit.instruments.mixer_kit import SPEC, FakePump, FakeValve, scripted_mixer
 
@@ -94,6 +95,23 @@ def test_what_a_pump_that_does_not_answer_still_delivers_goes_to_waste_before_an
         mixer.rest(anyway=True)
     assert isinstance(mixer.valve, FakeValve)
     assert mixer.valve.place == waste
+
+
+def test_the_way_home_does_not_wait_for_a_silent_pump_once_more_for_every_outlet(
+    mixer: Mixer, log: list[tuple[Any, ...]]
+) -> None:
+    pump = mixer.pumps["weak"]
+    assert isinstance(pump, FakePump)
+    pump.dies = -1.0
+    for outlet in mixer.outlets.values():
+        for _ in range(3):
+            with pytest.raises(InstrumentError, match="weak does not answer"):
+                outlet.disable(SafeAction.STOP)
+    assert log.count(("weak", "silent")) == 3
+    mixer.clock.sleep(30.0)
+    pump.dies = float("inf")
+    mixer.port("n1").disable(SafeAction.STOP)
+    assert ("weak", "stop") in log
 
 
 def test_a_valve_that_is_turned_while_liquid_flows_is_seen_and_nobody_knows_what_is_in_any_node(mixer: Mixer) -> None:
