@@ -2,9 +2,12 @@
 
 Source: the CPC6050's manual (operating instructions), section 7.7: commands end in CR, LF or both and are not answered;
 queries are the word with a question mark; replies begin with a space, or with ``E`` while there is an error in the queue, and end
-in CR LF. Pascals are unit 23. The words of its rate control are not used: the bench leads the set-point.
+in CR LF. Pascals are unit 23. The words of its rate control are not used: the bench leads the set-point. ``?`` alone asks for the
+pressure of the active channel, in every output format first; the tables of the CPC3050 and the CPC4000 have neither ``A?`` nor
+``Chan``.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypeVar
 
@@ -28,6 +31,8 @@ UNITS = {
     "atm": 101_325.0,
 }
 MOST_ERRORS = 10
+_CHANNELS = re.compile(r"(?i)CPC6|,\s*600\b")
+"""Models that have more than one channel."""
 _MODES = {Valves.CONTROL: "CONTROL", Valves.SHUT: "MEASURE", Valves.VENT: "VENT"}
 _SEEN = {"CONTROL": Valves.CONTROL, "VENT": Valves.VENT, "MEASURE": Valves.SHUT, "STANDBY": Valves.SHUT}
 
@@ -36,7 +41,7 @@ class MensorCPC(PressureUnit):
     """CPC4000, CPC6050 and relatives, channel A. Manual: operating instructions of the CPC6050."""
 
     link: ClassVar[Link] = Link(
-        identity=r"(?i)(MENSOR.*CPC.*?)\s*$",
+        identity=r"(?i)(MENSOR,\s*(?:CPC|600\b).*?)\s*$",
         identify="*IDN?",
         read_termination="\r\n",
         write_termination="\n",
@@ -82,7 +87,8 @@ class MensorCPC(PressureUnit):
 
     def prepare_unit(self) -> tuple[float, bool, Sequence[str]]:
         """Pascals on channel A; its upper limit of control is what counts as full scale."""
-        self.tell("Chan A", "Chan?", str, "choosing the channel")
+        if _CHANNELS.search(self.identity()):
+            self.tell("Chan A", "Chan?", str, "choosing the channel")
         unit = self.tell(f"Units {PASCAL}", "Units?", str, "choosing the unit")
         if _scale(unit) != 1.0:
             raise self.fault(f"counts in {unit} although pascals were asked for")
@@ -93,7 +99,7 @@ class MensorCPC(PressureUnit):
     def look(self, *, anyway: bool = False) -> Look:
         """Pressure, mode and set-point, in whatever unit it counts: it may be looked at before pascals are chosen."""
         _, scale = self._asked("Units?", _scale, "asking for the unit", anyway=anyway)
-        _, actual = self._asked("A?", finite, "looking at the pressure", anyway=anyway)
+        _, actual = self._asked("?", _pressure, "looking at the pressure", anyway=anyway)
         _, mode = self._asked("Mode?", _valves, "asking for the mode", anyway=anyway)
         _, level = self._asked("Setpt?", finite, "asking for the set-point", anyway=anyway)
         return Look(level * scale, actual * scale, mode)
@@ -123,11 +129,16 @@ class MensorCPC(PressureUnit):
             state="Mode?",
             states="^[ E](?:CONTROL|VENT|MEASURE|STANDBY)",
             active="^[ E]CONTROL",
-            measure="A?",
-            measured=r"^[ E]([-+]\d+\.?\d*(?:[eE][-+]?\d+)?)\s*$",
+            measure="?",
+            measured=r"^[ E]([-+]\d+\.?\d*(?:[eE][-+]?\d+)?)\s*(?:,.*)?$",
             move=("Setpt {level:.2f}", "Mode CONTROL"),
             led=True,
         )
+
+
+def _pressure(text: str) -> float:
+    """What every output format begins with."""
+    return finite(text.split(",")[0])
 
 
 def _scale(text: str) -> float:

@@ -2,9 +2,10 @@
 
 Imitated: replies that begin with a space, or with ``E`` while there is an error in the queue (ten at most), CR LF behind them,
 commands ended by CR, LF or both, queries by a question mark behind the word, modes, set-point, limits, units, pressure type,
-an error within 0.01 % of full scale and unrest of 0.003 %, both from the seed. Options: ``full_scale`` (Pa), ``reference``
-("absolute" or "gauge"), ``unit`` (as delivered), ``supply`` and ``vacuum`` (absolute Pa). Not imitated: rate control,
-other output formats, a second channel, leak tests, the wording of the error texts.
+output formats 1, 2 and 6, an error within 0.01 % of full scale and unrest of 0.003 %, both from the seed. Options:
+``full_scale`` (Pa), ``reference`` ("absolute" or "gauge"), ``unit`` and ``format`` (as found), ``kind`` (a CPC4000 has no
+channels: neither ``A?`` nor ``Chan`` are in its table), ``supply`` and ``vacuum`` (absolute Pa). Not imitated: rate control, a
+second channel, leak tests, the wording of the error texts.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +44,15 @@ class MensorCPC(Emulator):
 
     identity: ClassVar[str] = "MENSOR,CPC6050,41000XYZ,1.12.00"
     models: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "MensorCPC": {"full_scale": 3.0e5, "reference": "absolute", "unit": 22, "supply": 4.0e5, "vacuum": 1.0e3}
+        "MensorCPC": {
+            "full_scale": 3.0e5,
+            "reference": "absolute",
+            "unit": 22,
+            "format": 1,
+            "kind": "CPC6050",
+            "supply": 4.0e5,
+            "vacuum": 1.0e3,
+        }
     }
 
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
@@ -94,9 +103,9 @@ class MensorCPC(Emulator):
 
     def _query(self, word: str) -> str:
         answers: Mapping[str, Callable[[], str]] = {
-            "*IDN": lambda: str(self.options["identity"] or self.identity),
-            "ID": lambda: str(self.options["identity"] or self.identity),
-            "": lambda: self._shown(self._measured()),
+            "*IDN": self._identity,
+            "ID": self._identity,
+            "": self._formatted,
             "A": lambda: self._shown(self._measured()),
             "CHAN": lambda: "A",
             "MODE": lambda: self._mode,
@@ -109,12 +118,12 @@ class MensorCPC(Emulator):
         }
         if word == "ERROR":
             return self._errors.pop(0) if self._errors else "00 - No Errors"
-        if word not in answers:
+        if word not in answers or (not self._channels and word in ("A", "CHAN")):
             raise _ComplaintError("01 - Unknown query")
         return answers[word]()
 
     def _command(self, word: str, data: str) -> None:
-        if word == "CHAN" and data.upper() == "A":
+        if word == "CHAN" and data.upper() == "A" and self._channels:
             return
         if word == "MODE":
             found = [mode for mode in MODES if mode.startswith(data.upper()) and data]
@@ -138,6 +147,19 @@ class MensorCPC(Emulator):
         else:
             raise _ComplaintError("01 - Unknown command")
         self._drive()
+
+    @property
+    def _channels(self) -> bool:
+        return self.options["kind"] == "CPC6050"
+
+    def _identity(self) -> str:
+        return str(self.options["identity"] or self.identity.replace("CPC6050", str(self.options["kind"])))
+
+    def _formatted(self) -> str:
+        """The pressure of the active channel, and what the output format adds."""
+        stable = "stable" if self._stable() else "slewing"
+        more = {2: f", {UNITS[self._unit][0]}, {self._mode}", 6: f", {self._shown(self._set_point)}, {stable}"}
+        return self._shown(self._measured()) + more.get(round(self.number("format")), "")
 
     # The controller ------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Mensor CPC: words against the operating instructions, the driver in place of any other controller, plain pyvisa."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,6 +65,45 @@ def test_words_of_the_driver(build: Build) -> None:
     unit.pressure(120e3)
     with pytest.raises(InstrumentError, match="reported 05 - Outside after setting a pressure"):
         unit.pressure(990e3)
+
+
+def test_a_model_without_channels_is_asked_for_none() -> None:
+    plan = fluid_plan(InstrumentPlan("unit", "MensorCPC", {"kind": "CPC4000", "format": 6}), wires=(Wire("unit", "", "1"),))
+    with VirtualBench.start(plan) as running:
+        unit: Any = MensorCPC("cpc4000", running.addresses["unit"], visalib="@py")
+        try:
+            told: list[str] = []
+            unit.session.notice = told.append
+            assert unit.get_idn()["model"] == "CPC4000"
+            assert unit.prepare_unit() == (300e3, False, ())
+            unit.pressure(110e3)
+            unit.switch(Valves.CONTROL)
+            running.clock.sleep(5.0)
+            assert unit.pressure_now() == pytest.approx(110e3, abs=60.0)
+            assert (unit.errors(), told) == ([], [])
+            with pytest.raises(InstrumentError, match=r"did not complete 'A\?'"):
+                unit.session.query("A?", timeout=0.3)  # it has no such query
+        finally:
+            unit.close()
+        safe = SafeState(SafeAction.STOP)
+        assert rescue("unit", MensorCPC, running.addresses["unit"], "unit.pressure", Quantity.PRESSURE, safe) == []
+
+
+@pytest.mark.parametrize("reply", [" +1.013250E+05", "E+1.013250E+05, Pa, CONTROL", " +1.013250E+05, +1.000000E+05, slewing"])
+def test_a_pressure_is_understood_in_every_output_format(build: Build, reply: str) -> None:
+    unit, _ = build(MensorCPC, ("Units?", " Pa"), ("?", reply), ("Mode?", " VENT"), ("Setpt?", " +0.0E+00"))
+    assert unit.pressure_now() == 101_325.0
+    commands = MensorCPC.safe_commands("", SafeAction.VENT, 0.0, {})
+    assert commands is not None
+    found = re.search(commands.measured, reply)
+    assert found is not None
+    assert float(found.group(1)) == 101_325.0
+
+
+def test_the_identities_of_its_relatives_are_known() -> None:
+    for identity in (" MENSOR,CPC6050,41000XYZ,1.12.00", "EMENSOR,CPC4000,1,2", "MENSOR, 600,610189,0.1.5"):
+        assert MensorCPC.link.recognise(identity) is not None
+    assert MensorCPC.link.recognise("MENSOR,CPG2500,1,2") is None
 
 
 @pytest.fixture(scope="module")
