@@ -53,3 +53,13 @@ def liquids(bench: BenchFile) -> dict[str, Any]:
             }
         )
     return {"electrodes": bench.virtual.plant.electrodes, "mixers": [one for one in mixers if one["outlets"]]}
+
+
+def syringe(bench: BenchFile, name: str, model: str) -> dict[str, float]:
+    """Options of the emulated syringe pump ``name`` (m, m^3): what the mixers say is clamped into it. Others have none."""
+    from simulated_backend.virtual_bench.emulator import options_of
+
+    for stock in (stock for mixer in bench.mixers.values() for pump, stock in mixer.pumps.items() if pump == name):
+        told = {"diameter": stock.syringe.diameter or 0.0, "content": stock.volume, "capacity": stock.syringe.volume}
+        return {key: value for key, value in told.items() if key in options_of(model) and value > 0.0}
+    return {}

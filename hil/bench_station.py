@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hil.bench_layout import control_channels
-from hil.bench_mixers import liquids, mixer_specs
+from hil.bench_mixers import liquids, mixer_specs, syringe
 from hil.bench_network import node_rest, plant_network, replica_node, twin_network
 from hil.bench_world import imperfections
 from hil.core.errors import ConfigError, InstrumentError
@@ -118,20 +118,27 @@ def interlock_wires(bench: BenchFile) -> "tuple[InterlockWire, ...]":
 
 def setup(wire: Terminal, where: str) -> dict[str, float | int | bool | str]:
     """Settings of one terminal in SI; FieldError naming an unknown setting or a wrong unit."""
-    from instruments.wiring import SETUP_UNITS
+    from instruments.wiring import SETUP_UNITS, SWITCHES
 
     settings: dict[str, float | int | bool | str] = {}
     for key, value in wire.setup.items():
         if key not in SETUP_UNITS:
             raise FieldError(unknown("setting", key, list(SETUP_UNITS)), f"{where}.{key}")
         unit = SETUP_UNITS[key]
+        if key in SWITCHES and not isinstance(value, bool):
+            raise FieldError(f"write true or false, not {value!r}", f"{where}.{key}")
         if unit is None:
             settings[key] = value
             continue
+        if value == "auto":
+            settings[key] = "auto"
+            continue
         try:
-            settings[key] = parse(value, unit or wire.quantity.value)
+            settings[key] = number = parse(value, unit or wire.quantity.value)
         except ConfigError as error:
             raise FieldError(str(error), f"{where}.{key}") from None
+        if not number > 0.0:
+            raise FieldError(f"{value!r} must be above 0", f"{where}.{key}")
     return settings
 
 
@@ -140,9 +147,10 @@ def virtual_plan(bench: BenchFile, seed: int, *, real_time: bool = False) -> "Be
     from simulated_backend.description import describe
     from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan, Wire
 
+    models = {name: spec.type.rsplit(".", 1)[-1] for name, spec in bench.station.instruments.items()}
     emulators = tuple(
-        InstrumentPlan(name, spec.type.rsplit(".", 1)[-1], bench.virtual.instruments.get(name, {}))
-        for name, spec in bench.station.instruments.items()
+        InstrumentPlan(name, model, {**syringe(bench, name, model), **bench.virtual.instruments.get(name, {})})
+        for name, model in models.items()
     )
     wires = dict.fromkeys(Wire(*parts) for parts in _wires(bench))
     return BenchPlan(
@@ -196,7 +204,17 @@ def start_virtual(bench: BenchFile, seed: int | None = None, *, real_time: bool 
     """Start the virtual bench of ``bench`` in a child process; stop it with ``.stop()``."""
     from simulated_backend.virtual_bench.process import VirtualBench
 
-    return VirtualBench.start(virtual_plan(bench, bench.virtual.seed if seed is None else seed, real_time=real_time))
+    try:
+        return VirtualBench.start(virtual_plan(bench, bench.virtual.seed if seed is None else seed, real_time=real_time))
+    except ConfigError as error:
+        for kind, wires in (("controls", bench.controls), ("outputs", bench.outputs)):
+            for name, wire in wires.items():
+                if f"instrument {wire.instrument!r} has no port {wire.port!r}" in str(error):
+                    raise FieldError(str(error), f"{kind}.{name}.parameter") from None
+        for name in bench.virtual.instruments:
+            if repr(name) in str(error):
+                raise FieldError(str(error), f"virtual.instruments.{name}") from None
+        raise
 
 
 def virtual_benches_in_a_row() -> AbstractContextManager[None]:

@@ -199,9 +199,8 @@ def _rehearse(prepared: Prepared, assembled: Assembled, facts: dict[str, Any]) -
     nearest = Nearest(backend.envelope, begun, lambda: _flows(prepared.bench, assembled.virtual.side_door), compliances)
     backend.observers.append(nearest)
     try:
-        with backend:
-            with prepared.located():
-                summary = prepared.procedure.run(prepared.settings, lab)
+        with prepared.located(), backend:
+            summary = prepared.procedure.run(prepared.settings, lab)
             watch.look()
         facts |= {
             "outcome": summary.outcome.value,

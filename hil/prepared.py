@@ -15,7 +15,7 @@ from hil.experiment.bench_file import BenchFile
 from hil.experiment.fields import FieldError, ProtocolFieldError
 from hil.experiment.loader import Document, apply_overrides, find, read
 from hil.experiment.protocol import Protocol
-from hil.pressure_bands import wide_bands
+from hil.pressure_bands import small_steps, wide_bands
 from hil.procedures.registry import Procedure, procedure
 
 EXIT_CODES = {Outcome.CONVERGED: 0, Outcome.DONE: 0, Outcome.NOT_CONVERGED: 1, Outcome.STOPPED: 5}
@@ -81,7 +81,7 @@ class Prepared:
     def assembled(self, target: Target | None = None, keeps: Sequence[Held] = (), seed: int | None = None) -> Assembled:
         """The lab, put together but not opened; see ``hil.bench.assemble``. ``seed`` (of the world only) goes before others."""
         with self._bench_located():
-            sentences = wide_bands(self.bench, self.settings)
+            sentences = [*wide_bands(self.bench, self.settings), *small_steps(self.bench, self.settings)]
             assembled = assemble(
                 self.bench,
                 self.request.target if target is None else target,

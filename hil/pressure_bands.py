@@ -1,8 +1,8 @@
-"""Whether a pressure counts as reached closely enough for the steps that a protocol takes with it."""
+"""Whether pressures and concentrations are reached closely enough for the steps that a protocol takes with them."""
 
 from hil.core.types import Quantity
 from hil.experiment.bench_file import BenchFile
-from hil.experiment.fields import FieldError
+from hil.experiment.fields import FieldError, ProtocolFieldError
 from hil.experiment.protocol import Protocol
 from hil.experiment.units import parse
 from hil.procedures.train_settings import Settings
@@ -36,3 +36,26 @@ def wide_bands(bench: BenchFile, settings: Protocol) -> list[str]:
                 f"what is left of the old pressure blurs the gradient; set `in_limits` to {step / SHARE:g} Pa or less"
             )
     return found
+
+
+FINEST = 1e-3
+"""Of the largest concentration: pumps take rates of four digits, and what is left of the liquid before is of that order."""
+
+
+def small_steps(bench: BenchFile, settings: Protocol) -> list[str]:
+    """Sentences about a step of concentration that pumps hardly mix; ProtocolFieldError for one that they cannot mix."""
+    if (
+        not isinstance(settings, Settings)
+        or "concentration" not in settings.weights
+        or settings.step_unit("concentration") == "1"
+    ):
+        return []
+    field = "weight_sets.concentration.step"
+    step = settings.weight_sets["concentration"].step.si("mol/m^3", field)
+    largest = max((control.limits[1] for control in bench.controls.values() if control.instrument in bench.mixers), default=0.0)
+    advice = (
+        f"pumps mix to 0.1 % ({FINEST * largest:g} mM of {largest:g} mM) at the best; take {20 * FINEST * largest:g} mM or more"
+    )
+    if step <= FINEST * largest:
+        raise ProtocolFieldError(f"a step of {step:g} mM would not be seen: {advice}", field)
+    return [f"a step of {step:g} mM is hardly seen: {advice}"] if step < 10 * FINEST * largest else []

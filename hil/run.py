@@ -112,7 +112,7 @@ def _run(
     keeper: Keeper | None = None
     with ExitStack() as stack:
         try:
-            with backend, ExitStack() as meanwhile:
+            with prepared.located(), backend, ExitStack() as meanwhile:
                 try:
                     with stopper.held():
                         recorder = new_recorder(prepared, assembled, saved)

@@ -365,7 +365,7 @@ def smallest_range(ranges: Sequence[float], wanted: float, where: str) -> float:
     for step in ranges:
         if step >= abs(wanted) * (1 - 1e-9):
             return step
-    raise ConfigError(f"{where}: range {wanted:g} is above the largest, {ranges[-1]:g}")
+    raise ConfigError(f"{where}: range {wanted:g} is above the largest, {ranges[-1]:g}; lower the `limits` or the `range`")
 
 
 def refuse_unknown(settings: Mapping[str, Setting], known: tuple[str, ...], where: str) -> None:

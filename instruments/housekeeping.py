@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hil.core.errors import ConfigError, HilError
+from hil.core.errors import HilError
+from hil.experiment.fields import FieldError
 from instruments.plain_meter import asked, number_of
 from instruments.station import parse_path
 
@@ -24,15 +25,15 @@ class Watched:
             try:
                 port: Any = Instrument.find_instrument(path.instrument)
             except KeyError:
-                raise ConfigError(f"housekeeping {name!r}: there is no open instrument {path.instrument!r}") from None
+                raise FieldError(f"there is no open instrument {path.instrument!r}", f"housekeeping.{name}") from None
             for part in path.port.split(".") if path.port else ():
                 port = port.submodules.get(part)
                 if port is None:
-                    raise ConfigError(f"housekeeping {name!r}: instrument {path.instrument!r} has no port {path.port!r}")
+                    raise FieldError(f"instrument {path.instrument!r} has no port {path.port!r}", f"housekeeping.{name}")
             parameter = port.parameters.get(path.quantity)
             if parameter is None or not parameter.gettable:
                 known = ", ".join(sorted(key for key, one in port.parameters.items() if one.gettable))
-                raise ConfigError(f"housekeeping {name!r}: {text} cannot be read; readable are: {known}")
+                raise FieldError(f"{text} cannot be read; readable are: {known}", f"housekeeping.{name}")
             self._parameters[name] = parameter
 
     @property

@@ -39,6 +39,7 @@ class Keithley6517B(ScpiInstrument):
         super().__init__(name, address, **options)
         self._count = 0
         self._nplc = 1.0
+        self._measures = ""
         for parameter, unit, label in (("volt", "V", "Voltage"), ("curr", "A", "Current")):
             self.add_parameter(parameter, label=label, unit=unit, get_cmd=lambda p=parameter: self._one(p), set_cmd=False,
                                snapshot_get=False, docstring="one reading; NaN in overflow")  # fmt: skip
@@ -73,6 +74,9 @@ class Keithley6517B(ScpiInstrument):
         """
         known = ("range", "nplc", "guard") if parameter == "volt" else ("range", "nplc")
         refuse_unknown(settings, known, f"{self.name}.{parameter}")
+        if self._measures not in ("", parameter):
+            raise ConfigError(f"{self.name} measures {self._measures} for another output, and one of the two at a time; keep one")
+        self._measures = parameter
         head = HEADER[parameter]
         self._nplc = number_setting(settings, "nplc", 1.0) or 1.0
         self.nplc.validate(self._nplc)

@@ -9,6 +9,7 @@ import numpy as np
 from hil.core.errors import ConfigError, InterlockError, LimitExceededError
 from hil.core.safety import SafetyEnvelope
 from hil.core.types import FloatArray, Quantity, SafeAction
+from hil.experiment.fields import FieldError
 from instruments.calibration import Corrections
 from instruments.guard_process import Guard, NoGuard
 from instruments.plain_meter import asked, number_of, port_of
@@ -29,8 +30,9 @@ class Interlocks:
             path = parse_path(wire.parameter, f"interlock {wire.name}")
             parameters = port_of(components[path.instrument], path.port).parameters
             if path.quantity not in parameters:
-                raise ConfigError(
-                    f"interlock {wire.name!r}: {wire.parameter} does not exist; parameters: {', '.join(sorted(parameters))}"
+                raise FieldError(
+                    f"{wire.parameter} does not exist; parameters: {', '.join(sorted(parameters))}",
+                    f"interlocks.{wire.name}.parameter",
                 )
             self._inputs.append((wire, parameters[path.quantity]))
 

@@ -137,6 +137,11 @@ def check_station(
             )
         classes[spec.name] = driver_class(spec)
         _check_options(spec, classes[spec.name])
+        if spec.watchdog is not None and not hasattr(classes[spec.name], "set_watchdog"):
+            raise FieldError(
+                f"instrument {spec.name!r} has no watchdog of its own; remove `watchdog`",
+                f"station.instruments.{spec.name}.watchdog",
+            )
     driven: dict[str, str] = {}
     wires: list[ControlWire | OutputWire] = [*controls, *outputs]
     for wire in wires:
@@ -184,10 +189,12 @@ def require_driven(driven: Sequence[str], read: Mapping[str, str], classes: Mapp
     for name, text in read.items():
         path = parse_path(text, name)
         if (path.instrument, path.port) not in ports and not getattr(classes[path.instrument], "reads_when_off", True):
+            others = [each for each in driven if parse_path(each, each).instrument == path.instrument]
+            elsewhere = f" (of {path.instrument}, controls drive {', '.join(others)})" if others else ""
             raise FieldError(
                 f"output {name!r}: no control drives {text.rpartition('.')[0]}, so its output stays off, and a source-measure "
-                "unit that is off holds the node at 0 V and reads that; let a control drive this port, or use a voltmeter "
-                "(sourcing 0 A would not make one of this unit: an offset of 2 pA is half a volt at a node of 236 GOhm)",
+                f"unit that is off holds the node at 0 V and reads that{elsewhere}; let a control drive this port, or use "
+                "a voltmeter (sourcing 0 A would not make one: an offset of 2 pA is half a volt at a node of 236 GOhm)",
                 f"outputs.{name}.parameter",
             )
 
@@ -201,13 +208,17 @@ def _check_crosspoints(outputs: Sequence[OutputWire], classes: dict[str, type[An
         matrix, _, crosspoint = wire.through.partition(".")
         driver = classes.get(matrix)
         if driver is None or not issubclass(driver, SwitchMatrix):
-            raise ConfigError(f"output {wire.channel.name!r}: {matrix!r} is no switch matrix of the station")
-        driver.check_crosspoint(crosspoint)
+            raise FieldError(f"{matrix!r} is no switch matrix of the station", f"outputs.{wire.channel.name}.through")
+        try:
+            driver.check_crosspoint(crosspoint)
+        except ConfigError as error:
+            raise FieldError(str(error), f"outputs.{wire.channel.name}.through") from None
         first = setups.setdefault(wire.parameter, wire)
         if dict(first.setup) != dict(wire.setup):
-            raise ConfigError(
+            raise FieldError(
                 f"outputs {first.channel.name!r} and {wire.channel.name!r} share {wire.parameter} through the matrix, "
-                "but not its settings; write the same `setup` at both"
+                "but not its settings; write the same `setup` at both",
+                f"outputs.{wire.channel.name}.setup",
             )
 
 
@@ -220,6 +231,9 @@ def parse_path(text: str, channel: str) -> ParameterPath:
 
 
 def _check_options(spec: InstrumentSpec, driver: type[Any]) -> None:
+    from instruments.base import LINE_ENDINGS
+
+    choices = {"line_ending": tuple(LINE_ENDINGS), **CHOICES}
     known = [name for name in _options(driver) if name not in _RESERVED]
     for key, value in spec.options.items():
         problem = ""
@@ -227,13 +241,16 @@ def _check_options(spec: InstrumentSpec, driver: type[Any]) -> None:
             problem = f"option {key!r} is refused: it {_REFUSED[key]}"
         elif key not in known:
             problem = f"unknown option {key!r}; options: {', '.join(known) or 'none'}"
-        elif key in CHOICES and value not in CHOICES[key]:
-            problem = f"{key} is one of {', '.join(map(str, CHOICES[key]))}, not {value!r}"
+        elif key in choices and value not in choices[key]:
+            problem = f"{key} is one of {', '.join(map(str, choices[key]))}, not {value!r}"
         elif key in _NUMBERS and (isinstance(value, bool | str) or value <= 0):
             problem = f"{key} is {_NUMBERS[key]}, not {value!r}"
         if problem:
             raise FieldError(f"instrument {spec.name!r}: {problem}", f"station.instruments.{spec.name}.options.{key}")
-    require_known_library(spec.name, spec.options.get("visalib", ""))
+    try:
+        require_known_library(spec.name, spec.options.get("visalib", ""))
+    except ConfigError as error:
+        raise FieldError(str(error), f"station.instruments.{spec.name}.options.visalib") from None
 
 
 def _options(driver: type[Any]) -> list[str]:

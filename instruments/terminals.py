@@ -117,21 +117,25 @@ def tie_control(wire: ControlWire, parameter: str, components: Mapping[str, Any]
     """The drive of one control; ConfigError where the port cannot do what is asked."""
     channel = wire.channel
     path = parse_path(parameter, channel.name)
-    instrument = components[path.instrument]
-    port = port_of(instrument, path.port)
+    instrument, field = components[path.instrument], f"controls.{channel.name}.parameter"
+    port = _port(instrument, path.port, field)
     if not (isinstance(port, Source) and isinstance(instrument, SourceInstrument)):
-        raise ConfigError(
-            f"control {channel.name!r}: {parameter} cannot be driven; {type(instrument).__name__} is no source there"
-        )
+        raise FieldError(f"{parameter} cannot be driven; {type(instrument).__name__} is no source there", field)
     quantities = port.source_quantities()
     if path.quantity not in quantities or quantities[path.quantity] is not channel.quantity:
         able = ", ".join(f"{name} ({quantity.value})" for name, quantity in quantities.items())
-        raise ConfigError(
-            f"control {channel.name!r} wants to drive {parameter} in {channel.quantity.value}; this port drives {able}"
-        )
+        raise FieldError(f"{parameter} would be driven in {channel.quantity.value}, and this port drives {able}", field)
     settings = settings_in_si(wire.setup, channel.quantity.value, f"control {channel.name!r}")
     plan = SourcePlan(channel.quantity, channel.minimum, channel.maximum, wire.compliance, channel.max_slew, settings)
     return Drive(channel, parameter, instrument, path.port, port, plan)
+
+
+def _port(instrument: Any, name: str, field: str) -> Any:
+    """The port ``name`` of an open instrument; FieldError about the ``field`` that asks for it where there is none."""
+    try:
+        return port_of(instrument, name)
+    except ConfigError as error:
+        raise located(error, field) from None
 
 
 def numbered(rows: list[list[Drive]]) -> list[list[Drive]]:
@@ -147,7 +151,8 @@ def tie_output(wire: OutputWire, parameter: str, components: Mapping[str, Any]) 
     channel = wire.channel
     path = parse_path(parameter, channel.name)
     instrument = components[path.instrument]
-    port = port_of(instrument, path.port)
+    field = f"outputs.{channel.name}.parameter"
+    port = _port(instrument, path.port, field)
     settings = settings_in_si(wire.setup, channel.quantity.value, f"output {channel.name!r}")
     name, _, crosspoint = wire.through.partition(".")
     matrix = components[name] if name else None
@@ -156,15 +161,13 @@ def tie_output(wire: OutputWire, parameter: str, components: Mapping[str, Any]) 
         found = quantities.get(path.quantity)
         if found is not channel.quantity:
             able = ", ".join(f"{name} ({quantity.value})" for name, quantity in quantities.items()) or "nothing"
-            raise ConfigError(
-                f"output {channel.name!r}: {parameter} is not read in {channel.quantity.value}; this port reads {able}"
-            )
+            raise FieldError(f"{parameter} is not read in {channel.quantity.value}; this port reads {able}", field)
         return Sense(channel, parameter, instrument, path.port, path.quantity, port, settings, matrix, crosspoint)
     plain = port.parameters.get(path.quantity)
     if plain is None or plain.unit != channel.quantity.value:
-        raise ConfigError(f"output {channel.name!r}: {parameter} is no parameter read in {channel.quantity.value}")
+        raise FieldError(f"{parameter} is no parameter read in {channel.quantity.value}", field)
     if settings:
-        raise ConfigError(f"output {channel.name!r}: {type(instrument).__name__} takes no setup through the bench file")
+        raise FieldError(f"{type(instrument).__name__} takes no setup through the bench file", f"outputs.{channel.name}.setup")
     return Sense(channel, parameter, instrument, path.port, path.quantity, None, settings, matrix, crosspoint)
 
 

@@ -26,6 +26,10 @@ SETUP_UNITS: Mapping[str, str | None] = {
 }
 
 
+SWITCHES = ("four_wire", "auto_zero", "guard")
+"""Settings that are on or off."""
+
+
 @dataclass(frozen=True, slots=True)
 class InstrumentSpec:
     """One instrument: ``name`` on the bench, ``type`` its driver class by dotted name, ``address`` a VISA address.

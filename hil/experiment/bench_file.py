@@ -223,7 +223,8 @@ class BenchFile(Strict):
         ):
             for name in names:
                 if name not in known:
-                    refuse(unknown(section.rsplit(".", 1)[-1].rstrip("s"), name, list(known)), f"{section}.{name}")
+                    what = section.rsplit(".", 1)[-1].removesuffix("_limits").rstrip("s")
+                    refuse(unknown(what, name, list(known)), f"{section}.{name}")
         trusted = self.calibration.reference
         if trusted is not None and trusted not in self.outputs:
             refuse(unknown("output", trusted, list(self.outputs)), "calibration.reference")

@@ -15,7 +15,7 @@ from hil.core.events import Progress, TableRow
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome, Summary
 from hil.core.types import FloatArray, Quantity, Stimulus
-from hil.experiment.fields import AsTuple, Farads, FieldError, Name, Strict, Volts, choice, quantity, refuse
+from hil.experiment.fields import AsTuple, Farads, FieldError, Name, Strict, Volts, choice, quantity, refuse, unknown
 from hil.experiment.protocol import Protocol
 from hil.learn import iv_curve as figures_of
 from hil.learn.iv_curve import IVCurve
@@ -102,8 +102,10 @@ def plan(settings: Settings, lab: Lab) -> list[Stimulus]:
         (settings.control, controls, Quantity.VOLTAGE),
         (settings.output, outputs, Quantity.CURRENT),
     ):
+        field = "control" if layout is controls else "output"
+        if name not in layout:
+            raise FieldError(unknown(field, name, list(layout.names)), field)
         if layout[name].quantity is not wanted:
-            field = "control" if layout is controls else "output"
             fitting = ", ".join(channel.name for channel in layout if channel.quantity is wanted)
             raise FieldError(
                 f"an I-V curve needs a {wanted.name.lower()} here, and {name!r} is none; "

@@ -265,9 +265,11 @@ class Settings(Protocol):
             if not chosen.step.si(self.step_unit(kind), f"{field}.step") > 0:
                 raise FieldError(f"'{chosen.step}' must be above 0", f"{field}.step")
             try:
-                chosen.learning_rate.si(self.rate_unit(kind), f"{field}.learning_rate")
+                rate = chosen.learning_rate.si(self.rate_unit(kind), f"{field}.learning_rate")
             except FieldError as error:
                 raise FieldError(f"{error}, because the targets are in {self.output_unit}", error.field) from None
+            if not rate > 0:
+                raise FieldError(f"'{chosen.learning_rate}' must be above 0", f"{field}.learning_rate")
         for kind, chosen in self.weight_sets.items():
             for given in (chosen.start.every, *chosen.start.each.values()):
                 if given is not None:

@@ -102,6 +102,12 @@ def _registry() -> Mapping[str, type[Emulator]]:
     return found
 
 
+def options_of(model: str) -> frozenset[str]:
+    """Names of the options that the emulator of ``model`` has of its own; none where there is no emulator."""
+    found = _registry().get(model)
+    return frozenset() if found is None else frozenset(found.models[model])
+
+
 def models() -> tuple[str, ...]:
     """Names of all models that can stand on a virtual bench."""
     return tuple(sorted(_registry()))

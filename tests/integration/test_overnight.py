@@ -226,7 +226,7 @@ def test_housekeeping_of_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     sets = ("bench.housekeeping.gas=pace1.a.colour",)
     result = run(Request("voltage_divider", target=Target.VIRTUAL, sets=sets, data=tmp_path))
     assert result.exit_code == 2
-    assert "housekeeping 'gas': pace1.a.colour cannot be read; readable are: " in result.error
+    assert "housekeeping.gas: pace1.a.colour cannot be read; readable are: " in result.error
     nobody = run(Request("voltage_divider", sets=("bench.housekeeping.gas=nobody.pressure",), data=tmp_path))
     assert nobody.exit_code == 2
     assert "housekeeping.gas: there is no instrument 'nobody'" in nobody.error

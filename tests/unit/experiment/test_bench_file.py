@@ -82,7 +82,7 @@ def test_shipped_benches_use_documentation_addresses(path: Path) -> None:
         ("controls.V1.dead_time=-1 s", "must be 0 or more"),
         ("outputs.V1={node: '2', parameter: meter.ch102.volt}", "names a control and an output"),
         ("outputs={}", "at least one output"),
-        ("edge_limits.z={voltage: 1 V}", "edge_limits.z: there is no edge_limit 'z'"),
+        ("edge_limits.z={voltage: 1 V}", "edge_limits.z: there is no edge 'z'"),
         ("virtual.plant.edges.z={}", "virtual.plant.edges.z"),
         ("controls.V1.parameter=smu.smua.vlot", "controls.V1.parameter: 'smu.smua.vlot' ends in 'vlot'; did you mean 'volt'?"),
         ("controls.V1.parameter=smu.smua.xyz", "cannot be told from its name"),

@@ -110,7 +110,7 @@ def test_a_disconnected_control_floats_and_comes_back_from_zero(bench: Bench) ->
 
 def test_a_control_of_another_quantity_than_its_port_is_refused_on_opening(bench: Bench) -> None:
     backend = make(bench, [ControlWire(pascal("P1"), "smu.a.volt")])
-    with pytest.raises(ConfigError, match=r"'P1' wants to drive smu\.a\.volt in Pa; this port drives volt \(V\)"):
+    with pytest.raises(ConfigError, match=r"smu\.a\.volt would be driven in Pa, and this port drives volt \(V\)"):
         backend.open()
     assert ("station", "closed", 0.0) in bench.done("closed")
 

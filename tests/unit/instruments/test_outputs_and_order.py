@@ -56,7 +56,7 @@ def test_an_interlock_that_opens_is_seen_with_the_next_reading_and_everything_go
 
 def test_an_interlock_that_does_not_exist_is_refused_on_opening(bench: kit.Bench) -> None:
     closed_lid(bench)
-    with pytest.raises(ConfigError, match=r"'door': smu\.a\.door does not exist; parameters: lid"):
+    with pytest.raises(ConfigError, match=r"smu\.a\.door does not exist; parameters: lid"):
         kit.two_volts(bench, interlocks=[InterlockWire("door", "smu.a.door", 1.0)]).open()
 
 

@@ -102,7 +102,7 @@ def test_sweeps_go_where_they_say(tmp_path: Path, shape: str, first: float, last
         ("iv_curve", ("sweep={start: 1 V, stop: -1 V}",), "must lie below"),
         ("iv_curve", ("sweep={shape: staircase, stop: 3 V}",), "outside its limits"),
         ("iv_curve", ("capacitance_from_rates=true", "rates=[1 V/s]"), "two different"),
-        ("iv_curve", ("output=V",), "no channel 'V'"),
+        ("iv_curve", ("output=V",), "no output 'V'"),
         ("iv_curve", ("blank=77",), "cannot be read"),
         ("analog_gradient", ("delta=0",), "above 0"),
         ("analog_gradient", ("bench.replicas={}", "bench.simultaneous=[]"), "needs a pair of replicas"),
