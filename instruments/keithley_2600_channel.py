@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from instruments.keithley_2600 import Keithley2600B
 
 OFF_ZERO, OFF_HIGH_IMPEDANCE = 0, 2  # smuX.OUTPUT_NORMAL, smuX.OUTPUT_HIGH_Z
+OFF_LIMIT = 1e-3  # A, of what holds 0 V while the output is off; as delivered
+LEAST_CONFLICT = 1e-3  # A
 SETTINGS = ("range", "current_range", "nplc", "four_wire", "off_mode", "auto_zero")
 _QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
 
@@ -136,8 +138,11 @@ class Keithley2600BChannel(StockChannel):
         smu = self.channel
         self.unit.transact(
             f"{smu}.source.output=0 {smu}.source.func=1 {smu}.source.levelv=0 {smu}.source.autorangev=0 "
-            f"{smu}.source.rangev={fitting[0]:.6g} {smu}.source.limiti={plan.compliance:.10g} "
-            f"{smu}.source.offmode={self._off_mode}",
+            # A limit that every range takes comes first, for what somebody left may be too much for the new range.
+            f"{smu}.source.limiti={min(plan.compliance, LEAST_CONFLICT):.10g} {smu}.source.rangev={fitting[0]:.6g} "
+            f"{smu}.source.limiti={plan.compliance:.10g} "
+            f"{smu}.source.offfunc=1 {smu}.source.offlimiti={OFF_LIMIT:g} {smu}.source.offmode={self._off_mode} "
+            f"{smu}.measure.filter.enable=0 {smu}.measure.rel.enablev=0 {smu}.measure.rel.enablei=0",
             (f"{smu}.source.rangev", f"{smu}.source.limiti", f"{smu}.source.offmode", "errorqueue.count"),
             "configuring the source",
             errors=3,

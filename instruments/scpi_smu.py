@@ -28,11 +28,11 @@ SETTINGS = ("range", "current_range", "nplc", "four_wire", "off_mode")
 COLUMN = {"volt": 0, "curr": 1}
 MARK = 60
 """Event enable register of a unit that we configured; 0 once it has been switched off and on."""
-PROTECTION_MARGIN = 1.1
-"""Of a protection over the largest level: its tolerance is 5 %."""
+PROTECTION_MARGIN = 1.1  # of a protection over the largest level: its tolerance is 5 %
 LEADS = 0.2  # ohm, of both leads and their contacts
 LONGEST_COMMAND = 50  # levels in one SOUR:LIST:VOLT: manuals allow 100, but the line had better stay below 1000 characters
 NOISE_SHARE = 0.1  # of the accuracy, for the noise of one reading
+LEAST_CONFLICT = 1e-3  # A: no limit below that is too much for any range of volts
 READING_LENGTH = 45  # characters of volts, amperes and status
 _QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
 
@@ -136,10 +136,11 @@ class SmuTerminal:
             doing="preparing the source",
         )
         unit.marked = True
+        # Some models refuse a limit far below a fixed measuring range, and a range for which the limit that was left is too much.
+        lowered = f"{words.limit} {min(plan.compliance, LEAST_CONFLICT):.9g}"
+        unit.exchange(f"{words.current_range}:AUTO ON", lowered, doing="choosing autorange")
         unit.confirm(f"{words.range} {chosen:g}", f"{words.range}?", chosen, "setting the source range", tolerance=0.06)
         self._protect(max(abs(plan.minimum), abs(plan.maximum)))
-        # The measuring range follows while the limit is set: some models refuse a limit far below a fixed range.
-        unit.exchange(f"{words.current_range}:AUTO ON", doing="choosing autorange")
         unit.confirm(f"{words.limit} {plan.compliance:.9g}", f"{words.limit}?", plan.compliance, "setting the compliance")
         self._compliance = plan.compliance
         (kept,) = unit.exchange(f"{words.off_mode} {self._off_word}", f"{words.off_mode}?", doing="choosing the off mode")
@@ -250,8 +251,7 @@ class SmuTerminal:
             )
         unit.confirm(f"{words.current_range} {fixed:g}", f"{words.current_range}?", fixed, "setting the range", tolerance=0.06)
         if limit is not None:
-            (reply,) = unit.exchange(f"{words.limit}?", doing="looking at the compliance")
-            kept = unit.number(reply, "looking at the compliance")
+            kept = unit.number(unit.exchange(f"{words.limit}?", doing="looking at the limit")[0], "looking at the limit")
             if abs(kept - limit) > 1e-3 * limit:
                 changed = f"changed the compliance of {self.where} from {limit:g} A to {kept:g} A"
                 raise unit.fault(f"{changed} when its current range was fixed at {fixed:g} A; choose a smaller `current_range`")

@@ -148,3 +148,13 @@ def test_the_unit_itself_never_goes_above_its_protection(bench: VirtualBench, sm
     assert bench.side_door.voltages()["1"] == pytest.approx(held, abs=1e-2)
     with pytest.raises(InstrumentError):
         smu.level_writer([""])([1e3])  # and what is beyond the range is refused by the unit
+
+
+def test_a_limit_that_is_too_much_for_the_new_range_is_no_obstacle(bench: VirtualBench, smu: Any) -> None:
+    """Somebody left 1 A on the 20 V range; on the 200 V range 0.1 A is the most."""
+    smu.write(
+        f"{smu.words.output} OFF;{smu.words.level} 0;{smu.words.range} 20;{smu.words.current_range}:AUTO ON;{smu.words.limit} 1"
+    )
+    smu.configure_source(plan(minimum=-100.0, maximum=100.0, compliance=0.05))
+    assert smu.held()["range"] == 200.0
+    assert smu.compliance() == 0.05

@@ -18,9 +18,9 @@ FINE = '0,"No error"'
 def configuring(kept: str = "1.000000E-07") -> list[tuple[str, str]]:
     return [
         (":ABOR;:OUTP OFF;:SOUR:FUNC VOLT;:SOUR:VOLT 0;*ESE 60;:SYST:ERR?", FINE),
+        (":SENS:CURR:RANG:AUTO ON;:SENS:CURR:PROT 1e-07;:SYST:ERR?", FINE),
         (":SOUR:VOLT:RANG 20;:SOUR:VOLT:RANG?;:SYST:ERR?", f"2.000000E+01;{FINE}"),
         (":SOUR:VOLT:PROT 20;:SOUR:VOLT:PROT?;:SYST:ERR?", f"2.000000E+01;{FINE}"),
-        (":SENS:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
         (":SENS:CURR:PROT 1e-07;:SENS:CURR:PROT?;:SYST:ERR?", f"{kept};{FINE}"),
         (":OUTP:SMOD NORM;:OUTP:SMOD?;:SYST:ERR?", f"NORM;{FINE}"),
         (':SENS:FUNC:CONC ON;:SENS:FUNC "VOLT","CURR";:SENS:AVER OFF;:SYST:ERR?', FINE),

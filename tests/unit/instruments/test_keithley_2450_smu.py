@@ -21,9 +21,9 @@ def configuring(limit: str = "1.000000E-05", mode: str = "NORM") -> list[tuple[s
     return [
         ("*LANG?", "SCPI"),
         (":ABOR;:OUTP OFF;:SOUR:FUNC VOLT;:SOUR:VOLT 0;*ESE 60;:SYST:ERR?", FINE),
+        (":SENS:CURR:RANG:AUTO ON;:SOUR:VOLT:ILIM 1e-05;:SYST:ERR?", FINE),
         (":SOUR:VOLT:RANG 20;:SOUR:VOLT:RANG?;:SYST:ERR?", f"20;{FINE}"),
         (":SOUR:VOLT:PROT PROT10;:SOUR:VOLT:PROT?;:SYST:ERR?", f"PROT10;{FINE}"),
-        (":SENS:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
         (":SOUR:VOLT:ILIM 1e-05;:SOUR:VOLT:ILIM?;:SYST:ERR?", f"{limit};{FINE}"),
         (f":OUTP:VOLT:SMOD {mode};:OUTP:VOLT:SMOD?;:SYST:ERR?", f"{mode};{FINE}"),
         (':FORM:ASC:PREC 10;:SENS:FUNC "CURR";:SOUR:VOLT:READ:BACK ON;:SYST:ERR?', FINE),
@@ -60,7 +60,7 @@ def test_another_command_set_is_told_by_its_name(build: Build) -> None:
 
 
 def test_a_protection_that_was_not_kept_is_an_error_and_above_its_steps_there_is_none(build: Build) -> None:
-    begin = *configuring()[:2], (":SOUR:VOLT:RANG 200;:SOUR:VOLT:RANG?;:SYST:ERR?", f"200;{FINE}")
+    begin = *configuring()[:3], (":SOUR:VOLT:RANG 200;:SOUR:VOLT:RANG?;:SYST:ERR?", f"200;{FINE}")
     smu, _ = build(Keithley2450, *begin, (":SOUR:VOLT:PROT NONE;:SOUR:VOLT:PROT?;:SYST:ERR?", f"PROT20;{FINE}"))
     with pytest.raises(InstrumentError, match="keeps the voltage protection PROT20, although NONE was sent"):
         smu.configure_source(plan(maximum=80.0))

@@ -14,8 +14,10 @@ from tests.unit.instruments.conftest import Build
 
 FORMAT = ("format.asciiprecision=10 format.byteorder=format.LITTLEENDIAN hil_alive=1", None)
 CONFIGURE = (
-    "smua.source.output=0 smua.source.func=1 smua.source.levelv=0 smua.source.autorangev=0 smua.source.rangev=6 "
-    "smua.source.limiti=1e-05 smua.source.offmode=0 "
+    "smua.source.output=0 smua.source.func=1 smua.source.levelv=0 smua.source.autorangev=0 smua.source.limiti=1e-05 "
+    "smua.source.rangev=6 "
+    "smua.source.limiti=1e-05 smua.source.offfunc=1 smua.source.offlimiti=0.001 smua.source.offmode=0 "
+    "smua.measure.filter.enable=0 smua.measure.rel.enablev=0 smua.measure.rel.enablei=0 "
     "print(smua.source.rangev,smua.source.limiti,smua.source.offmode,errorqueue.count)"
 )
 READ_BOTH = """loadandrunscript
@@ -303,5 +305,26 @@ def test_a_waveform_that_cannot_keep_its_times_goes_to_0_volts_at_once() -> None
             assert bench.clock.now() - before == pytest.approx(1.0, abs=1e-3)
             np.testing.assert_allclose(values, np.tile(np.repeat([2e-6, 0.0], 5), 10), atol=2e-8)
             assert smu.errors() == []
+        finally:
+            smu.close()
+
+
+def test_what_somebody_left_in_a_channel_is_put_right_with_its_output_off() -> None:
+    """A limit too high for the new range, an offset, a filter, and an off state that holds 0 A instead of 0 V."""
+    with VirtualBench.start(resistors("Keithley2602B", {"1": "smua"})) as bench:
+        smu = Keithley2602B("smu", bench.addresses["it"])
+        try:
+            smu.write("smua.source.rangev=6 smua.source.limiti=3 smua.source.offfunc=0 smua.source.offlimiti=1")
+            smu.write(
+                "smua.measure.rel.levelv=1 smua.measure.rel.enablev=1 smua.measure.rel.leveli=1e-6 smua.measure.rel.enablei=1"
+            )
+            smu.write("smua.measure.filter.type=0 smua.measure.filter.count=10 smua.measure.filter.enable=1")
+            smu.smua.configure_source(plan(maximum=20.0, minimum=-20.0, settings={"nplc": 0.1}))
+            assert bench.side_door.sources()["it"]["smua"]["source"] == "VoltageSource"  # it holds 0 V while it is off
+            smu.smua.enable(2.0)
+            before = bench.clock.now()
+            values = smu.acquisition([("smua", "volt"), ("smua", "curr")])(1).values[0]
+            assert values.tolist() == pytest.approx([2.0, 2e-6], rel=0.02)
+            assert bench.clock.now() - before < 0.02  # s of the bench: no filter
         finally:
             smu.close()

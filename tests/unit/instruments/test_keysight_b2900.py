@@ -19,8 +19,8 @@ def test_every_header_of_channel_2_carries_its_number(build: Build) -> None:
     smu, _ = build(
         KeysightB2912A,
         (":ABOR;:OUTP2 OFF;:SOUR2:FUNC:MODE VOLT;:SOUR2:VOLT 0;*ESE 60;:SYST:ERR?", FINE),
+        (":SENS2:CURR:RANG:AUTO ON;:SENS2:CURR:PROT 1e-05;:SYST:ERR?", FINE),
         (":SOUR2:VOLT:RANG 20;:SOUR2:VOLT:RANG?;:SYST:ERR?", f"+2.000000E+01;{FINE}"),
-        (":SENS2:CURR:RANG:AUTO ON;:SYST:ERR?", FINE),
         (":SENS2:CURR:PROT 1e-05;:SENS2:CURR:PROT?;:SYST:ERR?", f"+1.000000E-05;{FINE}"),
         (":OUTP2:OFF:MODE HIZ;:OUTP2:OFF:MODE?;:SYST:ERR?", f"HIZ;{FINE}"),
         (":OUTP2:ON:AUTO OFF;:OUTP2:ON:AUTO?;:SYST:ERR?", f"0;{FINE}"),
