@@ -167,7 +167,10 @@ def training_picture(run_id: int, folder: Path) -> "Figure":
     run = load(run_id, folder)
     history = run.history
     if "loss" not in history or history.empty:
-        raise ConfigError(f"run {run_id} ({run.name}) has no training steps to draw")
+        drawn = run.summary.get("results", {}).get("plot")
+        raise ConfigError(
+            f"run {run_id} ({run.name}) has no training steps to draw" + (f"; its curve is drawn in {drawn}" if drawn else "")
+        )
     columns = {
         part: {str(c).removeprefix(f"{part}_"): history[c].to_numpy() for c in history.columns if str(c).startswith(f"{part}_")}
         for part in ("output", "weight")

@@ -35,6 +35,8 @@ def run_lines(summary: Mapping[str, Any], units: Mapping[str, str], said: str = 
     lines += [
         f"  {name} = {shown(value, unit(name))}" for part in ("outputs", "weights") for name, value in summary[part].items()
     ]
+    if "plot" in summary["results"]:
+        lines.append(f"  drawn in {summary['results']['plot']}")
     lines += [f"  warning: {message}" for message in summary["warnings"]]
     if summary["results"].get("resumable") is True:
         lines.append(f"  it can go on: {summary['results']['resume']}")

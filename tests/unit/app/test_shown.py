@@ -63,3 +63,9 @@ def test_an_error_that_was_told_is_not_told_again() -> None:
                "weights": {}, "warnings": [], "results": {"reason": "no answer"}}  # fmt: skip
     assert run_lines(summary, UNITS, "no answer") == ["run 3: stopped after 1 relaxations"]
     assert run_lines(summary, UNITS, "something else")[-1] == "  no answer"
+
+
+def test_what_a_run_has_drawn_is_told_where() -> None:
+    assert lines({}, loss=None, loss_floor=None, steps=0, results={"reason": "done", "plot": "d/run_1.png"})[-1] == (
+        "  drawn in d/run_1.png"
+    )
