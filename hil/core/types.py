@@ -237,8 +237,9 @@ class SettlePolicy:
     """When outputs count as steady: all change by less than ``tolerance`` over ``window`` seconds, within ``timeout``.
 
     ``dwell`` is a fixed time per point (s) for sweeps that the hardware runs on its own; it is checked against the
-    tolerance on the first and the last point. ``tolerance`` is in the SI unit of the outputs; with ``quantity`` only
-    outputs of that quantity are judged, because a tolerance in amperes says nothing about volts.
+    tolerance on the first and the last point. ``tolerance`` is in the SI unit of the outputs; with ``quantity`` it is for
+    outputs of that quantity, because a tolerance in amperes says nothing about volts. ``also``: tolerances of other quantities,
+    SI; outputs of a quantity with no tolerance are not judged.
     """
 
     tolerance: float = 1e-4
@@ -246,20 +247,30 @@ class SettlePolicy:
     timeout: float = 60.0
     dwell: float | None = None
     quantity: Quantity | None = None
+    also: tuple[tuple[Quantity, float], ...] = ()
+
+    def weight(self, channel: Channel) -> float:
+        """What a change of an output is multiplied by to be compared with ``tolerance``; 0 where it is not judged."""
+        if self.quantity is None or channel.quantity is self.quantity:
+            return 1.0
+        return self.tolerance / dict(self.also).get(channel.quantity, np.inf)
 
     def changes(self, outputs: Layout, differences: FloatArray) -> FloatArray:
-        """Sizes of ``differences``, (..., n_replicas * n_outputs) in the order of ``outputs``; 0 where nothing is judged."""
+        """Sizes of ``differences``, (..., n_replicas * n_outputs) in the order of ``outputs``, to be compared with ``tolerance``:
+        those of other quantities as if they had it, and 0 where nothing is judged."""
         sizes: FloatArray = np.abs(differences)
         if self.quantity is None:
             return sizes
-        judged = [channel.quantity is self.quantity for channel in outputs]
-        return np.where(np.tile(judged, sizes.shape[-1] // max(len(judged), 1)), sizes, 0.0)
+        weights = np.array([self.weight(channel) for channel in outputs])
+        weights = np.tile(weights, sizes.shape[-1] // max(len(weights), 1))
+        compared: FloatArray = np.multiply(sizes, weights, out=np.zeros_like(sizes), where=weights > 0.0)
+        return compared
 
 
 @dataclass(frozen=True, slots=True)
 class SettleReport:
-    """Outcome of settling: ``elapsed`` seconds, ``residual`` the last change over one window (output unit), and of which output
-    (the one that changed most, where the backend tells)."""
+    """Outcome of settling: ``elapsed`` seconds, ``residual`` the last change over one window (see ``SettlePolicy.changes``), and
+    of which output (the one that changed most, where the backend tells)."""
 
     settled: bool
     elapsed: float
@@ -270,9 +281,11 @@ class SettleReport:
         """What did not come to rest, by how much it moved and by how much it may, with units, and what to do."""
         unit = "" if self.moved is None else f" {self.moved.quantity.value}"
         name = "outputs" if self.moved is None else f"output {self.moved.name!r}"
-        far = f"by {self.residual:.3g}{unit}" if np.isfinite(self.residual) else "into or out of overload"
+        weight = (1.0 if self.moved is None else policy.weight(self.moved)) or 1.0
+        far = f"by {self.residual / weight:.3g}{unit}" if np.isfinite(self.residual) else "into or out of overload"
         return (
-            f"{name} still moved {far} in {policy.window:g} s after {self.elapsed:.3g} s (tolerance {policy.tolerance:g}{unit}); "
+            f"{name} still moved {far} in {policy.window:g} s after {self.elapsed:.3g} s "
+            f"(tolerance {policy.tolerance / weight:g}{unit}); "
             "allow a longer `settle.timeout` or a wider `settle.tolerance`"
         )
 

@@ -105,7 +105,8 @@ class Given:
         return str(self.text)
 
 
-def _given(value: object) -> Given:
+def one_given(value: object) -> Given:
+    """``value`` as a quantity whose unit is checked later; ConfigError for what is no quantity."""
     if isinstance(value, Given):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -137,7 +138,7 @@ def choice(*options: str) -> BeforeValidator:
 
 Name = Annotated[str, BeforeValidator(_name)]
 """A name; ``1`` and ``"1"`` are the same."""
-AnyQuantity = Annotated[Given, BeforeValidator(_given)]
+AnyQuantity = Annotated[Given, BeforeValidator(one_given)]
 """A quantity whose unit depends on a channel that the file model does not know."""
 Number = Annotated[float, quantity("1")]
 Positive = Annotated[float, quantity("1", above=0.0)]
@@ -156,6 +157,6 @@ AsTuple = BeforeValidator(_tuple)
 __all__ = [
     "Amperes", "AnyQuantity", "AsTuple", "Concentration", "Farads", "FieldError", "Fraction", "Given", "Metres", "Name", "Number",
     "Pascals", "Positive", "ProtocolFieldError", "Seconds", "Siemens", "Strict",
-    "Volts", "choice", "parse_span", "quantity", "refuse", "span",
+    "Volts", "choice", "one_given", "parse_span", "quantity", "refuse", "span",
     "unknown",
 ]  # fmt: skip

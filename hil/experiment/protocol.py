@@ -3,23 +3,61 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hil.core.types import Quantity, SettlePolicy
-from hil.experiment.fields import AnyQuantity, AsTuple, Given, Name, Seconds, Strict, quantity
+from hil.experiment.fields import (
+    AnyQuantity,
+    AsTuple,
+    FieldError,
+    Given,
+    Name,
+    Seconds,
+    Strict,
+    one_given,
+    quantity,
+    refuse,
+    unknown,
+)
+from hil.experiment.units import parse
+
+_READ = {"voltage": Quantity.VOLTAGE, "current": Quantity.CURRENT}
+"""What outputs read, by the word for it in a tolerance."""
+
+
+def _tolerances(value: object) -> Given | dict[Quantity, float]:
+    if not isinstance(value, Mapping):
+        return one_given(value)
+    found = {}
+    for name, text in value.items():
+        if name not in _READ:
+            refuse(unknown("quantity of an output", str(name), list(_READ)), str(name))
+        found[_READ[name]] = parse(text, _READ[name].value)
+        if not found[_READ[name]] > 0.0:
+            refuse(f"{text!r} must be above 0", str(name))
+    return found
 
 
 class Settle(Strict):
-    """When outputs count as steady; see ``hil.core.types.SettlePolicy``. Outputs in the unit of ``tolerance`` are judged."""
+    """When outputs count as steady; see ``hil.core.types.SettlePolicy``.
 
-    tolerance: AnyQuantity = Given("0.1 mV")
+    ``tolerance``: for outputs in its unit, others are not judged; or one for ``voltage`` and one for ``current``.
+    """
+
+    tolerance: Annotated[Given | dict[Quantity, float], BeforeValidator(_tolerances)] = Given("0.1 mV")
     window: Seconds = 0.02
     timeout: Seconds = 60.0
     dwell: Seconds | None = None
 
     def policy(self, unit: str) -> SettlePolicy:
-        """SI policy for outputs measured in ``unit``; FieldError when the tolerance is in another unit."""
-        return SettlePolicy(self.tolerance.si(unit, "settle.tolerance"), self.window, self.timeout, self.dwell, Quantity(unit))
+        """SI policy for outputs measured in ``unit``; FieldError when there is no tolerance for them, or one in another unit."""
+        main = Quantity(unit)
+        if isinstance(self.tolerance, Given):
+            return SettlePolicy(self.tolerance.si(unit, "settle.tolerance"), self.window, self.timeout, self.dwell, main)
+        if main not in self.tolerance:
+            raise FieldError(f"add `{main.name.lower()}: …`, for outputs that are read in {unit}", "settle.tolerance")
+        also = tuple((quantity, value) for quantity, value in self.tolerance.items() if quantity is not main)
+        return SettlePolicy(self.tolerance[main], self.window, self.timeout, self.dwell, main, also)
 
 
 class Tighter(Strict):

@@ -1,6 +1,7 @@
 """A bench that reads amperes and volts; what a curve is judged by, and what the command line says of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -68,3 +69,36 @@ def test_what_ended_a_run_is_said_once(folder: Path) -> None:
     assert "output 'I1' still moved" in done.stderr
     assert "still moved" not in done.stdout
     assert CliRunner().invoke(app, ["show", "1"]).stdout.count("still moved") == 1
+
+
+@pytest.mark.parametrize("target", ["simulated", "virtual"])
+def test_with_two_tolerances_volts_and_amperes_are_waited_for(folder: Path, target: str) -> None:
+    def run(volts: str) -> Any:
+        both = f"settle.tolerance={{voltage: {volts}, current: 3 nA}}"
+        return CliRunner().invoke(app, ["run", "curve.yaml", "--on", target, "--set", both])
+
+    done = run("10 mV")
+    assert done.exit_code == 0, done.output
+    if target == "simulated":  # where volts of this bench do not move at all: two devices that are alike
+        return
+    late = run("1e-30 V")
+    assert late.exit_code == 3
+    assert "output 'V2' still moved by" in late.stderr
+    assert "(tolerance 1e-30 V)" in late.stderr
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "said"),
+    [
+        ("{voltage: 1 mV}", "add `current: …`, for outputs that are read in A"),
+        ("{volts: 1 mV}", "settle.tolerance.volts: there is no quantity of an output 'volts'; did you mean 'voltage'?"),
+        ("{current: 1 mV}", "'1 mV' has the unit mV, but a quantity in A is needed"),
+        ("{current: 0 A}", "settle.tolerance.current: '0 A' must be above 0"),
+        ("1 mV", "'1 mV' has the unit mV, but a quantity in A is needed"),
+    ],
+)
+def test_a_tolerance_that_is_none_is_refused(folder: Path, tolerance: str, said: str) -> None:
+    done = CliRunner().invoke(app, ["run", "curve.yaml", "--set", f"settle.tolerance={tolerance}"])
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

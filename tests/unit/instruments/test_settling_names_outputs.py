@@ -50,3 +50,16 @@ def test_a_tolerance_is_held_against_the_outputs_in_its_unit_only() -> None:
     report, _ = until_flat(lambda: next(rising), OUTPUTS, SteppedClock(), amperes, 0.0, lambda _now: None)
     assert not report.settled
     assert report.moved is OUTPUTS["I1"]
+
+
+def test_with_a_tolerance_for_each_quantity_every_output_is_held_against_its_own() -> None:
+    both = SettlePolicy(1e-9, 0.1, 0.95, quantity=Quantity.CURRENT, also=((Quantity.VOLTAGE, 1e-3),))
+
+    def settled(volts: float, amperes: float) -> str:
+        rising = (np.array([volts, amperes, 0.0, 0.0]) * number for number in count())
+        report, _ = until_flat(lambda: next(rising), OUTPUTS, SteppedClock(), both, 0.0, lambda _now: None)
+        return "" if report.settled else report.trouble(both)
+
+    assert settled(0.9e-3, 0.9e-9) == ""
+    assert settled(2e-3, 0.9e-9).startswith("output 'V2' still moved by 0.002 V in 0.1 s after 1 s (tolerance 0.001 V); ")
+    assert settled(0.9e-3, 3e-9).startswith("output 'I1' still moved by 3e-09 A in 0.1 s after 1 s (tolerance 1e-09 A); ")
