@@ -1,8 +1,8 @@
 """Druck PACE5000 and PACE6000 pressure controllers, SCPI.
 
 Source: PACE Series SCPI Remote Communications Manual K0472 (revision A), sections 2 (message structure; a header without a
-suffix means module 1) and 4 (:SOURce, :SENSe, :OUTPut, :UNIT, :SYSTem). Replies carry the header of the query. A message holds
-128 characters at the most.
+suffix means module 1) and 4 (:SOURce, :SENSe, :OUTPut, :UNIT, :SYSTem). Replies carry the header of the query. The replies to one
+message hold 256 characters at the most (section 3.1); messages are kept to 128, as ``gepace``, a client of others, keeps them.
 """
 
 import re
@@ -224,10 +224,10 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
     def enable(self, level: float) -> None:
         """Controller on at set-point ``level``; a vent under way is ended first."""
         n, unit = self.number, self.unit
-        if self._vent_state() == 1:
+        if self._vent_state() != 0:
             unit.exchange(f":SOUR{n}:PRES:LEV:IMM:AMPL:VENT 0", doing="ending the vent")
         # One message: a controller that lost its settings a moment ago must not start with others (mbar, full speed).
-        slew = f":SOUR{n}:PRES:SLEW {self._slew:.8g};:SOUR{n}:PRES:SLEW:MODE LIN" if isfinite(self._slew) else ""
+        slew = f":SOUR{n}:PRES:SLEW {self._slew:.6g};:SOUR{n}:PRES:SLEW:MODE LIN" if isfinite(self._slew) else ""
         settings = (part for part in (f":UNIT{n}:PRES PA", slew) if part)
         (on,) = unit.exchange(
             *settings, f":SOUR{n}:PRES {level:.2f}", f":OUTP{n}:STAT 1", f":OUTP{n}:STAT?", doing="switching the controller on"

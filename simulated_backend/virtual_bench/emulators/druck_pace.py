@@ -3,8 +3,8 @@
 Language: PACE Series SCPI Remote Communications Manual K0472 Revision A (headers are echoed, in their short forms, with the
 module's number unless it is 1; a missing number means module 1; units are those of ``UNIT:PRES``, slews per second; at most
 five errors are kept). Figures: PACE5000/6000 data sheet: precision 0.01 % of reading + 0.01 % of full scale, controller
-stability 0.003 % of full scale, barometric reference 0.1 mbar, display 2 readings a second. At most 128 characters are
-taken in one message.
+stability 0.003 % of full scale, barometric reference 0.1 mbar, display 2 readings a second. Replies to one message hold 256
+characters at the most (section 3.1 of the manual); at most 128 are taken in one message (what clients of others keep to).
 
 The pneumatic port of module 1 is "a", of module 2 "b". Options: ``modules`` (1 or 2), ``module`` (gauge range of the
 modules; the barometer option is fitted, so that there is an absolute range one bar larger), ``range`` (the range selected on
@@ -37,7 +37,7 @@ UNITS: Mapping[str, float] = {
 }
 """Pa per unit. The manual lists more (water and mercury columns at temperatures); this emulator knows these."""
 FASTEST = 99_999_999.0
-LONGEST_MESSAGE = 128
+LONGEST_MESSAGE, LONGEST_REPLY = 128, 256
 STABILITY = 0.5 * 3e-5
 """Standard deviation of the controlled pressure, of full scale: the data sheet's 0.003 % is taken as two of them."""
 STABILITY_TIME = 2.0
@@ -159,7 +159,11 @@ class DruckPACE6000(ScpiEmulator):
         if len(message) > LONGEST_MESSAGE:
             self.report(-223, "Too much data")
             return None
-        return super().receive(message)
+        reply = super().receive(message)
+        if reply is not None and len(reply) > LONGEST_REPLY:
+            self.report(-350, "Queue overflow")
+            return None
+        return reply
 
     def decorate(self, header: str, reply: str) -> str:
         """Common queries echo their header too."""

@@ -143,3 +143,10 @@ def test_pace5000_has_one_module() -> None:
 def test_pace_option_must_fit_the_module() -> None:
     with pytest.raises(ConfigError, match=r"option 'range' of 'it' must be '2.00barg' or '3.00bara', not '7 bar'"):
         bench_of("DruckPACE6000", {"1": "a"}, range="7 bar")
+
+
+def test_replies_beyond_the_output_queue_are_lost(pace: Rig) -> None:
+    ask = talk(pace)
+    assert len(ask(";".join([":SENS?"] * 10)) or "") in range(200, 256)
+    ask(";".join([":SENS?"] * 12))  # section 3.1: 256 characters, and the newest message is lost
+    assert "Queue overflow" in (ask(":SYST:ERR?") or "")
