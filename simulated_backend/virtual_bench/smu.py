@@ -213,8 +213,14 @@ class SourceMeter:
         self.drive()
 
     def set_protection(self, volts: float, steps: tuple[float, ...] = ()) -> None:
-        """The terminal never stands above ``volts``, whatever is sourced; of ``steps`` the next is taken, inf beyond the last."""
-        self.protection = next((step for step in steps if abs(volts) <= step), inf) if steps else volts
+        """The terminal never stands above ``volts``, whatever is sourced; of ``steps`` the next lower is taken, inf beyond the
+        last."""
+        if not steps:
+            self.protection = volts
+        elif abs(volts) > steps[-1]:
+            self.protection = inf
+        else:
+            self.protection = max((step for step in steps if step <= abs(volts)), default=steps[0])
         self.drive()
 
     def set_sense_range(self, quantity: str, value: float) -> None:

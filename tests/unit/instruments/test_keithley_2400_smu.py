@@ -184,3 +184,9 @@ def test_a_list_stays_on_the_source_range_that_was_locked(bench: VirtualBench, s
     run, _ = smu.list_acquisition([""], [("", "curr")], 0.0)
     run(np.array([[0.1], [0.2]]), 1, True)
     assert smu.held()["range"] == 20.0
+
+
+@pytest.mark.parametrize(("sent", "kept"), [("110", 100.0), ("-50", 40.0), ("3", 20.0), ("160", 160.0), ("161", 210.0)])
+def test_a_protection_between_its_steps_is_the_lower_one(smu: Keithley2400, sent: str, kept: float) -> None:
+    """Manual 2400S-900-01, page 18-81."""
+    assert float(smu.ask(f":SOUR:VOLT:PROT {sent};:SOUR:VOLT:PROT?")) == kept
