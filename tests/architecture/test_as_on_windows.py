@@ -163,8 +163,10 @@ def test_nobody_takes_a_bench_that_its_guard_still_brings_home(tmp_path: Path) -
         assert "in use by Ada for a night" in python(tmp_path, "-c", LOCK).stderr
         os.kill(guard, signal.SIGSTOP)
         process.kill()
-    assert "in use by Ada for a night" in python(tmp_path, "-c", LOCK).stderr
-    os.kill(guard, signal.SIGCONT)
+    try:
+        assert "in use by Ada for a night" in python(tmp_path, "-c", LOCK).stderr
+    finally:
+        os.kill(guard, signal.SIGCONT)
     until(lambda: python(tmp_path, "-c", LOCK).returncode == 0)
 
 
