@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from hil.core.types import Quantity, SettlePolicy
 from hil.experiment.fields import (
@@ -49,11 +49,21 @@ class Settle(Strict):
     timeout: Seconds = 60.0
     dwell: Seconds | None = None
 
+    @model_validator(mode="after")
+    def _window_fits(self) -> "Settle":
+        if not self.window < self.timeout:
+            refuse(f"{self.window:g} s do not fit into the `timeout` of {self.timeout:g} s; make that one longer", "window")
+        return self
+
     def policy(self, unit: str) -> SettlePolicy:
-        """SI policy for outputs measured in ``unit``; FieldError when there is no tolerance for them, or one in another unit."""
+        """SI policy for outputs measured in ``unit``; FieldError when there is no tolerance for them, one in another unit, or
+        one that nothing can keep."""
         main = Quantity(unit)
         if isinstance(self.tolerance, Given):
-            return SettlePolicy(self.tolerance.si(unit, "settle.tolerance"), self.window, self.timeout, self.dwell, main)
+            tolerance = self.tolerance.si(unit, "settle.tolerance")
+            if not tolerance > 0.0:
+                raise FieldError(f"'{self.tolerance}' must be above 0", "settle.tolerance")
+            return SettlePolicy(tolerance, self.window, self.timeout, self.dwell, main)
         if main not in self.tolerance:
             raise FieldError(f"add `{main.name.lower()}: …`, for outputs that are read in {unit}", "settle.tolerance")
         also = tuple((quantity, value) for quantity, value in self.tolerance.items() if quantity is not main)

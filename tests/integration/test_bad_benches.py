@@ -134,6 +134,8 @@ def test_a_mistake_in_the_bench_file(
         ("ttyACM0::INSTR\"", "ttyACM0::INSTR\", watchdog: 15 s", "station.instruments.weak.watchdog", "no watchdog of its own"),
         ("step: 0.02 mM", "step: 0.0001 mM", "concentration.step", "would not be seen: pumps mix to 0.1 % (0.0008 mM of 0.8 mM)"),
         ("learning_rate: 1e-4", "learning_rate: -1e-4", "concentration.learning_rate", "must be above 0"),
+        ("tolerance: 1 nA", "tolerance: -1 nA", "settle.tolerance", "'-1 nA' must be above 0"),
+        ("timeout: 120 s", "timeout: 500 ms", "settle.window", "1 s do not fit into the `timeout` of 0.5 s"),
     ],
 )  # fmt: skip
 def test_a_mistake_about_liquids_and_steps(
