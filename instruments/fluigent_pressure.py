@@ -1,8 +1,9 @@
 """Fluigent pressure controllers (MFCS, MFCS-EZ, Flow EZ) through the maker's SDK, where it is installed.
 
-Source: manual and Python package of the Fluigent SDK (versions 21 to 23): one session per process, channels counted over all
-instruments, millibars of gauge pressure unless told otherwise. Leaving a channel under pressure can make it jump when the session
-ends (reported for this SDK), so that it is brought to 0 first.
+Source: manual and Python package of the Fluigent SDK (versions 21.3 to 23): one session per process, to which controllers may be
+added (before 21.3 that ended it); channels counted over all instruments, in an order that changes with every controller, so that
+they are named by their unique identifiers here; millibars of gauge pressure unless told otherwise. Leaving a channel under
+pressure can make it jump when the session ends (reported for this SDK), so that it is brought to 0 first.
 """
 
 import importlib
@@ -13,21 +14,23 @@ from instruments.vendor_pressure import Adapter, VendorPressure
 from instruments.visa import Link
 
 MILLIBAR = 100.0
-_users = 0
+_users: dict[int, int] = {}
+"""Channels in use, by the serial number of their controller."""
 
 
 class FluigentChannel:
     """One channel: ``FLUIGENT::serial::position`` (serial number of the controller; position on it, from 0)."""
 
     def __init__(self, address: str) -> None:
-        global _users
         parts = address.upper().split("::")
         if len(parts) != 3 or parts[0] != "FLUIGENT" or not (parts[1].isdigit() and parts[2].isdigit()):
             raise ConfigError(f"{address!r} is no Fluigent channel; write FLUIGENT::serial::position, such as FLUIGENT::1234::0")
         self._sdk: Any = importlib.import_module("Fluigent.SDK")
         serial, position = int(parts[1]), int(parts[2])
-        self._checked("beginning a session", self._sdk.fgt_init([serial]))
-        _users += 1
+        if serial not in _users:
+            self._checked("beginning a session", self._sdk.fgt_init([serial]))
+        _users[serial] = _users.get(serial, 0) + 1
+        self._serial, self._closed = serial, False
         channels = list(self._sdk.fgt_get_pressureChannelsInfo())
         found = [one for one in channels if int(one.ControllerSN) == serial and int(one.position) == position]
         if not found:
@@ -35,7 +38,7 @@ class FluigentChannel:
             known = ", ".join(f"FLUIGENT::{one.ControllerSN}::{one.position}" for one in channels) or "none"
             raise ConfigError(f"there is no Fluigent channel {address}; channels: {known}")
         self._info = found[0]
-        self._index = int(self._info.index)
+        self._index = int(self._info.indexID)
         self._checked("choosing the unit", self._sdk.fgt_set_pressureUnit(self._index, "mbar"))
 
     def identify(self) -> str:
@@ -55,10 +58,13 @@ class FluigentChannel:
         return MILLIBAR * float(self._sdk.fgt_get_pressure(self._index))
 
     def close(self) -> None:
-        """The session ends with its last channel."""
-        global _users
-        _users -= 1
-        if _users == 0:
+        """The session ends with its last channel. Twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        _users[self._serial] -= 1
+        if not any(_users.values()):
+            _users.clear()
             self._sdk.fgt_close()
 
     @staticmethod

@@ -3,7 +3,7 @@
 import importlib
 import sys
 from importlib.metadata import EntryPoint
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -128,30 +128,69 @@ def test_nothing_is_sent_on_closing_an_outlet_at_rest(adapter: type[Outlet]) -> 
 def fake_sdk() -> ModuleType:
     """The few functions of the maker's package that are used, with its conventions (millibars, error numbers)."""
     sdk: Any = ModuleType("Fluigent.SDK")
-    state = {"level": 0.0, "open": False}
+    levels: dict[int, float] = {}
+    opened: list[int] = []
 
-    class Info:
-        ControllerSN, position, index, InstrType, firmware = 1234, 1, 1, "MFCS_EZ", "1.00"
+    def channels() -> list[Any]:
+        # Whatever was added last, a controller of the older kind is counted first (as MFCS before Flow EZ).
+        return [
+            SimpleNamespace(
+                ControllerSN=serial, position=1, index=index, indexID=65_536 + serial, InstrType="MFCS_EZ", firmware="1.00"
+            )
+            for index, serial in enumerate(sorted(opened))
+        ]
+
+    def meant(index: int) -> int:
+        (found,) = (one.indexID for one in channels() if index in (one.index, one.indexID))
+        return int(found)
+
+    def fgt_init(serials: list[int]) -> int:
+        assert not set(serials) & set(opened), "they are there already"
+        opened.extend(serials)
+        return 0
 
     def fgt_set_pressure(index: int, millibar: float) -> int:
-        state["level"] = millibar
-        return 0 if index == 1 else 3
+        levels[meant(index)] = millibar
+        return 0
 
-    sdk.fgt_init = lambda serials: state.update(open=True) or 0
-    sdk.fgt_close = lambda: state.update(open=False) or 0
-    sdk.fgt_get_pressureChannelsInfo = lambda: [Info]
-    sdk.fgt_set_pressureUnit = lambda index, unit: 0 if unit == "mbar" else 1
+    sdk.fgt_init = fgt_init
+    sdk.fgt_close = opened.clear
+    sdk.fgt_get_pressureChannelsInfo = channels
+    sdk.fgt_set_pressureUnit = lambda index, unit: 0 if unit == "mbar" and meant(index) else 1
     sdk.fgt_get_pressureRange = lambda index: (0.0, 1034.0)
-    sdk.fgt_get_pressure = lambda index: state["level"]
+    sdk.fgt_get_pressure = lambda index: levels.get(meant(index), 0.0)
     sdk.fgt_set_pressure = fgt_set_pressure
-    sdk.state = state
-    return sdk
+    sdk.levels, sdk.opened = levels, opened
+    module: ModuleType = sdk
+    return module
 
 
-def test_fluigent_counts_in_millibars_and_ends_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    sdk: Any = fake_sdk()
+@pytest.fixture
+def sdk(monkeypatch: pytest.MonkeyPatch) -> Any:
+    made: Any = fake_sdk()
     monkeypatch.setitem(sys.modules, "Fluigent", ModuleType("Fluigent"))
-    monkeypatch.setitem(sys.modules, "Fluigent.SDK", sdk)
+    monkeypatch.setitem(sys.modules, "Fluigent.SDK", made)
+    return made
+
+
+def test_fluigent_channels_are_the_same_after_another_controller_has_joined(sdk: Any) -> None:
+    first: Any = FluigentPressure("fluigent_first", "FLUIGENT::1234::1")
+    second: Any = FluigentPressure("fluigent_second", "FLUIGENT::12::1")
+    third: Any = FluigentPressure("fluigent_third", "FLUIGENT::1234::1")
+    try:
+        first.enable(2.5e4)
+        second.enable(1e4)
+        assert sdk.levels == {65_536 + 1234: 250.0, 65_536 + 12: 100.0}
+        assert first.pressure() == 2.5e4
+        first.close()
+        assert sdk.opened == [1234, 12], "two are still in use"
+    finally:
+        second.close()
+        third.close()
+    assert sdk.opened == []
+
+
+def test_fluigent_counts_in_millibars_and_ends_its_session(sdk: Any) -> None:
     for wrong, sentence in (("FLUIGENT::1234::7", "channels: FLUIGENT::1234::1"), ("COM3", "is no Fluigent channel")):
         with pytest.raises(ConfigError, match=sentence):
             FluigentPressure("fluigent_wrong", wrong)
@@ -160,13 +199,13 @@ def test_fluigent_counts_in_millibars_and_ends_its_session(monkeypatch: pytest.M
         assert unit.get_idn() == {"vendor": "Fluigent", "model": "MFCS_EZ", "serial": "1234", "firmware": "1.00"}
         assert unit.prepare_unit() == (103_400.0, True, [])
         unit.enable(2.5e4)
-        assert sdk.state["level"] == 250.0
+        assert sdk.levels == {65_536 + 1234: 250.0}
         assert unit.pressure() == 2.5e4
         unit.disable(SafeAction.VENT)
         assert unit.vented()
     finally:
         unit.close()
-    assert sdk.state == {"level": 0.0, "open": False}
+    assert (sdk.levels, sdk.opened) == ({65_536 + 1234: 0.0}, [])
 
 
 def test_the_maker_s_own_simulated_instrument() -> None:
