@@ -210,9 +210,9 @@ class Keithley2450(ScpiEmulator):
         self._off_state = {VOLT: "NORM", CURR: "NORM"}
         self._nplc = {VOLT: 1.0, CURR: 1.0, "RES": 1.0}
         self._autozero = {VOLT: True, CURR: True, "RES": True}
-        self._averaging = dict.fromkeys((VOLT, CURR, "RES"), False)
-        self._relative = dict.fromkeys((VOLT, CURR, "RES"), False)
-        self._zero = dict.fromkeys((VOLT, CURR, "RES"), 0.0)
+        self._averaging: dict[str, bool] = {VOLT: False, CURR: False, "RES": False}
+        self._relative: dict[str, bool] = {VOLT: False, CURR: False, "RES": False}
+        self._zero: dict[str, float] = {VOLT: 0.0, CURR: 0.0, "RES": 0.0}
         self._buffers.reset()
         self._trigger.reset()
         self._terminals = "FRON"

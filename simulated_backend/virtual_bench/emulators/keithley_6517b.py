@@ -38,7 +38,7 @@ DEFAULT_STORED = ("TST", "HUM", "CHAN", "ETEM", "VSO")
 TERMINATORS: Mapping[object, bytes] = {"lf": b"\n", "cr": b"\r", "crlf": b"\r\n"}
 
 ARM_LAYER, SCAN_LAYER, TRIGGER_LAYER = "ARM[:SEQuence][:LAYer]", "ARM[:SEQuence]:LAYer2", "TRIGger[:SEQuence]"
-LAYERS = (ARM_LAYER, SCAN_LAYER, TRIGGER_LAYER)
+LAYERS: tuple[str, ...] = (ARM_LAYER, SCAN_LAYER, TRIGGER_LAYER)
 CONTROL_SOURCES = ("IMMediate", "HOLD", "MANual", "BUS", "TLINk", "EXTernal", "TIMer")
 
 Function = Literal["VOLT", "CURR"]
