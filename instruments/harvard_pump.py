@@ -164,7 +164,7 @@ class HarvardPump(SyringePump):
         """Polling mode on, read back: until then a prompt may have come unasked. And nothing is kept in memory that wears out."""
         self.command("poll on", "switching polling mode on")
         kept = self._told("poll", "asking for its polling mode")
-        if kept.lower() != "on":
+        if kept.rstrip(".").lower() != "on":  # its words of state may end with a full stop
             raise self.fault(f"keeps its polling mode {kept!r} although 'on' was sent; set it to on or off at the pump")
         for word in ("none", "off"):  # older firmware knows `off` only: no rates
             lines, _ = self.ask_pump(f"nvram {word}", "sparing its memory")

@@ -92,7 +92,7 @@ class ViciValve(BenchInstrument):
         """Position ``value``, which is waste, whatever its pumps do. Else a valve stays where it is: turning would join lines."""
         if action is not SafeAction.LEVEL:
             return None
-        there = rf"(?i)^(?:CP|Position is)\s*=?\s*0*{value:.0f}$"
+        there = rf"(?i)^\s*(?:CP|Position is)\s*=?\s*0*{value:.0f}\s*$"
         return SafeCommands(leave=(f"GO{value:02.0f}",), query="CP", expected=there)
 
 

@@ -125,7 +125,7 @@ def test_a_harvard_pump_is_told_no_exponents_and_older_ones_not_to_keep_rates(cl
     pump, resource = pump_on(
         HarvardPHDUltra,
         harvard("poll on"),
-        harvard("poll", "ON"),
+        harvard("poll", "ON."),
         harvard("nvram none", "Argument error: none", "   Unknown mode"),
         harvard("nvram off"),
         harvard("status", "0 0 0 i...I"),

@@ -1,6 +1,7 @@
 """The VICI valve: words against the manual, the driver on the emulated valve, and plain pyserial on the same."""
 
 import re
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from hil.core.clock import SteppedClock
 from hil.core.errors import ConfigError, InstrumentError
+from hil.core.types import SafeAction
 from hil.core.types import Quantity, SafeAction, SafeState
 from instruments.fluid_roles import SelectorValve, turn
 from instruments.vici_valve import ViciValve
@@ -198,3 +200,12 @@ def test_plain_pyserial_can_use_it(bench: VirtualBench) -> None:
         bench.clock.sleep(0.5)
         line.write(b"CP\r")
         assert line.read_until(b"\r") == b"CP03\r"
+
+
+@pytest.mark.parametrize("reply", ["CP04", "\nCP04", "Position is = 4", "cp4"])
+def test_the_guard_understands_where_it_stands_in_every_form(reply: str) -> None:
+    commands = ViciValve.safe_commands("", SafeAction.LEVEL, 4.0, {})
+    assert commands is not None
+    assert commands.leave == ("GO04",)
+    assert re.search(commands.expected, reply)
+    assert re.search(commands.expected, reply.replace("4", "14")) is None
