@@ -1,7 +1,6 @@
 """The VICI valve: words against the manual, the driver on the emulated valve, and plain pyserial on the same."""
 
 import re
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 
 from hil.core.clock import SteppedClock
 from hil.core.errors import ConfigError, InstrumentError
-from hil.core.types import SafeAction
 from hil.core.types import Quantity, SafeAction, SafeState
 from instruments.fluid_roles import SelectorValve, turn
 from instruments.vici_valve import ViciValve
