@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from hil import control
+from hil import control, fault_workers
 from hil.core.file_lock import Held
 from instruments import guard, guard_process
+from simulated_backend.virtual_bench import process
 
 
 def test_without_thread_signals_a_stop_still_reaches_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,3 +58,18 @@ def test_a_guard_is_started_apart_from_the_terminal(monkeypatch: pytest.MonkeyPa
     with pytest.raises(StartedError):
         guard_process.Guard(tmp_path, keeps=(Held(7, tmp_path / "smu.lock"),)).start(dict)
     assert (asked["creationflags"], asked["start_new_session"], asked["pass_fds"]) == (512 + 1024, False, ())
+
+
+def test_where_nobody_tells_which_processors_are_ours_all_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fault_workers, "os", SimpleNamespace(cpu_count=lambda: 7))
+    assert fault_workers._processors() == 7
+
+
+def test_a_bench_that_hangs_is_killed_where_there_are_no_groups_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = []
+    monkeypatch.setattr(process, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(process, "os", SimpleNamespace())
+    process._kill(SimpleNamespace(pid=4711, kill=lambda: killed.append(4711)))
+    with process.in_a_row():
+        assert not process._ROW.kept  # each bench a process of its own: none can split off
+    assert killed == [4711]
