@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from hil.cli_checks import calibrate, check, doctor, dry_run, first_check, refill, told
+from hil.cli_checks import calibrate, check, doctor, dry_run, first_check, parsed, refill, told
 from hil.cli_pictures import netlist, plot
 from hil.shown import run_lines
 
@@ -64,16 +64,6 @@ StopByOption = Annotated[str | None, typer.Option("--stop-by", help="End at the 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")]
 
 
-app.add_typer(plot, name="plot")
-app.command()(netlist)
-app.command()(doctor)
-app.command()(check)
-app.command()(calibrate)
-app.command("first-check")(first_check)
-app.command()(refill)
-app.command("dry-run")(dry_run)
-
-
 def main() -> None:
     """Entry point of the ``hil`` command."""
     for stream in (sys.stdout, sys.stderr):
@@ -113,14 +103,13 @@ def run(
     """Run a protocol. Exit code: 0 converged or done, 1 not converged, 2 bad input, 3 instrument, 4 safety, 5 stopped."""
     from hil.bench import Target
     from hil.core.errors import ConfigError
-    from hil.experiment.units import parse
     from hil.run import Request
     from hil.run import run as run_protocol
 
     try:
-        held = None if hold is None else parse(hold, "s")
+        held = parsed("--hold", hold, "s")
     except ConfigError as error:
-        _fail(f"--hold {hold}: {error}")
+        _fail(str(error))
     if held is not None and held < 0:
         _fail(f"--hold {hold}: give 0 s or more")
     request = Request(protocol, bench, Target(on.value), real_time, tuple(set_ or ()), seed, data, stop_by, held)
@@ -314,6 +303,17 @@ def activation(
     except HilError as error:
         _fail(str(error))
     _print_lines(made.lines)
+
+
+# In this order ``hil --help`` lists them, after those above.
+app.command("dry-run")(dry_run)
+app.command()(doctor)
+app.command()(check)
+app.command()(calibrate)
+app.command("first-check")(first_check)
+app.command()(refill)
+app.command()(netlist)
+app.add_typer(plot, name="plot")
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:

@@ -64,11 +64,24 @@ def told(stopped: str) -> Iterator[None]:
         raise typer.Exit(STOPPED) from None
 
 
+def parsed(option: str, text: str | None, unit: str) -> float | None:
+    """What was given with ``option``, in SI; ConfigError that names it."""
+    from hil.core.errors import ConfigError
+    from hil.experiment.units import parse
+
+    try:
+        return None if text is None else parse(text, unit)
+    except ConfigError as error:
+        raise ConfigError(f"{option} {text}: {error}") from None
+
+
 def check(
     bench: Annotated[str, typer.Argument(help="Bench file, or name of a shipped one.")],
     on: Annotated[Target, typer.Option("--on", help="Emulated instruments, or the hardware.")] = Target.VIRTUAL,
     tolerance: Annotated[float, typer.Option(help="Relative deviation of a conductance that is still in order.")] = 0.25,
-    voltage: Annotated[str | None, typer.Option(help="What is applied, e.g. '100 mV'; 50 mV or 1 % of the limit.")] = None,
+    voltage: Annotated[
+        str | None, typer.Option(help="What is applied, e.g. '100 mV'; otherwise 50 mV or 1 % of the limit, whichever is more.")
+    ] = None,
     set_: SetOption = None,
     data: DataOption = Path("data"),
     as_json: JsonOption = False,
@@ -78,14 +91,13 @@ def check(
     from hil.check import lines
     from hil.check_run import CheckRequest
     from hil.check_run import check as check_bench
-    from hil.experiment.units import parse
     from hil.progress_line import progress_line
 
     with (
         told("the check was stopped; everything is in its safe state, and nothing was put on record"),
         progress_line(f"checking {bench}", quiet=as_json),
     ):
-        applied = None if voltage is None else parse(voltage, "V")
+        applied = parsed("--voltage", voltage, "V")
         request = CheckRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), tolerance, applied)
         facts = check_bench(request)
     typer.echo(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines(facts, _width())))
@@ -127,7 +139,7 @@ def refill(
     ],
     data: DataOption = Path("data"),
 ) -> None:
-    """Book what syringes of a hardware bench hold that somebody filled, or electrodes; every run on it counts on from there."""
+    """Book what syringes of a hardware bench hold after a filling, or what its electrodes bear; runs count on from there."""
     from hil.refill import refill as book
 
     with told("nothing was booked"):
@@ -137,8 +149,10 @@ def refill(
 def calibrate(
     bench: Annotated[str, typer.Argument(help="Bench file, or name of a shipped one.")],
     on: Annotated[Target, typer.Option("--on", help="Emulated instruments, or the hardware.")] = Target.VIRTUAL,
-    voltage: Annotated[str | None, typer.Option(help="Largest level, e.g. '500 mV'; 10 % of the limit.")] = None,
-    reference: Annotated[str | None, typer.Option(help="Output that is taken as true where it stands.")] = None,
+    voltage: Annotated[str | None, typer.Option(help="Largest level, e.g. '500 mV'; otherwise 10 % of the limit.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Output whose meter is taken as true; otherwise the one the bench file names.")
+    ] = None,
     set_: SetOption = None,
     data: DataOption = Path("data"),
     as_json: JsonOption = False,
@@ -148,14 +162,13 @@ def calibrate(
     from hil.calibrate_results import lines
     from hil.calibrate_run import CalibrateRequest
     from hil.calibrate_run import calibrate as calibrate_bench
-    from hil.experiment.units import parse
     from hil.progress_line import progress_line
 
     with (
         told("the calibration was stopped; everything is in its safe state, and the one before is kept"),
         progress_line(f"calibrating {bench}", quiet=as_json),
     ):
-        largest = None if voltage is None else parse(voltage, "V")
+        largest = parsed("--voltage", voltage, "V")
         request = CalibrateRequest(bench, benches.Target(on.value), data, tuple(set_ or ()), largest, reference)
         facts = calibrate_bench(request)
     typer.echo(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines(facts, _width())))
@@ -166,7 +179,9 @@ def dry_run(
     bench: Annotated[str | None, typer.Option("--bench", help="Bench file in place of the one the protocol names.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="path=value; bench.… changes the bench file.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random generator.")] = None,
-    faults: Annotated[bool, typer.Option("--faults", help="Also tell what each kind of fault leads to (minutes).")] = False,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Also tell what each kind of fault leads to; takes a minute or two.")
+    ] = False,
     data: Annotated[Path, typer.Option("--data", help="Folder whose book of stocks counts.")] = Path("data"),
     as_json: JsonOption = False,
 ) -> None:

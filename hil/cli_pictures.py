@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hil.cli_checks import parsed
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -40,11 +42,14 @@ def transient(
 ) -> None:
     """Voltages and device states after the applied values are switched on."""
     with _reported():
-        from hil.experiment.units import parse
         from hil.pictures import transient_picture
 
         model, stem = _bench(bench, set_)
-        _keep(transient_picture(model, apply or (), parse(duration, "s"), model.title), write, f"{stem}-transient.png")
+        _keep(
+            transient_picture(model, apply or (), parsed("--duration", duration, "s") or 0.0, model.title),
+            write,
+            f"{stem}-transient.png",
+        )
 
 
 @plot.command("law")
@@ -97,11 +102,10 @@ def netlist(
 ) -> None:
     """The network of a bench as a deck for ngspice, device states included."""
     with _reported():
-        from hil.experiment.units import parse
         from hil.pictures import deck
 
         model, _ = _bench(bench, set_)
-        text = deck(model, apply or (), None if duration is None else parse(duration, "s"))
+        text = deck(model, apply or (), parsed("--duration", duration, "s"))
         if write is None:
             typer.echo(text, nl=False)
         else:

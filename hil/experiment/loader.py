@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -9,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hil.core.errors import ConfigError
-from hil.experiment.fields import FieldError, unknown
+from hil.experiment.fields import FieldError
 
 M = TypeVar("M", bound=BaseModel)
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")}
@@ -197,4 +198,6 @@ def find(name: str, beside: Path | None, shipped: Path, what: str) -> Path:
     if (shipped / given.name).is_file() and not given.is_absolute() and len(given.parts) <= 2:
         return shipped / given.name
     known = sorted(path.stem for path in shipped.glob("*.yaml"))
-    raise ConfigError(unknown(what, name, known) + "; a path works as well")
+    near = get_close_matches(given.stem, known, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}?" if near else f"give the path of a file, or the name of a shipped one: {', '.join(known)}"
+    raise ConfigError(f"there is no {what} {name!r}; {hint}")
