@@ -233,9 +233,7 @@ class NewEraNE1000(SyringePump):
     @classmethod
     def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
         """Back to basic mode, which plain text can speak, then STP twice (pause, end)."""
-        # SAF0 twice: where there is an alarm, that is the answer to the first one, which is not obeyed.
-        basic = packet("SAF0")
-        return SafeCommands(attention=(basic,), leave=(basic, "STP\r", "STP\r"), query="\r", expected=r"\x0200[SPT]$")
+        return SafeCommands(attention=(packet("SAF0"),), leave=("STP\r", "STP\r"), query="\r", expected=r"\x0200[SPT]$")
 
     # Small -----------------------------------------------------------------------------------------------------------
 
