@@ -62,7 +62,9 @@ class Keithley2450(FrontSmu):
 
     def prepare_meter(self, port: str) -> None:
         """Amperes are measured, volts read back from the source; ten digits."""
-        self.exchange(":FORM:ASC:PREC 10", ':SENS:FUNC "CURR"', ":SOUR:VOLT:READ:BACK ON", doing="preparing the meter")
+        self.exchange(
+            ":FORM ASC", ":FORM:ASC:PREC 10", ':SENS:FUNC "CURR"', ":SOUR:VOLT:READ:BACK ON", doing="preparing the meter"
+        )
         self.exchange(
             *(":SENS:CURR:AVER OFF", ":SENS:CURR:REL:STAT OFF", ":CALC:CURR:MATH:STAT OFF"),
             doing="switching filter, offset and mathematics off",

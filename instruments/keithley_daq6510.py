@@ -109,7 +109,9 @@ class KeithleyDAQ6510(ScpiInstrument):
         also, only = (f", {channel}", f" {channel}") if port else ("", "")
         nplc = number_setting(settings, "nplc", 1.0) or 1.0
         self.nplc.validate(nplc)
-        self.exchange(":FORM:ASC:PREC 10", f"*ESE {MARK}", f':SENS:FUNC "{head}"{also}', doing="choosing the function")
+        self.exchange(
+            ":FORM ASC", ":FORM:ASC:PREC 10", f"*ESE {MARK}", f':SENS:FUNC "{head}"{also}', doing="choosing the function"
+        )
         self.exchange(
             *(f":SENS:{head}:AVER OFF{also}", f":SENS:{head}:REL:STAT OFF{also}", f":CALC:{head}:MATH:STAT OFF{also}"),
             doing="switching filter, offset and mathematics off",

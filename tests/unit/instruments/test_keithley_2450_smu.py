@@ -26,7 +26,7 @@ def configuring(limit: str = "1.000000E-05", mode: str = "NORM") -> list[tuple[s
         (":SOUR:VOLT:PROT PROT10;:SOUR:VOLT:PROT?;:SYST:ERR?", f"PROT10;{FINE}"),
         (":SOUR:VOLT:ILIM 1e-05;:SOUR:VOLT:ILIM?;:SYST:ERR?", f"{limit};{FINE}"),
         (f":OUTP:VOLT:SMOD {mode};:OUTP:VOLT:SMOD?;:SYST:ERR?", f"{mode};{FINE}"),
-        (':FORM:ASC:PREC 10;:SENS:FUNC "CURR";:SOUR:VOLT:READ:BACK ON;:SYST:ERR?', FINE),
+        (':FORM ASC;:FORM:ASC:PREC 10;:SENS:FUNC "CURR";:SOUR:VOLT:READ:BACK ON;:SYST:ERR?', FINE),
         (":SENS:CURR:AVER OFF;:SENS:CURR:REL:STAT OFF;:CALC:CURR:MATH:STAT OFF;:SYST:ERR?", FINE),
     ]
 

@@ -41,7 +41,10 @@ def test_an_electrometer_reads_whatever_was_left_in_it(left: str) -> None:
 
 
 RIGS = {
-    "KeithleyDAQ6510": (":SENS:VOLT:REL 1, (@101);:SENS:VOLT:REL:STAT ON, (@101);:SENS:VOLT:AVER ON, (@101)", KeithleyDAQ6510),
+    "KeithleyDAQ6510": (
+        ":FORM REAL;:SENS:VOLT:REL 1, (@101);:SENS:VOLT:REL:STAT ON, (@101);:SENS:VOLT:AVER ON, (@101)",
+        KeithleyDAQ6510,
+    ),
     "Keysight34970A": (":CALC:SCAL:GAIN 2,(@101);:CALC:SCAL:OFFS 1,(@101);:CALC:SCAL:STAT ON,(@101)", Keysight34970A),
     "KeysightDAQ970A": (":CALC:SCAL:GAIN 2,(@101);:CALC:SCAL:OFFS 1,(@101);:CALC:SCAL:STAT ON,(@101)", KeysightDAQ970A),
 }
@@ -82,7 +85,7 @@ def test_a_source_measure_unit_reads_the_current_that_flows() -> None:
     with VirtualBench.start(resistors("Keithley2450", {"1": ""})) as bench:
         smu = Keithley2450("smu", bench.addresses["it"])
         try:
-            smu.write(":SENS:CURR:REL 1e-6;:SENS:CURR:REL:STAT ON;:SENS:CURR:AVER ON")
+            smu.write(":FORM REAL;:SENS:CURR:REL 1e-6;:SENS:CURR:REL:STAT ON;:SENS:CURR:AVER ON")
             smu.configure_source(plan(settings={"nplc": 0.1}))
             smu.enable(2.0)
             before = bench.clock.now()

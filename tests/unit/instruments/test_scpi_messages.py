@@ -254,7 +254,7 @@ DAQ_OK = '0,"No error;0;0 0"'
 FRONT = [
     ("*LANG?", "SCPI"),
     (":ROUT:TERM?", "FRON"),
-    (':FORM:ASC:PREC 10;*ESE 60;:SENS:FUNC "VOLT";:SYST:ERR?', DAQ_OK),
+    (':FORM ASC;:FORM:ASC:PREC 10;*ESE 60;:SENS:FUNC "VOLT";:SYST:ERR?', DAQ_OK),
     (":SENS:VOLT:AVER OFF;:SENS:VOLT:REL:STAT OFF;:CALC:VOLT:MATH:STAT OFF;:SYST:ERR?", DAQ_OK),
     (":SENS:VOLT:RANG 10;:SENS:VOLT:RANG?;:SYST:ERR?", f"10;{DAQ_OK}"),
     (":SENS:VOLT:NPLC 1;:SENS:VOLT:NPLC?;:SYST:ERR?", f"1;{DAQ_OK}"),
@@ -307,7 +307,7 @@ def test_channels_are_read_in_one_scan_in_the_order_asked_for(build: Build) -> N
         for number in (103, 101)
         for exchange in (
             (":ROUT:TERM?", "REAR"),
-            (f':FORM:ASC:PREC 10;*ESE 60;:SENS:FUNC "VOLT", (@{number});:SYST:ERR?', DAQ_OK),
+            (f':FORM ASC;:FORM:ASC:PREC 10;*ESE 60;:SENS:FUNC "VOLT", (@{number});:SYST:ERR?', DAQ_OK),
             (
                 f":SENS:VOLT:AVER OFF, (@{number});:SENS:VOLT:REL:STAT OFF, (@{number});:CALC:VOLT:MATH:STAT OFF, (@{number});"
                 ":SYST:ERR?",
