@@ -172,7 +172,7 @@ class InstrumentBackend(Backend):
     def _while_it_flows(self) -> None:
         """What has to be so during an exchange of liquid, which takes a minute: voltages stay applied meanwhile."""
         self._switchboard.check()
-        self._flow.check()
+        self._flow.check_in_exchange()
 
     def _close(self) -> None:
         if self._station is not None:

@@ -185,9 +185,16 @@ class FlowMeters:
 
     def check(self) -> None:
         """LimitExceededError naming the source where too much flows, or has flown."""
+        self._check(self._metered)
+
+    def check_in_exchange(self) -> None:
+        """The same while liquid flows: the salt of a reservoir is judged afterwards, because this may be what renews it."""
+        self._check(self._inert)
+
+    def _check(self, metered: Sequence[_Node | _Electrode]) -> None:
         self._power.check()
-        now = self._clock.now() if self._metered else 0.0
-        for one in self._metered:
+        now = self._clock.now() if metered else 0.0
+        for one in metered:
             one.check(now)
 
     @property
