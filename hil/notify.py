@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.core.errors import ConfigError
-from hil.experiment.fields import unknown
+from hil.experiment.fields import FieldError, unknown
 
 GROUP = "memristor_hil.notifiers"
 Options = Mapping[str, Any]
@@ -66,7 +66,7 @@ def notifiers(wanted: Mapping[str, Options], data: Path) -> list[tuple[str, Noti
     found = []
     for name, options in wanted.items():
         if name not in known and name not in offered:
-            raise ConfigError(f"notify: {unknown('way', name, [*known, *offered])}")
+            raise FieldError(unknown("way", name, [*known, *offered]), f"notify.{name}")
         notifier: Notifier = known[name] if name in known else offered[name].load()
         notifier(options, {}, data)
         found.append((name, notifier, options))

@@ -105,7 +105,8 @@ def _run(
     planned = _planned(prepared, saved)
     hold = prepared.hold
     check_hold(backend.envelope, hold)
-    ways = notifiers(prepared.bench.notify, prepared.request.data)
+    with prepared.located():
+        ways = notifiers(prepared.bench.notify, prepared.request.data)
     history = History(**saved["history"]) if saved else History()
     deadline = _deadline(prepared, assembled)
     error: HilError | None = None

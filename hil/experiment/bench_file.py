@@ -29,6 +29,12 @@ class Notebook(Strict):
     remarks: str = ""
 
 
+def _address(value: object) -> object:
+    if isinstance(value, str) and "::" not in value:
+        refuse(f"{value!r} is no VISA address; write for example 'TCPIP0::192.0.2.11::5025::SOCKET' or 'ASRL/dev/ttyUSB0::INSTR'")
+    return value
+
+
 class Instrument(Strict):
     """One instrument of the station. ``type`` is looked up in an allow-list before anything is imported.
 
@@ -36,7 +42,7 @@ class Instrument(Strict):
     """
 
     type: str
-    address: str
+    address: Annotated[str, BeforeValidator(_address)]
     options: dict[str, Scalar] = Field(default_factory=dict)
     watchdog: Annotated[float, quantity("s", above=0.0)] | None = None
 
@@ -157,6 +163,8 @@ class BenchFile(Strict):
     def _one_reference(self) -> None:
         for name, control in self.controls.items():
             reference = str(control.setup.get("reference", self.pressure_reference))
+            if reference not in ("absolute", "gauge"):
+                refuse(unknown("choice", reference, ["absolute", "gauge"]), f"controls.{name}.setup.reference")
             if control.quantity is Quantity.PRESSURE and reference != self.pressure_reference:
                 refuse(
                     f"{name!r} is {_article(reference)} pressure and the bench counts {self.pressure_reference} ones "
