@@ -180,7 +180,7 @@ class Plant:
         """ConfigError for a wire to a port that no instrument has asked for."""
         ports = (*self._terminals, *self._outlets, *self.lines.lines, *self.lines.rotors)
         for instrument, port in (wire for wire in self._wires if wire not in ports):
-            known = [repr(p) if p else "none, it has one terminal" for i, p in ports if i == instrument] or ["none"]
+            known = [repr(p) if p else "the instrument itself (no port)" for i, p in ports if i == instrument] or ["none"]
             known[8:] = ["…"] * (len(known) > 8)
             raise ConfigError(f"instrument {instrument!r} has no port {port!r}; ports: {', '.join(known)}")
 
