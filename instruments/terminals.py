@@ -27,6 +27,11 @@ from instruments.station import parse_path
 from instruments.wiring import EXACT, SETUP_UNITS, ControlWire, Correction, OutputWire, Setting
 
 
+ROUNDED = 1e-4
+"""V, and of the level: a unit that rounds its level to what it can source, or its reply to six digits, has not been moved. No
+source is better than that by its data sheet."""
+
+
 class Output(Enum):
     """What we know of a source's output."""
 
@@ -241,7 +246,7 @@ def look_at(active: Sequence[Drive], movers: Movers) -> None:
                 )
             drive.level = drive.lowest = drive.highest = condition.level
             # A pressure is where it was measured; a voltage source tells its programmed level, which nobody may change.
-            moved = not abs(condition.level - drive.commanded) <= 1e-9 + 1e-6 * abs(drive.commanded)
+            moved = not abs(condition.level - drive.commanded) <= ROUNDED * (1.0 + abs(drive.commanded))
             drive.in_limits = condition.in_limits
             drive.arrived |= condition.in_limits
             drive.on_course = condition.in_limits if drive.is_pressure else not moved

@@ -199,3 +199,10 @@ def test_a_pressure_has_arrived_until_it_is_told_to_move() -> None:
     drive.instrument.condition = Condition(5.0, on=True, in_limits=False)
     look_at([drive], Movers())
     assert (drive.in_limits, drive.arrived) == (False, True)
+
+
+@pytest.mark.parametrize(("told", "kept"), [(3.99998, True), (4.002, False)])
+def test_a_level_that_the_unit_rounded_has_not_been_moved(told: float, kept: bool) -> None:
+    drive = driving(Looking(Condition(told, on=True, in_limits=True)))
+    look_at([drive], Movers())
+    assert drive.on_course is kept
