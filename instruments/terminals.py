@@ -26,7 +26,6 @@ from instruments.roles import (
 from instruments.station import parse_path
 from instruments.wiring import EXACT, SETUP_UNITS, ControlWire, Correction, OutputWire, Setting
 
-
 ROUNDED = 1e-4
 """V, and of the level: a unit that rounds its level to what it can source, or its reply to six digits, has not been moved. No
 source is better than that by its data sheet."""
