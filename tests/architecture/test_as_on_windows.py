@@ -38,8 +38,8 @@ for package in ("hil", "instruments", "simulated_backend", "protocols"):
     for found in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
         try:
             importlib.import_module(found.name)
-        except ImportError as error:
-            if error.name not in ("torch", "pyarrow"):  # optional, and not of the system
+        except Exception as error:
+            if getattr(error.__cause__ or error, "name", "") not in ("torch", "pyarrow"):  # optional, and not of the system
                 raise
 from hil.core import file_lock
 print(file_lock.sys.platform, file_lock.os.name, hasattr(file_lock, "msvcrt"), hasattr(file_lock, "fcntl"))
