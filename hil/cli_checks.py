@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -49,7 +49,7 @@ def _width() -> int | None:
 
 
 @contextmanager
-def told(stopped: str) -> Iterator[None]:
+def told(stopped: str) -> Generator[None]:
     """Errors as one line and the exit code that belongs to them; ``stopped``: what there is to say after Ctrl-C."""
     from hil.core.errors import HilError
     from hil.prepared import STOPPED, exit_code_of

@@ -1,6 +1,6 @@
 """Command line, second part: pictures, and decks for ngspice."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -128,7 +128,7 @@ def _keep(made: "Figure", path: Path | None, otherwise: str) -> None:
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
+def _reported() -> Generator[None]:
     from hil.core.errors import HilError
 
     try:
