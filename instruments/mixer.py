@@ -19,6 +19,7 @@ from typing import Any
 from hil.core.clock import Clock
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Quantity, SafeAction
+from hil.experiment.fields import FieldError
 from instruments.fluid_roles import SHORT, FlowController, Pump, SelectorValve
 from instruments.mixer_delivery import LOOK_EVERY, Delivery
 from instruments.mixer_spec import TURN_LOOK, MixerSpec, Stock, needs_exchange
@@ -118,7 +119,10 @@ class Mixer:
             if not isinstance(pump, Pump):
                 raise ConfigError(f"mixer {spec.name!r}: {stock.pump!r} is a {type(pump).__name__}, which is no pump")
             if stock.syringe.diameter == 0.0 and not isinstance(pump, FlowController):
-                raise ConfigError(f"mixer {spec.name!r}: say the diameter of the syringe in pump {stock.pump!r}")
+                raise FieldError(
+                    f"say the diameter of the syringe in pump {stock.pump!r}",
+                    f"mixers.{spec.name}.pumps.{stock.pump}.syringe.diameter",
+                )
             pumps[stock.pump] = pump
         valve = components[spec.valve]
         if not isinstance(valve, SelectorValve):
@@ -201,8 +205,9 @@ class Mixer:
             rate, (slowest, fastest) = share * self.spec.flow, self.pumps[stock.pump].rate_span()
             if not slowest <= rate <= fastest:
                 raise ConfigError(
-                    f"mixer {self.spec.name!r}: for {level:g} mol/m^3 pump {stock.pump!r} would deliver {rate:.3g} m^3/s and "
-                    f"can do {slowest:.3g} to {fastest:.3g}; narrow the limits, or take another flow, syringe or stock"
+                    f"mixer {self.spec.name!r}: for {level:g} mol/m^3 pump {stock.pump!r} would deliver {_millilitres(rate)} "
+                    f"mL/min and can do {_millilitres(slowest)} to {_millilitres(fastest)}; narrow the limits, or take another "
+                    "flow, syringe or stock"
                 )
 
     def rest(self, *, anyway: bool = False) -> None:
@@ -369,3 +374,8 @@ class Mixer:
                 self.valve.go(position)
                 told = now
             self.clock.sleep(TURN_LOOK)
+
+
+def _millilitres(flow: float) -> str:
+    """``flow`` (m^3/s) in mL/min, as a reader of the bench file thinks of it."""
+    return f"{6e7 * flow:.3g}"

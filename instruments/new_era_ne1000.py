@@ -17,6 +17,7 @@ from qcodes.validators import Numbers
 
 from hil.core.errors import ConfigError
 from hil.core.types import SafeAction
+from hil.experiment.fields import FieldError
 from instruments.fluid_roles import PumpState, Syringe
 from instruments.safe_commands import SafeCommands
 from instruments.syringe_pump import SyringePump
@@ -224,7 +225,7 @@ class NewEraNE1000(SyringePump):
     def set_watchdog(self, seconds: float) -> None:
         """Stop after so many seconds of silence (whole ones, 1 to 255; 0: off); read back."""
         if seconds != 0.0 and not 1.0 <= seconds < 256.0:
-            raise ConfigError(f"pump {self.name!r}: its watchdog can be 1 to 255 s, not {seconds:g} s")
+            raise FieldError(f"this watchdog can be 1 to 255 s, not {seconds:g} s", f"station.instruments.{self.name}.watchdog")
         self.command(f"SAF{int(seconds)}", "setting the watchdog")
         kept = self.command("SAF", "reading the watchdog").data
         self._same(float(kept), float(int(seconds)), "watchdog", "s")

@@ -135,6 +135,10 @@ def test_a_mistake_in_the_bench_file(
     ("old", "new", "where", "said"),
     [
         ("ttyACM0::INSTR\"", "ttyACM0::INSTR\", watchdog: 15 s", "station.instruments.weak.watchdog", "no watchdog of its own"),
+        ("diameter: 26.7 mm, volume: 60 mL}}\n      strong", "volume: 60 mL}}\n      strong",
+         "mixers.mix.pumps.weak.syringe.diameter",
+         "say the diameter of the syringe in pump 'weak'"),
+        ("flow: 1 mL/min", "flow: 1 L/min", "controls.C1", "pump 'weak' would deliver 947 mL/min and can do "),
         ("step: 0.02 mM", "step: 0.0001 mM", "concentration.step", "would not be seen: pumps mix to 0.1 % (0.0008 mM of 0.8 mM)"),
         ("learning_rate: 1e-4", "learning_rate: -1e-4", "concentration.learning_rate", "must be above 0"),
         ("tolerance: 1 nA", "tolerance: -1 nA", "settle.tolerance", "'-1 nA' must be above 0"),
