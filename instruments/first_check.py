@@ -8,6 +8,7 @@ and the driver's page say so. No record holds a serial number or an address.
 import inspect
 import ipaddress
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -21,6 +22,7 @@ from hil.core.replaced import replace_text
 NOT_YET = "Not tried on hardware yet."
 _SHIPPED = "checked"
 _LOCAL = Path("checks") / "hardware"
+_SERIAL = re.compile(r"^ASRL(?P<path>/.+?)(?:::|$)", re.IGNORECASE)
 _HOST = re.compile(r"^(?:PRLGX-)?TCPIP\d*::(?P<host>\[[^\]]*\]|[^:,]+)", re.IGNORECASE)
 
 
@@ -104,8 +106,9 @@ def statement(drivers: Sequence[type[Any]]) -> str:
 
 def is_emulated(address: str) -> bool:
     """Whether ``address`` leads to this computer: loopback or a pseudo-terminal, where emulators live and no instrument."""
-    if "/dev/pts/" in address or "/dev/pty" in address:
-        return True
+    serial = _SERIAL.match(address.strip())
+    if serial is not None:
+        return os.path.realpath(serial["path"]).startswith(("/dev/pts/", "/dev/pty"))
     match = _HOST.match(address.strip())
     if match is None:
         return False

@@ -9,10 +9,12 @@ import os
 import select
 import socket
 import sys
+import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from hil.core.errors import ConfigError
 from simulated_backend.virtual_bench.emulator import Emulator
@@ -254,11 +256,16 @@ class SocketListener(Listener):
 
 
 class SerialListener(Listener):
-    """A pseudo-terminal that looks like a serial port (baud rate and parity are not imitated)."""
+    """A pseudo-terminal that looks like a serial port (baud rate and parity are not imitated).
+
+    Its address is a link of its own: the system gives a terminal's number to the next one, and a guard that still asks for the
+    instruments of a bench that is gone would read what the other bench answers.
+    """
 
     _line: Line
     _host: int
     _device: int
+    _link: Path
     _leave: threading.Event
 
     def __init__(self, line: Line) -> None:
@@ -273,7 +280,9 @@ class SerialListener(Listener):
         self._line = line
         self._host, self._device = pty.openpty()  # the device end stays open: else the host end fails between two clients
         tty.setraw(self._device)
-        self.address = f"ASRL{os.ttyname(self._device)}::INSTR"
+        self._link = Path(tempfile.mkdtemp(prefix="virtual-serial-")) / line.emulator.name
+        self._link.symlink_to(os.ttyname(self._device))
+        self.address = f"ASRL{self._link}::INSTR"
         self._leave = threading.Event()
 
     def start(self) -> None:
@@ -308,4 +317,6 @@ class SerialListener(Listener):
         """Give the pseudo-terminal back."""
         if not self._leave.is_set():
             self._leave.set()
+            self._link.unlink()
+            self._link.parent.rmdir()
             os.close(self._device)

@@ -72,10 +72,21 @@ def bench() -> Iterator[VirtualBench]:
         yield running
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="serial ports are emulated over sockets there")
+def test_the_address_of_a_serial_instrument_ends_with_its_bench_and_is_never_another_ones() -> None:
+    with VirtualBench.start(bench_plan(ideal=True)) as running:
+        first = running.addresses["electrometer"]
+        path = Path(first.removeprefix("ASRL").removesuffix("::INSTR"))
+        assert path.exists()
+    assert not path.parent.exists(), "a guard that still asks there must not reach the next bench"
+    with VirtualBench.start(bench_plan(ideal=True)) as running:
+        assert running.addresses["electrometer"] != first
+
+
 def test_addresses_are_visa_names_on_this_machine_only(bench: VirtualBench) -> None:
     assert bench.addresses["meter"].startswith("TCPIP0::127.0.0.1::")
     if sys.platform == "linux":
-        assert bench.addresses["electrometer"].startswith("ASRL/dev/pts/")
+        assert bench.addresses["electrometer"].endswith("/electrometer::INSTR")
         listening = set()
         for line in Path(f"/proc/{bench.pid}/net/tcp").read_text().splitlines()[1:]:
             local, state = line.split()[1], line.split()[3]

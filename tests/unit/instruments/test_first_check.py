@@ -1,6 +1,7 @@
 """Drivers tried on hardware: records, pages and doctor say one thing; a lab's record needs no write access to the package."""
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -121,6 +122,14 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, content: str, why: 
 )
 def test_an_address_on_this_computer_is_no_hardware(address: str, here: bool) -> None:
     assert is_emulated(address) is here
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links to devices are a matter of POSIX")
+def test_a_link_to_an_emulated_serial_port_is_no_hardware_either(tmp_path: Path) -> None:
+    (tmp_path / "pump").symlink_to("/dev/pts/3")
+    (tmp_path / "real").symlink_to("/dev/ttyUSB0")
+    assert is_emulated(f"ASRL{tmp_path}/pump::INSTR")
+    assert not is_emulated(f"ASRL{tmp_path}/real::INSTR")
 
 
 @pytest.fixture
