@@ -4,17 +4,18 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from hil.core.clock import Clock, WallClock
+from hil.core.clock import WallClock
 
-_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
-"""s, before each further attempt to rename."""
+_CLOCK = WallClock()  # a disk knows no other time
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4) if os.name == "nt" else ()
+"""s, before each further attempt to rename: only Windows refuses what it grants a moment later."""
 
 
-def replace_text(path: Path, text: str, *, flush: bool = False, clock: Clock | None = None) -> None:
+def replace_text(path: Path, text: str, *, flush: bool = False) -> None:
     """Make ``text`` (UTF-8) the content of ``path`` in one step; its folder is made if need be.
 
-    ``flush``: and wait until the disk has it, so that a power cut leaves the new text. ``clock``: real time where none is given,
-    because a disk knows no other. Raises OSError; ``path`` is then as before, and no half-written file is left beside it.
+    ``flush``: and wait until the disk has it, so that a power cut leaves the new text. Raises OSError; ``path`` is then as
+    before, and no half-written file is left beside it.
     """
     half = path.with_suffix(".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +25,7 @@ def replace_text(path: Path, text: str, *, flush: bool = False, clock: Clock | N
             if flush:
                 file.flush()
                 os.fsync(file.fileno())
-        _rename(half, path, clock or WallClock())
+        _rename(half, path)
     except BaseException:
         # Ctrl-C, too, ends a wait here.
         with suppress(OSError):
@@ -34,13 +35,13 @@ def replace_text(path: Path, text: str, *, flush: bool = False, clock: Clock | N
         _flush_names(path.parent)
 
 
-def _rename(half: Path, path: Path, clock: Clock) -> None:
+def _rename(half: Path, path: Path) -> None:
     """Windows refuses it while another program reads ``path``, or a virus scanner does, which is over in a moment."""
     for pause in _PAUSES:
         try:
             half.replace(path)
         except PermissionError:
-            clock.sleep(pause)
+            _CLOCK.sleep(pause)
         else:
             return
     half.replace(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hil.core import replaced
 from hil.core.clock import SteppedClock
 from hil.core.replaced import replace_text
 
@@ -32,20 +33,37 @@ def held(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
     return tried
 
 
+def windows(monkeypatch: pytest.MonkeyPatch) -> SteppedClock:
+    """The pauses of Windows, on a clock that does not wait."""
+    clock = SteppedClock()
+    monkeypatch.setattr(replaced, "_PAUSES", (0.01, 0.02, 0.05, 0.1, 0.2, 0.4))
+    monkeypatch.setattr(replaced, "_CLOCK", clock)
+    return clock
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows refuses for a moment what it grants afterwards")
+def test_elsewhere_a_refusal_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = held(monkeypatch, 1)
+    with pytest.raises(PermissionError):
+        replace_text(tmp_path / "one.json", "new")
+    assert len(tried) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_reader_holds_it_up_for_a_moment_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried, clock, path = held(monkeypatch, 3), SteppedClock(), tmp_path / "one.json"
-    replace_text(path, "new", clock=clock)
+    tried, clock, path = held(monkeypatch, 3), windows(monkeypatch), tmp_path / "one.json"
+    replace_text(path, "new")
     assert path.read_text(encoding="utf-8") == "new"
     assert len(tried) == 4
     assert clock.now() == pytest.approx(0.08)
 
 
 def test_one_that_never_lets_go_is_told_and_the_old_text_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, clock = tmp_path / "one.json", SteppedClock()
+    path, clock = tmp_path / "one.json", windows(monkeypatch)
     replace_text(path, "old")
     held(monkeypatch, 1000)
     with pytest.raises(PermissionError):
-        replace_text(path, "new", clock=clock)
+        replace_text(path, "new")
     assert 0.5 < clock.now() < 2.0
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
