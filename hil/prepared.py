@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.bench import Assembled, Target, assemble, shipped_protocols
-from hil.core.errors import CapabilityError, ConfigError, HilError, SafetyError
+from hil.core.errors import CapabilityError, ConfigError
 from hil.core.file_lock import Held
 from hil.core.lab import Lab
-from hil.core.outcome import Outcome
 from hil.core.types import Stimulus
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.fields import FieldError, ProtocolFieldError
@@ -17,9 +16,6 @@ from hil.experiment.loader import Document, apply_overrides, find, read
 from hil.experiment.protocol import Protocol
 from hil.pressure_bands import small_steps, wide_bands
 from hil.procedures.registry import Procedure, procedure
-
-EXIT_CODES = {Outcome.CONVERGED: 0, Outcome.DONE: 0, Outcome.NOT_CONVERGED: 1, Outcome.STOPPED: 5}
-BAD_INPUT, INSTRUMENT_FAULT, SAFETY_REFUSAL, STOPPED = 2, 3, 4, 5
 
 
 @dataclass(frozen=True)
@@ -81,10 +77,13 @@ class Prepared:
     def assembled(self, target: Target | None = None, keeps: Sequence[Held] = (), seed: int | None = None) -> Assembled:
         """The lab, put together but not opened; see ``hil.bench.assemble``. ``seed`` (of the world only) goes before others."""
         with self._bench_located():
-            sentences = [*wide_bands(self.bench, self.settings), *small_steps(self.bench, self.settings)]
+            target = self.request.target if target is None else target
+            sentences = wide_bands(self.bench, self.settings)
+            if target is not Target.SIMULATED:  # which has no pumps
+                sentences += small_steps(self.bench, self.settings)
             assembled = assemble(
                 self.bench,
-                self.request.target if target is None else target,
+                target,
                 name=self.bench_document.path.name,
                 tuned_as=self.settings.tuned_as(),
                 seed=self.request.seed if seed is None else seed,
@@ -146,12 +145,3 @@ def check_plan(prepared: Prepared, lab: Lab) -> list[Stimulus]:
     for stimulus in plan:
         lab.backend.envelope.check(stimulus.values, stimulus.connected)
     return plan
-
-
-def exit_code_of(error: HilError) -> int:
-    """Exit code of the program for an error that ended it."""
-    if isinstance(error, SafetyError):
-        return SAFETY_REFUSAL
-    if isinstance(error, ConfigError | CapabilityError):
-        return BAD_INPUT
-    return INSTRUMENT_FAULT

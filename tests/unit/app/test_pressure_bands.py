@@ -1,7 +1,8 @@
-"""Bands around pressures against the steps of a protocol, and one reference for all of them."""
+"""Bands around pressures, and what pumps mix to, against the steps of a protocol; one reference for all pressures."""
 
 import pytest
 
+from hil.bench import Target
 from hil.bench_check import control_layout
 from hil.bench_station import control_wires
 from hil.core.errors import ConfigError
@@ -45,6 +46,23 @@ def test_the_sentence_reaches_whoever_listens_to_the_lab() -> None:
     with prepared("bench.controls.P1.setup={in_limits: 0.1 mbar}").assembled() as lab:
         lab.warnings.listen(heard.append)
     assert len(heard) == 1
+
+
+@pytest.mark.parametrize("target", [Target.VIRTUAL, Target.BENCH])
+def test_a_step_that_pumps_cannot_mix_is_refused_where_there_are_pumps(target: Target) -> None:
+    step = "weight_sets.concentration.step=0.5 uM"
+    made = prepare(Request("voltage_divider_concentration", target=target, sets=(step,)))
+    with pytest.raises(ConfigError, match=r"weight_sets\.concentration\.step: .*pumps mix to 0\.1 %"), made.assembled():
+        pass
+
+
+def test_the_simulated_target_has_no_pumps() -> None:
+    heard: list[str] = []
+    for step in ("0.1 uM", "2 uM"):
+        made = prepare(Request("voltage_divider_concentration", sets=(f"weight_sets.concentration.step={step}",)))
+        with made.assembled() as lab:
+            lab.warnings.listen(heard.append)
+    assert not [sentence for sentence in heard if "pumps" in sentence]
 
 
 def test_pressures_have_one_reference() -> None:
