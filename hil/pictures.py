@@ -104,6 +104,8 @@ def transient_picture(bench: BenchFile, applied: Sequence[str], duration: float,
     """Node voltages and terminal currents after the applied values are switched on at time 0, for ``duration`` seconds."""
     from simulated_backend.solve.transient import simulate
 
+    if not duration > 0.0:
+        raise ConfigError(f"--duration: {duration:g} s is no time to follow it for; give more than 0 s")
     what = Applied(bench, applied)
     net = what.network
     voltage, clamped, pressure, concentration = what.arrays()

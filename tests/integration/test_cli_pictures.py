@@ -47,6 +47,8 @@ def test_a_training_run_is_drawn(tmp_path: Path) -> None:
         (("plot", "network", "divider", "--apply", "V9=1 V"), "one of V1, V3"),
         (("plot", "network", "divider", "--apply", "V1=9 V"), "outside the limits"),
         (("plot", "network", "divider", "--apply", "V1=9 A"), "a quantity in V is needed"),
+        (("plot", "transient", "divider", "--duration", "0 s"), "--duration: 0 s is no time to follow it for"),
+        (("plot", "transient", "divider", "--duration", "-1 s"), "--duration: -1 s is no time to follow it for"),
         (("plot", "law", "team"), "has no steady state"),
         (("plot", "loops", "ohmic"), "has no memory"),
         (("plot", "loops", "team", "--amplitude", "1"), "both --amplitude and --frequency"),
