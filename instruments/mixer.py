@@ -31,7 +31,8 @@ TURN_PATIENCE, TELL_AGAIN = 15.0, 3.0
 """s that a valve may take; after which one that rests elsewhere is told again (it answers nothing, so that an order may get lost
 unseen)."""
 TRIES, REFUSED = 3, 30.0
-"""How often a pump that does not stop is told so on the way home, within s; every time costs its time-outs."""
+"""How often a pump that does not stop is told so on the way home, and s after the last time until it is told anew; every time
+costs its time-outs."""
 
 
 @dataclass
@@ -216,30 +217,32 @@ class Mixer:
         ``anyway``: on the way to the safe state it matters that the pumps have stopped. A watchdog that stays set or a valve that
         does not turn although nothing flows through it any more, is only a notice; the next use asks for both.
         """
-        problems: list[str] = []
-        # A pump that has just failed costs its time-outs, and may deliver meanwhile: the others go first, then the valve.
+        running: list[str] = []
+        others: list[str] = []
+        # A pump that has just failed costs its time-outs, and may deliver meanwhile: the others go first, and the valve is sent
+        # off.
         for pump in sorted(self.pumps.values(), key=self._silent):
             if self._silent(pump):
-                self._divert(problems)
+                self._send_to_waste()
             try:
                 pump.stop()
             except InstrumentError as error:
-                problems.append(str(error))
+                running.append(str(error))
                 continue
-            self._try(partial(self._guard_pump, pump, 0.0), pump, anyway)
-        if not problems:
+            self._try(partial(self._guard_pump, pump, 0.0), pump, others, anyway)
+        if not running:
             # Without a position that is open: a valve that closes before a pump that still runs would burst a line.
-            self._try(partial(self._turn, self.spec.closed), self.valve, anyway)
-        else:
-            self._divert(problems)
+            self._try(partial(self._turn, self.spec.closed), self.valve, others, anyway)
+        elif self.spec.waste is not None:
+            self._try(partial(self._turn, self.spec.waste), self.valve, others, False)
         self._prepared = False
-        if problems:
-            raise InstrumentError("; ".join(dict.fromkeys(problems)))
+        if running or others:
+            raise InstrumentError("; ".join(dict.fromkeys([*running, *others])))
 
     def leave(self) -> None:
         """``rest`` for the way home, which comes once for every outlet and insists: others wait meanwhile, to vent perhaps."""
-        now = self.clock.now()
-        self._refused = [one for one in self._refused if now - one[0] < REFUSED]
+        if self._refused and self.clock.now() - self._refused[-1][0] >= REFUSED:
+            self._refused.clear()
         if len(self._refused) >= TRIES:
             raise InstrumentError(self._refused[-1][1])
         try:
@@ -253,22 +256,21 @@ class Mixer:
     def _silent(part: Any) -> bool:
         return bool(part.session.failed)
 
-    def _divert(self, problems: list[str]) -> None:
-        """What a pump may still deliver goes to waste, where there is a way."""
-        if self.spec.waste is not None:
-            try:
-                self._turn(self.spec.waste)
-            except InstrumentError as error:
-                problems.append(str(error))
+    def _send_to_waste(self) -> None:
+        """Off to where nothing is lost that a pump may still deliver, if there is such a place; nobody waits for its arrival."""
+        with suppress(InstrumentError):  # who turns it next says so
+            if self.spec.waste is not None and self.valve.position_now() != self.spec.waste:
+                self.valve.go(self.spec.waste)
 
     @staticmethod
-    def _try(action: Callable[[], None], part: Any, anyway: bool) -> None:
+    def _try(action: Callable[[], None], part: Any, problems: list[str], anyway: bool) -> None:
         try:
             action()
         except InstrumentError as error:
-            if not anyway:
-                raise
-            part.session.notice(str(error))
+            if anyway:
+                part.session.notice(str(error))
+            else:
+                problems.append(str(error))
 
     def _exchange(self, outlet: Outlet, level: float) -> None:
         parts = self.spec.shares(level)

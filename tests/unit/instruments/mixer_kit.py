@@ -18,6 +18,10 @@ SPEC = MixerSpec("mix", STOCKS, "valve", 4, {"n1": 1, "n2": 2}, 1e-6 / 60.0, 1e-
 @dataclass
 class Session:
     failed: bool = False
+    notices: list[str] = field(default_factory=list)
+
+    def notice(self, sentence: str) -> None:
+        self.notices.append(sentence)
 
 
 @dataclass

@@ -145,3 +145,42 @@ def test_a_valve_that_cannot_save_a_node_is_told_with_the_pump(mixer: Mixer) -> 
     mixer.valve.deaf = 1000
     with pytest.raises(InstrumentError, match=r"weak does not answer.*'valve' stands at 1 and does not reach position 4"):
         mixer.rest(anyway=True)
+
+
+def test_a_jammed_valve_keeps_no_pump_from_being_stopped_and_is_only_a_notice_once_they_rest(
+    mixer: Mixer, log: list[tuple[Any, ...]]
+) -> None:
+    mixer.spec = replace(SPEC, waste=4)
+    assert isinstance(mixer.valve, FakeValve)
+    mixer.pumps["weak"].session.failed = True  # type: ignore[attr-defined] # it has just failed, and obeys again
+    mixer.valve.deaf = 1000
+    begun, stopped = mixer.clock.now(), list[float]()
+    pump = mixer.pumps["weak"]
+    pump.stop = lambda: stopped.append(mixer.clock.now())  # type: ignore[method-assign]
+    mixer.rest(anyway=True)
+    assert stopped == [begun]
+    assert "does not reach position 4" in mixer.valve.session.notices[0]
+    assert ("strong", "stop") in log
+
+
+def test_a_jammed_valve_does_not_make_the_way_home_try_a_silent_pump_more_often(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    mixer.spec = replace(SPEC, waste=4)
+    mixer.pumps["weak"].dies = -1.0  # type: ignore[attr-defined] # a fake
+    assert isinstance(mixer.valve, FakeValve)
+    mixer.valve.deaf = 1000
+    for outlet in mixer.outlets.values():
+        for _ in range(3):
+            with pytest.raises(InstrumentError, match="weak does not answer"):
+                outlet.disable(SafeAction.STOP)
+    assert log.count(("weak", "silent")) == 3, "every time costs 15 s for the valve and the time-outs of the pump"
+
+
+def test_a_watchdog_that_stays_set_keeps_nobody_from_stopping_the_other_pump(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    def refuse(_seconds: float) -> None:
+        raise InstrumentError("its watchdog stays set")
+
+    mixer.pumps["weak"].set_watchdog = refuse  # type: ignore[attr-defined] # a fake
+    with pytest.raises(InstrumentError, match="its watchdog stays set"):
+        mixer.rest()
+    assert ("strong", "stop") in log
+    assert log[-1] == ("valve", 4)
