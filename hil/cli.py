@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from hil.cli_checks import calibrate, check, doctor, dry_run, first_check, parsed, refill, told
 from hil.cli_pictures import netlist, plot
+from hil.core.exit_codes import STOPPED, exit_code_of
 from hil.shown import run_lines
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from hil.core.events import Listener
     from hil.run import Result
-
-STOPPED = 5
-"""The exit code; the same as in ``hil.prepared``, which is too heavy to import for a help text."""
 
 
 class Commands(TyperGroup):
@@ -174,7 +172,6 @@ def note(
 ) -> None:
     """Add a note to the log of a run, also while it is going on."""
     from hil.core.errors import HilError
-    from hil.prepared import exit_code_of
     from hil.record.logbook import add_note
 
     try:
@@ -192,7 +189,6 @@ def virtual(
 ) -> None:
     """Start the emulated instruments in real time until stopped, and print their VISA addresses."""
     from hil.core.errors import HilError
-    from hil.run import exit_code_of
     from hil.virtual import serve
 
     try:

@@ -11,6 +11,9 @@ from typing import Annotated
 
 import typer
 
+from hil.core.errors import HilError
+from hil.core.exit_codes import STOPPED, exit_code_of
+
 
 class Target(StrEnum):
     """What is checked; the words of ``hil.bench.Target``, which is too heavy to import for a help text."""
@@ -51,9 +54,6 @@ def _width() -> int | None:
 @contextmanager
 def told(stopped: str) -> Generator[None]:
     """Errors as one line and the exit code that belongs to them; ``stopped``: what there is to say after Ctrl-C."""
-    from hil.core.errors import HilError
-    from hil.prepared import STOPPED, exit_code_of
-
     try:
         yield
     except HilError as error:

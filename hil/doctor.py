@@ -13,11 +13,11 @@ from hil.bench_station import check_packages, inspect_station, visa_resources
 from hil.calibration_report import calibration_rows
 from hil.check_record import load
 from hil.core.errors import ConfigError, HilError
+from hil.core.exit_codes import INSTRUMENT_FAULT, exit_code_of
 from hil.experiment.bench_file import BenchFile
 from hil.experiment.loader import find, read
 from hil.locks import locked_bench
 from hil.record.provenance import versions
-from hil.run import INSTRUMENT_FAULT, exit_code_of
 from hil.shown import in_columns
 
 LEAST_SPACE = 200e6

@@ -10,6 +10,7 @@ from hil.bench import Assembled, Target
 from hil.bench_station import loading
 from hil.core.errors import HilError
 from hil.core.events import EventStream
+from hil.core.exit_codes import EXIT_CODES, exit_code_of
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome
 from hil.core.types import FloatArray, Layout, Quantity, Readings, Stimulus
@@ -21,7 +22,7 @@ from hil.fault_workers import rehearse_faults
 from hil.liquid_plan import lines as liquid_lines
 from hil.liquid_plan import planned_use, require_enough
 from hil.record.recorder import plain
-from hil.run import EXIT_CODES, Prepared, Request, check_plan, exit_code_of, prepare
+from hil.run import Prepared, Request, check_plan, prepare
 from hil.stock_book import booked
 
 OTHER_BENCH = 7919

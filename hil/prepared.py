@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.bench import Assembled, Target, assemble, shipped_protocols
-from hil.core.errors import CapabilityError, ConfigError
+from hil.core.errors import ConfigError
 from hil.core.file_lock import Held
 from hil.core.lab import Lab
 from hil.core.types import Stimulus

@@ -12,9 +12,10 @@ from hil.bench import Target
 from hil.calibration import MISSING, files_of
 from hil.core.errors import ConfigError, HilError
 from hil.core.events import Listener
+from hil.core.exit_codes import exit_code_of
 from hil.experiment.loader import Document
 from hil.keeping import fingerprint
-from hil.prepared import Prepared, Request, exit_code_of, prepare
+from hil.prepared import Prepared, Request, prepare
 from hil.record.checkpoint import CheckpointFile
 from hil.record.reader import list_runs
 from hil.run import Result, begin, locked_run, refusal

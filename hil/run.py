@@ -13,6 +13,7 @@ from hil.claim import claimed
 from hil.core.backend import Backend
 from hil.core.errors import BackendError, HilError, NotSafeError, RecordError
 from hil.core.events import EventStream, Finished, Listener, Measured
+from hil.core.exit_codes import EXIT_CODES, STOPPED, exit_code_of
 from hil.core.file_lock import Held
 from hil.core.lab import Lab
 from hil.core.outcome import Outcome, Summary
@@ -23,18 +24,7 @@ from hil.liquid_plan import planned_use, require_enough
 from hil.locks import locked
 from hil.notify import notifiers, send
 from hil.plausibility import PlausibilityWatch
-from hil.prepared import (
-    BAD_INPUT,
-    EXIT_CODES,
-    INSTRUMENT_FAULT,
-    SAFETY_REFUSAL,
-    STOPPED,
-    Prepared,
-    Request,
-    check_plan,
-    exit_code_of,
-    prepare,
-)
+from hil.prepared import Prepared, Request, check_plan, prepare
 from hil.record.checkpoint import FOLDER
 from hil.record.kept import kept_readings
 from hil.record.recorder import RunRecorder, open_database
@@ -43,10 +33,7 @@ from hil.run_record import new_recorder, recover_spill, refusal, summary_of, uni
 from hil.stock_book import book_of_run, booked
 from hil.stopping import Stopper
 
-__all__ = [
-    "BAD_INPUT", "EXIT_CODES", "INSTRUMENT_FAULT", "SAFETY_REFUSAL", "STOPPED", "Prepared", "Request", "Result", "begin",
-    "check_plan", "exit_code_of", "locked_run", "prepare", "refusal", "run",
-]  # fmt: skip
+__all__ = ["Prepared", "Request", "Result", "begin", "check_plan", "locked_run", "prepare", "refusal", "run"]
 
 
 @dataclass

@@ -103,6 +103,21 @@ def test_help_imports_little_and_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("command", ["emergency", "stop"])
+def test_whoever_stops_something_in_a_hurry_waits_for_no_import(command: str) -> None:
+    """The guard is spoken to before anything is loaded that this does not need, and may not even be in order."""
+    code = (
+        "import sys\nimport hil.control\n"
+        "heavy={'hil.prepared','hil.bench','instruments','numpy','scipy','qcodes','pandas','pyvisa','pint','pydantic','yaml'}\n"
+        "def asked(folder):\n"
+        "    return [f'loaded: {sorted(heavy & set(sys.modules))}']\n"
+        f"hil.control.{command} = asked\n"
+        f"sys.argv=['hil','{command}']\nfrom hil.cli import main\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "loaded: []\n", "")
+
+
 def test_sigterm_ends_a_run_safely_with_exit_code_5(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "hil.cli", "run", "voltage_divider", "--json", "--set", "stop={max_steps: 1000000}"],

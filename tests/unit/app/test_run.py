@@ -24,8 +24,9 @@ from hil.core.errors import (
     RecordError,
 )
 from hil.core.events import Event, Measured, StepDone
+from hil.core.exit_codes import exit_code_of
 from hil.record.reader import list_runs, load
-from hil.run import Request, exit_code_of, run
+from hil.run import Request, run
 
 FIELDS = [
     "run_id", "protocol", "target", "outcome", "steps", "relaxations", "loss", "loss_floor", "loss_history", "outputs", "weights",
