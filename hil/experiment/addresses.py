@@ -6,6 +6,16 @@ import re
 _SERIAL_DEVICE = re.compile(r"(?i)^ASRL(/[^:]+)(?:::INSTR)?$")
 _WINDOWS_PORT = re.compile(r"(?i)^(?:ASRL)?COM([0-9]+)(?:::INSTR)?$")
 _ADAPTER = re.compile(r"(?i)^PRLGX-TCPIP::")
+_NO_ALIAS = re.compile(r"[\s:/\\]|^[0-9.]*$")
+
+
+def may_be_address(text: str) -> bool:
+    """Whether VISA may be able to read ``text``: an address, a serial port such as ``ASRL3`` or ``COM3``, or an alias of the lab.
+
+    Not so what people write who mean a network or a serial address: ``host:port``, an IP address, a path.
+    """
+    text = text.strip()
+    return "::" in text or bool(_SERIAL_DEVICE.match(text)) or not _NO_ALIAS.search(text)
 
 
 def canonical(address: str) -> str:

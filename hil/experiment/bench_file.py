@@ -4,12 +4,14 @@ One file describes the instruments, the wiring, the limits, what we believe the 
 emulators know (``virtual``). The laws and drivers it names are looked up in ``hil.bench``, never here.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from hil.core.types import Quantity
+from hil.experiment.addresses import may_be_address
 from hil.experiment.bench_calibration import Calibration
 from hil.experiment.bench_mixers import MixerModel
 from hil.experiment.bench_model import LawChoice, Plant, PlantEdge, PlantNode, Scalar, TwinModel
@@ -29,10 +31,15 @@ class Notebook(Strict):
     remarks: str = ""
 
 
+_PORT = re.compile(r"(?i)^\s*COM([0-9]+)\s*$")
+
+
 def _address(value: object) -> object:
-    if isinstance(value, str) and "::" not in value:
+    if not isinstance(value, str):
+        return value
+    if not may_be_address(value):
         refuse(f"{value!r} is no VISA address; write for example 'TCPIP0::192.0.2.11::5025::SOCKET' or 'ASRL/dev/ttyUSB0::INSTR'")
-    return value
+    return _PORT.sub(r"ASRL\1::INSTR", value)  # drivers know a serial line, with its baud rate, by its address
 
 
 class Instrument(Strict):

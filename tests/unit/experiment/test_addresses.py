@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.experiment.addresses import canonical
+from hil.experiment.addresses import canonical, may_be_address
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,18 @@ def test_a_link_to_a_serial_device_is_that_device(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this system lets nobody make a link")
     assert canonical(f"ASRL{link}::INSTR") == canonical(f"ASRL{device}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["TCPIP0::192.0.2.1::5025::SOCKET", "ASRL/dev/ttyUSB0", "ASRL3", "COM3", "smu_left", "SMU-2", "rack.meter", " GPIB0::5 "],
+)
+def test_addresses_serial_ports_and_aliases_may_be_read(text: str) -> None:
+    assert may_be_address(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "192.0.2.1", "192.0.2.1:5025", "smu.lab:5025", "my smu", "/dev/ttyUSB0", r"\\.\COM12", "5025", "fe80:1"]
+)
+def test_what_people_write_for_a_network_or_a_device_may_not(text: str) -> None:
+    assert not may_be_address(text)

@@ -101,6 +101,11 @@ def test_refused_with_field_and_remedy(override: str, said: str) -> None:
     assert str(caught.value).startswith("--set bench.") or "line" in str(caught.value)
 
 
+@pytest.mark.parametrize(("address", "used"), [("smu_left", "smu_left"), ("ASRL3", "ASRL3"), ("COM3", "ASRL3::INSTR")])
+def test_an_alias_of_visa_is_an_address_and_so_is_a_serial_port(address: str, used: str) -> None:
+    assert divider(f"station.instruments.smu.address={address}").station.instruments["smu"].address == used
+
+
 def test_a_source_needs_a_compliance() -> None:
     document = read(SHIPPED / "divider.yaml")
     del document.data["controls"]["V1"]["compliance"]
