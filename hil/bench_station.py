@@ -118,7 +118,7 @@ def interlock_wires(bench: BenchFile) -> "tuple[InterlockWire, ...]":
 
 def setup(wire: Terminal, where: str) -> dict[str, float | int | bool | str]:
     """Settings of one terminal in SI; FieldError naming an unknown setting or a wrong unit."""
-    from instruments.wiring import SETUP_UNITS, SWITCHES
+    from instruments.wiring import AUTOMATIC, SETUP_UNITS, SWITCHES
 
     settings: dict[str, float | int | bool | str] = {}
     for key, value in wire.setup.items():
@@ -130,7 +130,7 @@ def setup(wire: Terminal, where: str) -> dict[str, float | int | bool | str]:
         if unit is None:
             settings[key] = value
             continue
-        if value == "auto":
+        if key in AUTOMATIC and value == "auto":
             settings[key] = "auto"
             continue
         try:

@@ -2,9 +2,8 @@
 
 from hil.core.types import Quantity
 from hil.experiment.bench_file import BenchFile
-from hil.experiment.fields import FieldError, ProtocolFieldError
+from hil.experiment.fields import FieldError, Given, ProtocolFieldError
 from hil.experiment.protocol import Protocol
-from hil.experiment.units import parse
 from hil.procedures.train_settings import Settings
 
 SHARE = 20.0
@@ -23,12 +22,13 @@ def wide_bands(bench: BenchFile, settings: Protocol) -> list[str]:
     for name, control in bench.controls.items():
         if control.quantity is not Quantity.PRESSURE or "in_limits" not in control.setup:
             continue
-        band = parse(control.setup["in_limits"], "Pa")
+        field = f"controls.{name}.setup.in_limits"
+        band = Given(control.setup["in_limits"]).si("Pa", field)
         if band >= step:
             raise FieldError(
                 f"a pressure that counts as reached within {band:g} Pa cannot be moved by steps of {step:g} Pa; make the band "
                 f"{step / SHARE:g} Pa, or the step of the protocol larger",
-                f"controls.{name}.setup.in_limits",
+                field,
             )
         if band > step / SHARE:
             found.append(

@@ -24,7 +24,7 @@ from instruments.roles import (
     SourcePlan,
 )
 from instruments.station import parse_path
-from instruments.wiring import EXACT, SETUP_UNITS, ControlWire, Correction, OutputWire, Setting
+from instruments.wiring import AUTOMATIC, EXACT, SETUP_UNITS, ControlWire, Correction, OutputWire, Setting
 
 ROUNDED = 1e-4
 """V, and of the level: a unit that rounds its level to what it can source, or its reply to six digits, has not been moved. No
@@ -108,7 +108,8 @@ def settings_in_si(raw: Mapping[str, object], unit: str, where: str) -> dict[str
         if key not in SETUP_UNITS:
             raise ConfigError(f"{where}: unknown setup {key!r}; known: {', '.join(SETUP_UNITS)}")
         of = SETUP_UNITS[key]
-        if of is None or value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)):
+        automatic = key in AUTOMATIC and value == "auto"
+        if of is None or automatic or (isinstance(value, int | float) and not isinstance(value, bool)):
             if not isinstance(value, int | float | str):
                 raise ConfigError(f"{where}: setup {key!r} cannot be {value!r}")
             parsed[key] = value

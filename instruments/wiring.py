@@ -28,6 +28,8 @@ SETUP_UNITS: Mapping[str, str | None] = {
 
 SWITCHES = ("four_wire", "auto_zero", "guard")
 """Settings that are on or off."""
+AUTOMATIC = ("range", "current_range")
+"""Settings that may be ``auto``; those without a unit go to the driver as they stand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ def refused(folder: Path, monkeypatch: pytest.MonkeyPatch, bench: str, protocol:
         ("matrix.1A02", "scanner.1A02", "outputs.V2.through", "'scanner' is no switch matrix"),
         ("guard: true", "guard: soft", "outputs.V2.setup.guard", "write true or false, not 'soft'"),
         ("nplc: 1", "nplc: -1", "outputs.I1.setup.nplc", "-1 must be above 0"),
+        ("nplc: 1", "nplc: auto", "outputs.I1.setup.nplc", "'auto'"),
+        ("in_limits: 5 Pa", "in_limits: auto", "controls.P2.setup.in_limits", "'auto'"),
         ("in_limits: 5 Pa", "in_limits: -5 Pa", "controls.P2.setup.in_limits", "'-5 Pa' must be above 0"),
         ("limits: [0 V, 2 V], slew: 5 V/s, compliance: 1 uA, safe: 0 V}\n  V3", "limits: [0 V, 300 V], slew: 5 V/s, "
          "compliance: 1 uA, safe: 0 V}\n  V3", "controls.V1", "300 is above the largest, 200; lower the `limits`"),

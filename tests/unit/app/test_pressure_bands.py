@@ -41,6 +41,15 @@ def test_a_band_as_wide_as_the_step_is_refused_where_it_stands() -> None:
         pass
 
 
+@pytest.mark.parametrize("text", ["auto", "5", "true"])
+def test_a_band_that_is_no_pressure_is_refused_where_it_stands(text: str) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"controls\.P1\.setup\.in_limits: "),
+        prepared(f"bench.controls.P1.setup={{in_limits: {text}}}").assembled(),
+    ):
+        pass
+
+
 def test_the_sentence_reaches_whoever_listens_to_the_lab() -> None:
     heard: list[str] = []
     with prepared("bench.controls.P1.setup={in_limits: 0.1 mbar}").assembled() as lab:
