@@ -92,10 +92,10 @@ def electrodes_that_charge(bench: BenchFile) -> "dict[str, Interface]":
         if one is None:
             continue
         if one.capacitance is not None and one.limit is not None:
-            found[name] = Interface(one.capacitance * one.limit, one.charge, one.capacitance)
+            found[name] = Interface(one.capacitance * one.limit, one.charge, one.capacitance, one.unsure)
         elif one.reservoir is not None:
             salt = node_rest(twin_network(bench))[control.node][Quantity.CONCENTRATION]
-            found[name] = Interface(SHARE * salt * one.reservoir * FARADAY, one.charge)
+            found[name] = Interface(SHARE * salt * one.reservoir * FARADAY, one.charge, unsure=one.unsure)
     return found
 
 
@@ -201,20 +201,22 @@ def _wires(bench: BenchFile) -> Iterator[tuple[str, ...]]:
 
 
 def start_virtual(bench: BenchFile, seed: int | None = None, *, real_time: bool = False) -> Any:
-    """Start the virtual bench of ``bench`` in a child process; stop it with ``.stop()``."""
+    """Start the virtual bench of ``bench`` in a child process; stop it with ``.stop()``. FieldError where one is to blame."""
+    from simulated_backend.virtual_bench.plan import PlanError
     from simulated_backend.virtual_bench.process import VirtualBench
 
     try:
         return VirtualBench.start(virtual_plan(bench, bench.virtual.seed if seed is None else seed, real_time=real_time))
-    except ConfigError as error:
-        for kind, wires in (("controls", bench.controls), ("outputs", bench.outputs)):
-            for name, wire in wires.items():
-                if f"instrument {wire.instrument!r} has no port {wire.port!r}" in str(error):
-                    raise FieldError(str(error), f"{kind}.{name}.parameter") from None
-        for name in bench.virtual.instruments:
-            if repr(name) in str(error):
-                raise FieldError(str(error), f"virtual.instruments.{name}") from None
-        raise
+    except PlanError as error:
+        wires = {f"controls.{name}.parameter": wire.parameter for name, wire in bench.controls.items()}
+        wires |= {f"outputs.{name}.parameter": wire.parameter for name, wire in bench.outputs.items()}
+        wires |= {f"replicas.{one}.{name}": path for one, paths in bench.replicas.items() for name, path in paths.items()}
+        for field, path in wires.items():
+            instrument, *port, _ = path.split(".")
+            if (instrument, ".".join(port)) == (error.instrument, error.port):
+                raise FieldError(str(error), field) from None
+        section = "virtual" if error.port is None and error.instrument in bench.virtual.instruments else "station"
+        raise FieldError(str(error), f"{section}.instruments.{error.instrument}") from None
 
 
 def virtual_benches_in_a_row() -> AbstractContextManager[None]:

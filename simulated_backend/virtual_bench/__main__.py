@@ -13,7 +13,7 @@ from simulated_backend.devices.registry import names
 from simulated_backend.virtual_bench.bench import Bench
 from simulated_backend.virtual_bench.emulator import models
 from simulated_backend.virtual_bench.faults import Order
-from simulated_backend.virtual_bench.plan import BenchPlan
+from simulated_backend.virtual_bench.plan import BenchPlan, PlanError
 from simulated_backend.virtual_bench.process import OFF
 
 
@@ -86,6 +86,9 @@ def serve(text: str, questions: TextIO) -> int:
     try:
         plan = BenchPlan.from_json(text)
         bench = Bench(plan)
+    except PlanError as error:
+        _say({"error": str(error), "instrument": error.instrument, "port": error.port})
+        return 1
     except HilError as error:
         _say({"error": str(error)})
         return 1

@@ -9,7 +9,7 @@ from hil.core.errors import ConfigError
 from simulated_backend.virtual_bench.emulator import Emulator, create
 from simulated_backend.virtual_bench.faults import FAULTS, LIQUID_FAULTS, PLANT_FAULTS, LineFaults, Order
 from simulated_backend.virtual_bench.listeners import listeners
-from simulated_backend.virtual_bench.plan import BenchPlan
+from simulated_backend.virtual_bench.plan import BenchPlan, about
 from simulated_backend.virtual_bench.plant import Plant
 from simulated_backend.virtual_bench.server import Line, Listener
 from simulated_backend.virtual_bench.traffic import Traffic
@@ -33,7 +33,8 @@ class Bench:
         with self.plant.lock:
             for instrument in plan.instruments:
                 rng = np.random.default_rng([plan.seed, crc32(instrument.name.encode())])
-                emulators[instrument.name] = create(instrument, self.plant, rng)
+                with about(instrument.name):
+                    emulators[instrument.name] = create(instrument, self.plant, rng)
             self.plant.check_wires()
             self.plant.node_voltages()  # finds out now whether the network can be solved
         try:

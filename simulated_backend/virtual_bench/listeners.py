@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from hil.core.errors import ConfigError
 from simulated_backend.virtual_bench.emulator import transport_of
 from simulated_backend.virtual_bench.hislip import HiSlipListener
-from simulated_backend.virtual_bench.plan import InstrumentPlan
+from simulated_backend.virtual_bench.plan import InstrumentPlan, about
 from simulated_backend.virtual_bench.prologix import PrologixListener
 from simulated_backend.virtual_bench.server import Line, Listener, SerialListener, SocketListener
 from simulated_backend.virtual_bench.vxi11 import Vxi11Listener
@@ -21,25 +21,26 @@ FIRST_GPIB, LAST_GPIB = 1, 30
 def listeners(
     instruments: Sequence[InstrumentPlan], lines: Mapping[str, Line]
 ) -> Iterator[tuple[Sequence[str], Listener, Sequence[str]]]:
-    """(names, their listener, their addresses); ConfigError for an option that cannot be."""
+    """(names, their listener, their addresses); PlanError for an option that cannot be."""
     bus: dict[int, str] = {}
     for instrument in instruments:
-        transport = transport_of(instrument)
-        if transport == "prologix":
-            gpib = _whole(instrument, "gpib", next(n for n in range(FIRST_GPIB, LAST_GPIB + 2) if n not in bus))
-            other = bus.setdefault(gpib, instrument.name)
-            if other != instrument.name or not FIRST_GPIB <= gpib <= LAST_GPIB:
-                raise ConfigError(
-                    f"instrument {instrument.name!r} cannot have GPIB address {gpib}: addresses are {FIRST_GPIB} to {LAST_GPIB}, "
-                    f"each for one instrument (taken: {', '.join(map(str, bus))})"
-                )
-            continue
         listener: Listener
-        if transport == "serial":
-            listener = SerialListener(lines[instrument.name])
-        else:
-            port, clients = _whole(instrument, "tcp_port", 0), _whole(instrument, "clients", 8)
-            listener = _SERVERS[transport](lines[instrument.name], port, clients)
+        with about(instrument.name):
+            transport = transport_of(instrument)
+            if transport == "prologix":
+                gpib = _whole(instrument, "gpib", next(n for n in range(FIRST_GPIB, LAST_GPIB + 2) if n not in bus))
+                other = bus.setdefault(gpib, instrument.name)
+                if other != instrument.name or not FIRST_GPIB <= gpib <= LAST_GPIB:
+                    raise ConfigError(
+                        f"instrument {instrument.name!r} cannot have GPIB address {gpib}: addresses are {FIRST_GPIB} to "
+                        f"{LAST_GPIB}, each for one instrument (taken: {', '.join(map(str, bus))})"
+                    )
+                continue
+            if transport == "serial":
+                listener = SerialListener(lines[instrument.name])
+            else:
+                port, clients = _whole(instrument, "tcp_port", 0), _whole(instrument, "clients", 8)
+                listener = _SERVERS[transport](lines[instrument.name], port, clients)
         yield (instrument.name,), listener, (listener.address,)
     if bus:
         adapter = PrologixListener({gpib: lines[name] for gpib, name in bus.items()})

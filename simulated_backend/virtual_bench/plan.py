@@ -1,11 +1,31 @@
 """What a virtual bench consists of: instruments, wires, the network behind them. JSON, so that a child process can build it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hil.core.errors import ConfigError
+
+
+class PlanError(ConfigError):
+    """The plan is wrong about ``instrument``, or about its ``port`` (None: about the whole of it)."""
+
+    def __init__(self, message: str, instrument: str, port: str | None = None) -> None:
+        super().__init__(message)
+        self.instrument, self.port = instrument, port
+
+
+@contextmanager
+def about(instrument: str) -> Generator[None]:
+    """A ConfigError raised inside is a PlanError about ``instrument``."""
+    try:
+        yield
+    except PlanError:
+        raise
+    except ConfigError as error:
+        raise PlanError(str(error), instrument) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +98,10 @@ class BenchPlan:
                 raise ConfigError(f"a wire begins at {wire.instrument!r}, which is no instrument of the virtual bench ({known})")
             ends = seen.setdefault((wire.instrument, wire.port, wire.through), wire.node)
             if ends != wire.node:
-                raise ConfigError(
-                    f"port {wire.port!r} of {wire.instrument!r} is wired to the nodes {ends!r} and {wire.node!r}; choose one"
+                raise PlanError(
+                    f"port {wire.port!r} of {wire.instrument!r} is wired to the nodes {ends!r} and {wire.node!r}; choose one",
+                    wire.instrument,
+                    wire.port,
                 )
 
     def to_json(self) -> str:

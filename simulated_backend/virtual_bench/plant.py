@@ -22,7 +22,7 @@ from simulated_backend.virtual_bench.crosspoints import Crosspoints
 from simulated_backend.virtual_bench.faults import OutputStage
 from simulated_backend.virtual_bench.flow_lines import FlowLines
 from simulated_backend.virtual_bench.liquids import Liquids
-from simulated_backend.virtual_bench.plan import BenchPlan
+from simulated_backend.virtual_bench.plan import BenchPlan, PlanError
 from simulated_backend.virtual_bench.pneumatics import Outlet
 from simulated_backend.virtual_bench.ports import ElectricalPort, Sample
 from simulated_backend.virtual_bench.terminals import Terminal
@@ -117,9 +117,8 @@ class Plant:
             if node is not None:
                 outlet.head = self._plan.heads.get(self.network.nodes[node].name, 0.0)
                 if any(node == other for _, other in self._outlet_nodes):
-                    raise ConfigError(
-                        f"node {self.network.nodes[node].name!r} is connected to two pressure outlets; it can have one"
-                    )
+                    name = self.network.nodes[node].name
+                    raise PlanError(f"node {name!r} is connected to two pressure outlets; it can have one", instrument, port)
                 self._outlet_nodes.append((outlet, node))
             self._outlets[key] = outlet
         return self._outlets[key]
@@ -177,12 +176,12 @@ class Plant:
     # What the bench itself uses ------------------------------------------------------------------------------------
 
     def check_wires(self) -> None:
-        """ConfigError for a wire to a port that no instrument has asked for."""
+        """PlanError for a wire to a port that no instrument has asked for."""
         ports = (*self._terminals, *self._outlets, *self.lines.lines, *self.lines.rotors)
         for instrument, port in (wire for wire in self._wires if wire not in ports):
             known = [repr(p) if p else "the instrument itself (no port)" for i, p in ports if i == instrument] or ["none"]
             known[8:] = ["…"] * (len(known) > 8)
-            raise ConfigError(f"instrument {instrument!r} has no port {port!r}; ports: {', '.join(known)}")
+            raise PlanError(f"instrument {instrument!r} has no port {port!r}; ports: {', '.join(known)}", instrument, port)
 
     def node_voltages(self) -> dict[str, float]:
         """True voltage of every node now, V."""

@@ -19,7 +19,7 @@ from typing import Any
 from hil.core.child import environment
 from hil.core.clock import Clock, WallClock
 from hil.core.errors import BackendClosedError, ConfigError, InstrumentError
-from simulated_backend.virtual_bench.plan import BenchPlan
+from simulated_backend.virtual_bench.plan import BenchPlan, PlanError
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 5.0
@@ -216,7 +216,10 @@ class VirtualBench:
 
     @classmethod
     def start(cls, plan: BenchPlan) -> "VirtualBench":
-        """Start the child and wait until all instruments listen. ConfigError, one sentence, where the plan is wrong."""
+        """Start the child and wait until all instruments listen.
+
+        ConfigError, one sentence, where the plan is wrong; PlanError where one instrument is to blame.
+        """
         process, errors = _ROW.child()
         bench = cls(plan, process, errors)
         try:
@@ -227,7 +230,10 @@ class VirtualBench:
             raise
         if "error" in answer:
             bench.stop()
-            raise ConfigError(f"the virtual bench cannot start: {answer['error']}")
+            sentence = f"the virtual bench cannot start: {answer['error']}"
+            if "instrument" in answer:
+                raise PlanError(sentence, answer["instrument"], answer["port"])
+            raise ConfigError(sentence)
         bench.addresses = answer["addresses"]
         return bench
 

@@ -115,6 +115,8 @@ def refused(folder: Path, monkeypatch: pytest.MonkeyPatch, bench: str, protocol:
         ("in_limits: 5 Pa", "reference: relative", "controls.P2.setup.reference", "no choice 'relative'; known: absolute, gauge"),
         ("interlocks:", "notify: {pigeon: {to: me}}\ninterlocks:", "notify.pigeon", "no way 'pigeon'; known: file, email"),
         ("gpib: 23", "gpib: 40", "virtual.instruments.smu", "addresses are 1 to 30"),
+        ("I1: {node: \"1\"", "I1: {node: \"3\"", "controls.V1.parameter", "port 'ch1' of 'smu' is wired to the nodes '1' and"),
+        ("gpib: 23", "line_frequency: low", "virtual.instruments.smu", "option 'line_frequency' of 'smu' must be"),
         ("gpib: 23", "colour: red", "virtual.instruments.smu", "no option 'colour'"),
         ("meter.zero_check", "meter.zero", "interlocks.lid.parameter", "meter.zero does not exist; parameters: IDN"),
         ("gas: pace.a.pressure", "gas: pace.a.temp", "housekeeping.gas", "pace.a.temp cannot be read; readable are"),

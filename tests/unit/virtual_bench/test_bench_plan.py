@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hil.core.errors import ConfigError
-from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan, Wire
+from simulated_backend.virtual_bench.plan import BenchPlan, InstrumentPlan, PlanError, Wire, about
 
 
 def plan(**changes: Any) -> BenchPlan:
@@ -49,3 +49,15 @@ def test_a_missing_field_is_named() -> None:
     del fields["network"]
     with pytest.raises(ConfigError, match="network"):
         BenchPlan.from_json(json.dumps(fields))
+
+
+def test_what_is_wrong_about_an_instrument_says_which_and_at_which_port() -> None:
+    with pytest.raises(PlanError) as caught:
+        plan(wires=(Wire("m", "", "1"), Wire("m", "", "2")))
+    assert (caught.value.instrument, caught.value.port) == ("m", "")
+    with pytest.raises(PlanError, match="no such option") as caught, about("smu"):
+        raise ConfigError("no such option")
+    assert (caught.value.instrument, caught.value.port) == ("smu", None)
+    with pytest.raises(PlanError) as caught, about("smu"):
+        raise PlanError("two outlets", "pace", "a")
+    assert (caught.value.instrument, caught.value.port) == ("pace", "a")
