@@ -46,7 +46,7 @@ class Keithley2400(ScpiEmulator):
     identity = "KEITHLEY INSTRUMENTS INC.,MODEL 2400,1234567,C33   Mar 31 2015 09:32:39/A02  /K/J"
 
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
-        self.options = options
+        self.name, self.options = name, options  # an option that cannot be is told with its instrument
         port = plant.electrical(name, "")
         self._smu = SourceMeter(DATA, plant, port, rng, self._shown, self.number("line_frequency"))
         self._store = Store()

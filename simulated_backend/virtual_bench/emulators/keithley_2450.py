@@ -71,7 +71,7 @@ class Keithley2450(ScpiEmulator):
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
         if options["terminals"] not in ("FRON", "REAR"):
             raise ConfigError(f"option 'terminals' of {name!r} must be FRON or REAR, not {options['terminals']!r}")
-        self.options = options
+        self.name, self.options = name, options  # an option that cannot be is told with its instrument
         port = plant.electrical(name, "")
         self._smu = SourceMeter(DATA, plant, port, rng, self._shown, self.number("line_frequency"))
         self._buffers = SourceBuffers()

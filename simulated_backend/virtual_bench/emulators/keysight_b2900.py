@@ -54,7 +54,7 @@ class KeysightB2900(ScpiEmulator):
     identity = ""
 
     def __init__(self, name: str, plant: PlantView, options: Mapping[str, object], rng: np.random.Generator) -> None:
-        self.options = options
+        self.name, self.options = name, options  # an option that cannot be is told with its instrument
         two = "B2912A" in str(options["identity"])
         figures = data(fine=two)
         hertz = self.number("line_frequency")

@@ -18,3 +18,9 @@ def test_unknown_models_and_options_are_refused() -> None:
         bench_of("KeithleyDAQ6510", {}, colour="red")
     with pytest.raises(ConfigError, match=r"must be one of socket, serial"):
         bench_of("KeithleyDAQ6510", {}, transport="pigeon")
+
+
+@pytest.mark.parametrize("model", ["Keithley2400", "Keithley2450", "KeysightB2912A", "Keithley2602B"])
+def test_a_number_that_is_none_is_refused_by_name(model: str) -> None:
+    with pytest.raises(ConfigError, match="option 'line_frequency' of '.+' must be a number, not 'low'"):
+        bench_of(model, {}, line_frequency="low")
