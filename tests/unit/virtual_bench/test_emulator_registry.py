@@ -22,5 +22,5 @@ def test_unknown_models_and_options_are_refused() -> None:
 
 @pytest.mark.parametrize("model", ["Keithley2400", "Keithley2450", "KeysightB2912A", "Keithley2602B"])
 def test_a_number_that_is_none_is_refused_by_name(model: str) -> None:
-    with pytest.raises(ConfigError, match="option 'line_frequency' of '.+' must be a number, not 'low'"):
+    with pytest.raises(ConfigError, match=r"option 'line_frequency' of '.+' must be a number, not 'low'"):
         bench_of(model, {}, line_frequency="low")
