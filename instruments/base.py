@@ -54,6 +54,10 @@ def chosen_link(link: Link, name: str, line: Mapping[str, Any]) -> Link:
     return replace(link, **said)
 
 
+class UnheardError(InstrumentError):
+    """No reply that means anything came to what must not act twice: it was obeyed, or it was not."""
+
+
 class BenchInstrument(VisaInstrument):
     """A QCoDeS instrument on a Session. Connecting sends nothing but the identity query.
 
@@ -167,7 +171,7 @@ class BenchInstrument(VisaInstrument):
         need be, late replies are thrown away, the error queue is asked why, and that the instrument has kept its settings
         is verified. Only then is the message sent once more, unless ``repeat`` is False: for whatever must not act twice.
         ``anyway``: it may be sent to an instrument that has lost its settings (it leaves something safe).
-        Raises InstrumentError.
+        Raises InstrumentError; UnheardError where it is not repeated and the instrument itself has nothing to say of it.
         """
         return self._again(lambda: decode(self._session.query(message, timeout=timeout)), doing, repeat, anyway)
 
@@ -189,7 +193,8 @@ class BenchInstrument(VisaInstrument):
         # An instrument that stumbles over a message says nothing, but its queue knows.
         found = self.errors()
         if (found and not anyway) or not repeat:
-            raise self.fault(f"failed while {doing}: {'; '.join(found) or trouble}")
+            error = self.fault(f"failed while {doing}: {'; '.join(found) or trouble}")
+            raise error if found else UnheardError(str(error))
         if not anyway:
             self.require_settings_kept()
         self._session.notice(f"instrument {self.name!r}: {doing} was repeated, because {trouble}")
@@ -257,8 +262,10 @@ class BenchInstrument(VisaInstrument):
 class ScpiInstrument(BenchInstrument):
     """A BenchInstrument that speaks SCPI and has ``:SYST:ERR?``."""
 
-    def exchange(self, *parts: str, doing: str, timeout: float | None = None, anyway: bool = False) -> list[str]:
-        """Commands and queries as one message that ends by asking for errors; the replies of its queries.
+    def exchange(
+        self, *parts: str, doing: str, timeout: float | None = None, repeat: bool = True, anyway: bool = False
+    ) -> list[str]:
+        """Commands and queries as one message that ends by asking for errors; the replies of its queries. See ``inquire``.
 
         Raises InstrumentError in the error queue's own words.
         """
@@ -271,7 +278,8 @@ class ScpiInstrument(BenchInstrument):
                 raise ValueError(f"{reply[:60]!r}")
             return fields, code
 
-        fields, code = self.inquire(";".join((*parts, ":SYST:ERR?")), decode, doing, timeout=timeout, anyway=anyway)
+        message = ";".join((*parts, ":SYST:ERR?"))
+        fields, code = self.inquire(message, decode, doing, timeout=timeout, repeat=repeat, anyway=anyway)
         if code != 0:
             self.complain([error_text(fields[-1]), *self.errors()], doing, anyway and len(fields) == expected + 1)
         return fields[:-1]

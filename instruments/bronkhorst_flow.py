@@ -18,7 +18,7 @@ from qcodes.validators import Numbers
 
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import SafeAction
-from instruments.base import BenchInstrument, finite
+from instruments.base import BenchInstrument, UnheardError, finite
 from instruments.fluid_roles import PumpState, Syringe
 from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
@@ -156,12 +156,27 @@ class BronkhorstFlow(BenchInstrument):
             raise ConfigError(f"flow controller {self.name!r}: {rate:g} m^3/s is not within 0 to {full:g} m^3/s")
         count = round(rate / full * FULL)
         self._wanted = None
-        self._write(f"0121{count:04X}", "the set-point")
+        self._send_set_point(count)
         kept = self._set_point("reading the set-point back")
-        if kept != count:
+        if kept != count and not (count and kept == 0 and self._dosed()):
             raise self.fault(f"keeps the set-point {kept} of {FULL} although {count} was sent")
         self._wanted = count
         self.note(set_point_m3_per_s=count / FULL * full)
+
+    def _send_set_point(self, count: int) -> None:
+        """With a dose set a flow is not told twice: its counter may have ended it meanwhile, and another one would follow."""
+        doing = "the set-point"
+        try:
+            self._write(f"0121{count:04X}", doing, repeat=not (count and self._dose))
+        except UnheardError:
+            present = self._set_point("asking for the set-point")
+            if present == count or self._dosed():
+                self._session.notice(f"instrument {self.name!r}: {doing} was set, although no reply came")
+                return
+            if present == 0 and self._counted("reading the counter") > 0.0:
+                raise self.restarted() from None
+            self._session.notice(f"instrument {self.name!r}: setting {doing} was repeated, because it had not been heard")
+            self._write(f"0121{count:04X}", doing, repeat=False)
 
     def flow_now(self) -> float:
         """Measured flow, m^3/s."""
@@ -266,7 +281,7 @@ class BronkhorstFlow(BenchInstrument):
         if kept != value:
             raise self.fault(f"keeps {kept} as {what} although {value} was sent")
 
-    def _write(self, content: str, what: str) -> None:
+    def _write(self, content: str, what: str, *, repeat: bool = True) -> None:
         """Write process, parameter and value (hexadecimal digits). InstrumentError with the status of a refusal."""
 
         def take(reply: str) -> int:
@@ -275,7 +290,7 @@ class BronkhorstFlow(BenchInstrument):
                 raise ValueError(f"{reply[:40]!r}")
             return int(found.group(1), 16)
 
-        status = self.inquire(f":{2 + len(content) // 2:02X}8001{content}", take, f"setting {what}")
+        status = self.inquire(f":{2 + len(content) // 2:02X}8001{content}", take, f"setting {what}", repeat=repeat)
         if status != 0:
             raise self.fault(f"did not accept {what}: {STATUS.get(status, f'status {status}')}")
 

@@ -70,10 +70,10 @@ class HarvardPump(SyringePump):
         model, _, firmware = self.identity().rpartition(" ")
         return {"vendor": "Harvard Apparatus", "model": model, "serial": "not told", "firmware": firmware}
 
-    def ask_pump(self, command: str, doing: str, *, anyway: bool = False) -> tuple[list[str], str]:
+    def ask_pump(self, command: str, doing: str, *, repeat: bool = True, anyway: bool = False) -> tuple[list[str], str]:
         """The lines of the reply, and the prompt. InstrumentError where none comes."""
 
-        return self.inquire(command, _parted, doing, anyway=anyway)
+        return self.inquire(command, _parted, doing, repeat=repeat, anyway=anyway)
 
     def command(self, command: str, doing: str) -> list[str]:
         """One command that has to be obeyed; its lines. InstrumentError in the pump's own words."""
@@ -132,10 +132,9 @@ class HarvardPump(SyringePump):
         if volume:
             self.command(f"tvolume {_said(volume)}", "setting the volume")
         self._side = side
-        # Sent twice after a lost reply it only goes on infusing.
-        lines, prompt = self.ask_pump(f"{side}run", "starting")
-        if prompt not in MOVING:
-            raise self.fault(f"did not start: {' '.join(lines) or f'its prompt is {prompt}'}")
+        reply = self._begun(lambda: self.ask_pump(f"{side}run", "starting", repeat=False))
+        if reply is not None and reply[1] not in MOVING:
+            raise self.fault(f"did not start: {' '.join(reply[0]) or f'its prompt is {reply[1]}'}")
         self._under_way = True
         self.note(rate_m3_per_s=rate, volume_m3=volume or 0.0)
 

@@ -117,7 +117,7 @@ class NewEraNE1000(SyringePump):
         model, _, firmware = self.identity().partition("V")
         return {"vendor": "New Era", "model": model, "serial": "not told", "firmware": firmware}
 
-    def ask_pump(self, command: str, doing: str, *, anyway: bool = False) -> Reply:
+    def ask_pump(self, command: str, doing: str, *, repeat: bool = True, anyway: bool = False) -> Reply:
         """One command and its reply, whatever it says. InstrumentError where none comes."""
 
         def decode(text: str) -> Reply:
@@ -126,7 +126,7 @@ class NewEraNE1000(SyringePump):
                 raise ValueError(f"{text[:40]!r}")
             return Reply(found.group(3) or "S", found.group(2) or "", found.group(4) or "")
 
-        reply = self.inquire(packet(command), decode, doing, anyway=anyway)
+        reply = self.inquire(packet(command), decode, doing, repeat=repeat, anyway=anyway)
         if reply.alarm:
             # It may be the one that was sent unasked: then the reply itself, the same alarm, is still to come.
             self._session.resynchronise()
@@ -195,9 +195,8 @@ class NewEraNE1000(SyringePump):
         self.command("DIRINF" if rate > 0.0 else "DIRWDR", "setting the direction")
         for side in ("INF", "WDR"):
             self.command(f"CLD{side}", "clearing the counter")
-        reply = self.ask_pump("RUN", "starting")
-        # Sent twice after a lost reply, the second is refused because the first was obeyed.
-        if reply.alarm or reply.status not in MOVING:
+        reply = self._begun(lambda: self.ask_pump("RUN", "starting", repeat=False))
+        if reply is not None and (reply.alarm or reply.status not in MOVING):
             raise self.fault(f"did not start: {ALARMS.get(reply.alarm) or REFUSALS.get(reply.data[1:], reply.data)}")
         self._under_way = True
         self.note(rate_m3_per_s=rate, volume_m3=volume or 0.0)

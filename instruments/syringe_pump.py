@@ -1,14 +1,16 @@
 """What syringe pumps share: the syringe they were told of, the rates it allows, and what they count."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from qcodes.parameters import Parameter
 
 from hil.core.errors import ConfigError
-from instruments.base import BenchInstrument
+from instruments.base import BenchInstrument, UnheardError
 from instruments.fluid_roles import PumpState, Syringe
+
+T = TypeVar("T")
 
 
 class SyringePump(BenchInstrument):
@@ -47,6 +49,21 @@ class SyringePump(BenchInstrument):
         if self._syringe is None:
             raise ConfigError(f"pump {self.name!r} does not know its syringe yet; configure it first")
         return self.slowest * self._syringe.area, self.fastest * self._syringe.area
+
+    def _begun(self, run: Callable[[], T]) -> T | None:
+        """What ``run`` brings, which starts the pump and is sent once: by the time its reply is missed a dose may have ended.
+
+        Without a reply the pump is looked at. Only one that stands still and has counted nothing since its counters were cleared
+        is told again, once. None: it was obeyed, and its reply was lost.
+        """
+        try:
+            return run()
+        except UnheardError:
+            state = self.pump_state()
+            begun = state.running or state.delivered != 0.0
+            what = "was obeyed, although no reply came" if begun else "was repeated, because the pump had not heard it"
+            self._session.notice(f"instrument {self.name!r}: starting {what}")
+            return None if begun else run()
 
     def _keep_syringe(self, syringe: Syringe) -> None:
         """Remember the syringe that the pump has been told of, and the rates it allows."""
