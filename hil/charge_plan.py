@@ -33,7 +33,8 @@ class _Electrode:
         from instruments.charge import FARADAY
 
         self.charge += amount
-        self.most = max(self.most, abs(self.charge))
+        unsure = 0.0 if self.interface is None else self.interface.unsure
+        self.most = max(self.most, abs(self.charge) + unsure)
         if self.mixed is not None:
             position, reservoir = self.mixed
             level = float(stimulus.values[position])

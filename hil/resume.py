@@ -19,7 +19,7 @@ from hil.prepared import Prepared, Request, prepare
 from hil.record.checkpoint import CheckpointFile
 from hil.record.reader import list_runs
 from hil.run import Result, begin, locked_run, refusal
-from hil.stock_book import book_of_bench, book_of_run, keeps_book, refill
+from hil.stock_book import book_of_bench, book_of_run, charge_of, keeps_book, refill
 from hil.stock_book import read as read_book
 
 EMPTY = 1e-15
@@ -112,8 +112,9 @@ def _stocks(saved: Mapping[str, Any], book: Path, refills: Sequence[str]) -> lis
             volume = filled.pop(pump, f"{max(known, EMPTY):.9g} m^3")
             found.append(f"bench.mixers.{mixer}.pumps.{pump}.volume={volume}")
     for name, left in saved.get("usage", {}).get("electrodes", {}).items():
-        charge = float(entries.get(name, {"charge": left})["charge"])
-        found.append(f"bench.controls.{name}.electrode.charge={filled.pop(name, f'{charge:.9g} C')}")
+        charge, unsure = (0.0, 0.0) if name in filled else charge_of(entries.get(name, {"charge": left}))
+        found.append(f"bench.controls.{name}.electrode.charge={filled.pop(name, f'{charge!r} C')}")
+        found.append(f"bench.controls.{name}.electrode.unsure={unsure!r} C")
     if filled:
         raise ConfigError(
             f"--refill {next(iter(filled))}: this run has neither such a pump nor an electrode there whose charge is followed"

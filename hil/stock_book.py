@@ -10,7 +10,8 @@ of its own, from which it is resumed. The same holds for the charge of electrode
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from math import isfinite
+from functools import partial
+from math import isclose, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from hil.record.checkpoint import FOLDER as CHECKPOINTS
 FOLDER = "stocks"
 Entries = dict[str, dict[str, Any]]
 """Pump -> ``left`` (m^3), ``used`` (m^3, since the bench file named ``supply``), ``supply`` (m^3 or None), ``when``; control ->
-``charge`` (C), ``when``."""
+``charge`` (C), ``unsure`` (C: the truth is within so much of it; 0 where a book does not say), ``when``."""
 
 
 def book_of_bench(data: Path, bench: str) -> Path:
@@ -45,8 +46,12 @@ def read(path: Path) -> Entries:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         for entry in found.values():
-            amounts = [float(entry["charge"])] if "charge" in entry else [float(entry["left"]), float(entry["used"])]
-            if not (all(map(isfinite, amounts)) and ("charge" in entry or min(amounts) >= 0.0) and entry["when"]):
+            if "charge" in entry:
+                charge, unsure = charge_of(entry)
+                amounts = [abs(charge), unsure]
+            else:
+                amounts = [float(entry["left"]), float(entry["used"])]
+            if not (all(map(isfinite, amounts)) and min(amounts) >= 0.0 and entry["when"]):
                 raise ValueError(f"{entry!r}")
     except FileNotFoundError:
         return {}
@@ -60,7 +65,8 @@ def as_booked(bench: BenchFile, entries: Entries) -> BenchFile:
     controls = dict(bench.controls)
     for name, electrode in _electrodes(bench).items():
         if name in entries:
-            charged = electrode.model_copy(update={"charge": float(entries[name]["charge"])})
+            charge, unsure = charge_of(entries[name])
+            charged = electrode.model_copy(update={"charge": charge, "unsure": unsure})
             controls[name] = controls[name].model_copy(update={"electrode": charged})
     mixers = {}
     for name, mixer in bench.mixers.items():
@@ -93,7 +99,7 @@ def refill(bench: BenchFile, path: Path, texts: Sequence[str]) -> list[str]:
             raise ConfigError(f"{text}: write PUMP=VOLUME, for example 'pump_weak=50 mL'")
         if pump in electrodes:
             charge = parse(volume, "C")
-            entries[pump] = _charged(charge)
+            entries[pump] = _charged(charge, 0.0)
             said.append(f"{pump} has {charge:.4g} C on its electrode")
             continue
         if pump not in stocks:
@@ -112,8 +118,8 @@ class StockBook:
     """The book of an open bench. ``bench``: its file; ``path``: None until it is known, and nothing is kept until then.
 
     Called with what is left in syringes (pump -> m^3) before liquid flows, as if all that is ordered had flowed already, and once
-    more when the pumps have counted; and with the charge of electrodes (control -> C), at least as much as passes until the next
-    call. Raises RecordError, upon which nothing must flow.
+    more when the pumps have counted; and with the charge of electrodes (control -> C), within ``unsure`` (control -> C) of which
+    is all that may have passed until the next call. Raises RecordError, upon which nothing must flow.
     """
 
     def __init__(self, bench: BenchFile, path: Path | None = None) -> None:
@@ -122,7 +128,7 @@ class StockBook:
         self._entries = read(path) if path is not None and keeps_book(bench) else {}
         self.bench = as_booked(bench, self._entries)
         for name, electrode in self._electrodes.items():
-            self._entries.setdefault(name, _charged(electrode.charge))
+            self._entries.setdefault(name, _charged(electrode.charge, electrode.unsure))
         for pump, stock in self._stocks.items():
             self._entries.setdefault(pump, _entry(stock.volume, 0.0, stock))
 
@@ -135,11 +141,11 @@ class StockBook:
             for pump, stock in self._stocks.items()
             if abs(float(self._entries[pump]["left"]) - stock.volume) > 1e-9 * stock.syringe.volume
         ] + [
-            f"the electrode of {name!r} has {float(self._entries[name]['charge']):.3g} C by the book {self._path}, written "
-            f"{self._entries[name]['when']}, and not the {electrode.charge:.3g} C of the bench file; if it was discharged since, "
-            f"or its liquid changed, say so: hil refill BENCH '{name}=0 C'"
+            f"the electrode of {name!r} has {_told(*charge_of(self._entries[name]))} by the book {self._path}, written "
+            f"{self._entries[name]['when']}, and not the {_told(electrode.charge, electrode.unsure)} of the bench file; if it "
+            f"was discharged since, or its liquid changed, say so: hil refill BENCH '{name}=0 C'"
             for name, electrode in self._electrodes.items()
-            if abs(float(self._entries[name]["charge"]) - electrode.charge) > 1e-9 * abs(electrode.charge)
+            if not all(map(_same, charge_of(self._entries[name]), (electrode.charge, electrode.unsure)))
         ]
 
     def keep(self, path: Path) -> None:
@@ -148,10 +154,10 @@ class StockBook:
             self._path = path
             _write(path, self._entries)
 
-    def __call__(self, amounts: Mapping[str, float]) -> None:
+    def __call__(self, amounts: Mapping[str, float], unsure: Mapping[str, float] | None = None) -> None:
         """See the class."""
         for name in amounts.keys() & self._electrodes.keys():
-            self._entries[name] = _charged(amounts[name])
+            self._entries[name] = _charged(amounts[name], (unsure or {}).get(name, 0.0))
         for pump, volume in ((name, amount) for name, amount in amounts.items() if name in self._stocks):
             stock, before = self._stocks[pump], self._entries[pump]
             used = max(_used(before, stock) + float(before["left"]) - volume, 0.0)
@@ -174,8 +180,20 @@ def _entry(left: float, used: float, stock: StockModel) -> dict[str, Any]:
     return {"left": left, "used": used, "supply": stock.supply, "when": _now()}
 
 
-def _charged(charge: float) -> dict[str, Any]:
-    return {"charge": charge, "when": _now()}
+def charge_of(entry: Mapping[str, Any]) -> tuple[float, float]:
+    """C that have passed an electrode by its entry, and within how many C that is known."""
+    return float(entry["charge"]), float(entry.get("unsure", 0.0))
+
+
+def _charged(charge: float, unsure: float) -> dict[str, Any]:
+    return {"charge": charge, "unsure": unsure, "when": _now()}
+
+
+_same = partial(isclose, rel_tol=1e-9)
+
+
+def _told(charge: float, unsure: float) -> str:
+    return f"{charge:.3g} C" + (f" within {unsure:.3g} C" if unsure else "")
 
 
 def _now() -> str:

@@ -26,7 +26,7 @@ from hil.core.types import (
 from hil.core.waveforms import RAMP_PERIOD, rest_of
 from instruments.bench_record import bench_record
 from instruments.calibration import Aim, Corrections
-from instruments.charge import FlowMeters
+from instruments.charge import Book, FlowMeters
 from instruments.elevated import at_nodes
 from instruments.guard_plan import guard_plan
 from instruments.guard_process import Guard, NoGuard
@@ -96,7 +96,7 @@ class InstrumentBackend(Backend):
         ramp_order: Sequence[Sequence[str]] = (),
         mixers: Sequence[MixerSpec] = (),
         corrections: Corrections | None = None,
-        book: Callable[[Mapping[str, float]], None] = lambda _charges: None,
+        book: Book = lambda _charges, _unsure: None,
     ) -> None:
         self._control_wires, self._output_wires = tuple(controls), tuple(outputs)
         self._replicas = {key: dict(paths) for key, paths in (replicas or {}).items()}

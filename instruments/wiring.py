@@ -50,11 +50,12 @@ class InstrumentSpec:
 @dataclass(frozen=True, slots=True)
 class Interface:
     """An electrode whose charge is followed: net C that may pass it, C that have in the beginning; F of an inert one's double
-    layer, None for one that takes its charge from the salt."""
+    layer, None for one that takes its charge from the salt; within how many C it is known what has passed in the beginning."""
 
     most: float
     charge: float = 0.0
     capacitance: float | None = None
+    unsure: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ from hil.experiment.fields import Strict, choice, quantity, refuse
 class Electrode(Strict):
     """``limit`` (V) of the interfacial voltage of an inert electrode, ``capacitance`` (F) of its double layer (about 0.2 F per
     square metre of wetted surface); ``reservoir`` (m^3) of liquid at a silver chloride one that no mixer exchanges; ``charge``
-    (C) that has passed it when a run begins."""
+    (C) that has passed it when a run begins, within ``unsure`` (C)."""
 
     kind: Annotated[str, choice("silver_chloride", "inert")]
     limit: Annotated[float, quantity("V", above=0.0)] | None = None
     capacitance: Annotated[float, quantity("F", above=0.0)] | None = None
     reservoir: Annotated[float, quantity("m^3", above=0.0)] | None = None
     charge: Annotated[float, quantity("C")] = 0.0
+    unsure: Annotated[float, quantity("C", minimum=0.0)] = 0.0
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -31,6 +32,6 @@ class Electrode(Strict):
             refuse("only an inert electrode has a limit and a capacitance; remove them", "kind")
         if self.kind == "inert" and self.reservoir is not None:
             refuse("an inert electrode takes no salt from its reservoir; remove it", "reservoir")
-        if self.charge and self.capacitance is None and self.reservoir is None:
+        if (self.charge or self.unsure) and self.capacitance is None and self.reservoir is None:
             refuse("a charge means nothing without the `capacitance` that it is on, or the `reservoir` it went into", "charge")
         return self

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hil.bench import Target, assemble
+from hil.bench_station import electrodes_that_charge
 from hil.calibration import files_of
 from hil.cli import app
 from hil.core.errors import ConfigError, RecordError
@@ -76,16 +77,16 @@ def test_the_next_program_begins_with_the_charge_that_was_booked_until_somebody_
     first = StockBook(charged(), path)
     assert first.sentences() == []
     first({"V1": 3e-6})
-    first({"V1": -2e-6})
+    first({"V1": -2e-6}, {"V1": 1e-6})
     second = StockBook(charged(), path)
-    assert second.bench.controls["V1"].electrode.charge == -2e-6
+    assert (second.bench.controls["V1"].electrode.charge, second.bench.controls["V1"].electrode.unsure) == (-2e-6, 1e-6)
     (sentence,) = second.sentences()
-    assert "the electrode of 'V1' has -2e-06 C by the book" in sentence
+    assert "the electrode of 'V1' has -2e-06 C within 1e-06 C by the book" in sentence
     assert "hil refill BENCH 'V1=0 C'" in sentence
     assert booked(charged(), tmp_path, "b").controls["V1"].electrode.charge == -2e-6
     assert booked(charged("bench.controls.V1.electrode=null"), tmp_path, "b").controls["V1"].electrode is None
     assert refill(charged(), path, ["V1=0 C"]) == ["V1 has 0 C on its electrode"]
-    assert StockBook(charged(), path).bench.controls["V1"].electrode.charge == 0.0
+    assert StockBook(charged(), path).bench.controls["V1"].electrode == charged().controls["V1"].electrode
     with pytest.raises(ConfigError, match="V3=0 C: "):
         refill(charged(), path, ["V3=0 C"])
 
@@ -94,11 +95,24 @@ def test_a_run_that_was_killed_goes_on_with_the_charge_that_was_booked_ahead(tmp
     path = tmp_path / "1.stocks.json"
     book = StockBook(charged())
     book.keep(path)
-    book({"V1": 4e-6})
+    book({"V1": 4e-6}, {"V1": 5e-7})
     saved = {"usage": {"electrodes": {"V1": 3e-6}}}
-    assert _stocks(saved, path, []) == ["bench.controls.V1.electrode.charge=4e-06 C"]
-    assert _stocks(saved, path, ["V1=0 C"]) == ["bench.controls.V1.electrode.charge=0 C"]
-    assert _stocks(saved, tmp_path / "none.json", []) == ["bench.controls.V1.electrode.charge=3e-06 C"]
+    here = "bench.controls.V1.electrode"
+    assert _stocks(saved, path, []) == [f"{here}.charge=4e-06 C", f"{here}.unsure=5e-07 C"]
+    (wire,) = electrodes_that_charge(charged(*_stocks(saved, path, []))).values()
+    assert (wire.charge, wire.unsure) == (pytest.approx(4e-6), pytest.approx(5e-7))
+    assert _stocks(saved, path, ["V1=0 C"]) == [f"{here}.charge=0 C", f"{here}.unsure=0.0 C"]
+    assert _stocks(saved, tmp_path / "none.json", []) == [f"{here}.charge=3e-06 C", f"{here}.unsure=0.0 C"]
+
+
+def test_a_book_from_before_doubt_was_booked_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps({"V1": {"charge": -2e-6, "when": "then"}}), encoding="utf-8")
+    electrode = StockBook(charged(), path).bench.controls["V1"].electrode
+    assert (electrode.charge, electrode.unsure) == (-2e-6, 0.0)
+    path.write_text(json.dumps({"V1": {"charge": -2e-6, "unsure": -1e-6, "when": "then"}}), encoding="utf-8")
+    with pytest.raises(RecordError, match="cannot be read as a book"):
+        StockBook(charged(), path)
 
 
 @pytest.mark.parametrize(

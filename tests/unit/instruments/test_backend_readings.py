@@ -125,26 +125,3 @@ def test_where_charge_is_followed_no_instrument_sweeps_or_plays_by_itself(bench:
                 assert isinstance(backend, InstrumentBackend)
                 with pytest.raises(CapabilityError, match=r"the electrode of 'V1' is followed, and nobody measures it while"):
                     backend._play(Waveform(np.array([0.0]), np.array([[1.0]]), np.array([[True]]), 1.0), np.array([0.5]))
-
-
-def test_a_current_that_could_not_be_read_counts_as_the_next_one(bench: Bench) -> None:
-    with make(bench, [ControlWire(volt("V1"), "other.a.volt", 1e-5, interface=Interface(1e9))]) as backend:
-        backend.apply(Stimulus.of([2.0]))
-        backend.settle(POLICY)
-        backend.read()
-        begun, before = bench.clock.now(), _passed(backend)
-        unit = bench.instruments["other"]
-        unit.noise = lambda: float("nan")
-        bench.clock.sleep(1.0)
-        backend.read()
-        assert _passed(backend) == before
-        unit.noise = lambda: 0.0
-        bench.clock.sleep(1.0)
-        backend.read()
-        # Its current is its level.
-        assert _passed(backend) - before == pytest.approx(2.0 * (bench.clock.now() - begun))
-
-
-def _passed(backend: InstrumentBackend) -> float:
-    electrodes: Any = backend.usage()["electrodes"]
-    return float(electrodes["V1"])
