@@ -12,6 +12,7 @@ from typing import ClassVar, TypeVar
 
 from hil.core.types import SafeAction
 from instruments.pressure_unit import Look, PressureUnit, Valves
+from instruments.roles import SourcePlan
 from instruments.safe_commands import SafeCommands
 from instruments.visa import Link
 from instruments.wiring import Setting
@@ -28,7 +29,7 @@ _NUMBER = re.compile(r"^[-+]?\d+(?:\.\d*)?$")
 _FIRMWARE = re.compile(r"(\d+)v(\d+)", re.IGNORECASE)
 STATISTICS = {ABSOLUTE: 2, GAUGE: 6}
 """Number of the pressure that is controlled, in the primer's appendix."""
-UNSAVED = "U"
+SAVED, ANALOGUE, UNSAVED = "S", "A", "U"
 RAMP_STEP = 0.02
 """The instrument takes the nearest ramp it has: what it may differ by from the one that was sent."""
 _EVERY_CHANGE = "ALSRC 1 1 1 1"
@@ -81,7 +82,7 @@ class AlicatPressure(PressureUnit):
     # What PressureUnit asks for --------------------------------------------------------------------------------------
 
     def prepare_unit(self) -> tuple[float, bool, Sequence[str]]:
-        """Pascals for every pressure it tells; set-points from here, which its memory is spared; ramps in every direction."""
+        """Pascals for every pressure it tells. Who controls it, and how, stays as it is: it may be somebody else's."""
         found = _FIRMWARE.search(self.identity())
         if found is None or (int(found.group(1)), int(found.group(2))) < (10, 5):
             raise self.fault(f"has firmware {self.identity()}; 10v05 or later is needed to choose units and ramps")
@@ -90,13 +91,34 @@ class AlicatPressure(PressureUnit):
             raise self.fault("is set up to control something else than absolute or gauge pressure; change its control point")
         self._choose_pascals(STATISTICS[point])
         full_scale = self.say(f"AFPF {STATISTICS[point]}", "asking for full scale", _with_unit)
+        return full_scale, point == GAUGE, ()
+
+    def take_in_hand(self) -> None:
+        """Ramps in every direction. InstrumentError while its analogue input says where it goes: that is not taken from it."""
         source = self.say("ALSS", "asking where set-points come from", lambda words: words[0])
-        warnings = ["took set-points from its analogue input; it takes them from here now"] if source == "A" else []
-        if source != UNSAVED:
-            # Saved, every set-point wears out its memory, and after a power failure it would control at the last one by itself.
-            self.say(f"ALSS {UNSAVED}", "choosing where set-points come from", lambda words: _only(words, [UNSAVED]))
+        if source == ANALOGUE:
+            raise self.fault(
+                "takes its set-points from its analogue input, so that none from here would be obeyed; make sure that nobody "
+                "needs what it controls, shut its valves and choose serial set-points at the instrument (or send AHC, then ALSS S)"
+            )
         self.say(_EVERY_CHANGE, "choosing what is ramped", lambda words: _only(words, ["1"] * 4))
-        return full_scale, point == GAUGE, tuple(f"{self.full_name} {one}" for one in warnings)
+
+    def settle_in(self, plan: SourcePlan) -> None:
+        """One harmless set-point is saved while the valves are shut: it is what the instrument controls at by itself when
+        power comes back. The others are not saved, which spares its memory.
+
+        Gauge: 0. Absolute: the pressure there is, inside the limits, because the atmosphere is not known here.
+        """
+        self.disable(SafeAction.STOP)
+        harmless = 0.0 if self._gauge else min(max(self.pressure_now(), plan.minimum, 0.0), plan.maximum)
+        self._choose_source(SAVED)
+        self._keep(harmless)
+        self._choose_source(UNSAVED)
+        self._wanted = float("nan")  # nothing to have kept while the valves are shut
+        self.note(set_point_after_power_failure_Pa=harmless)
+
+    def _choose_source(self, source: str) -> None:
+        self.say(f"ALSS {source}", "choosing where set-points come from", lambda words: _only(words, [source]))
 
     def _choose_pascals(self, statistic: int) -> None:
         """For all pressures (group 1). Clients of others differ in what comes first, group or unit: what it does is looked at."""
@@ -123,15 +145,23 @@ class AlicatPressure(PressureUnit):
         kept, scale = self.say(f"ALS {level:.1f}", "setting a pressure", _set_point)
         return kept * scale
 
-    def set_slew(self, pascal_per_second: float) -> None:
-        """Ramp of the set-point; 0 switches the ramp off."""
-        self._slew = pascal_per_second
+    def send_slew(self, pascal_per_second: float) -> None:
+        """Ramp of the set-point, never a faster one than this; 0 switches the ramp off."""
         ramp = pascal_per_second if isfinite(pascal_per_second) else 0.0
+        kept = self._send_ramp(ramp)
+        if ramp < kept <= (1.0 + RAMP_STEP) * ramp:
+            kept = self._send_ramp((1.0 - RAMP_STEP) * ramp)
+        if not (1.0 - 2.0 * RAMP_STEP) * ramp <= kept <= ramp:
+            raise self.fault(f"keeps a ramp of {kept:g} Pa/s although {ramp:g} Pa/s was sent")
+
+    def _send_ramp(self, ramp: float) -> float:
+        """SR, which answers with the ramp it keeps, and in which units."""
         kept, unit, time = self.say(
             f"ASR {ramp:.4f} {SECOND}", "setting the ramp", lambda words: (float(words[0]), int(words[1]), int(words[2]))
         )
-        if unit != PASCAL or time != SECOND or abs(kept - ramp) > RAMP_STEP * ramp:
+        if unit != PASCAL or time != SECOND:
             raise self.fault(f"keeps a ramp of {kept:g} (units {unit}, {time}) although {ramp:g} Pa/s was sent")
+        return kept
 
     def switch(self, valves: Valves) -> None:
         """C cancels what holds them, HC shuts, E opens the exhaust."""
@@ -140,16 +170,18 @@ class AlicatPressure(PressureUnit):
 
     @classmethod
     def safe_commands(cls, port: str, action: SafeAction, value: float, settings: Mapping[str, Setting]) -> SafeCommands | None:
-        """Ramp, set-point; then the exhaust, or the valves shut."""
+        """Pascals, ramp, set-point; then the exhaust, or the valves shut."""
         leave, expected = {
             SafeAction.VENT: (("AE",), r"^A [-+ \d.].*\bEXH\b"),
             SafeAction.LEVEL: ((), r"^A [-+]\d"),
         }.get(action, (("AHC",), r"^A [-+ \d.].*\bHLD\b"))
+        pressures = {"absolute": (2,), "gauge": (6,)}.get(str(settings.get("reference")), tuple(STATISTICS.values()))
         return SafeCommands(
             leave=leave,
             query="A",
             expected=expected,
-            attention=(_EVERY_CHANGE,),  # the unit survives without power
+            # It may be armed before pascals are chosen. Both orders: who does not take one refuses it; the primer's goes last.
+            attention=(*(f"ADCU {one} {order}" for order in (f"{PASCAL} 1", f"1 {PASCAL}") for one in pressures), _EVERY_CHANGE),
             state="A",
             states=r"^A [-+]\d",
             active=r"^A [-+]\d(?!.*\b(?:HLD|EXH)\b)",

@@ -105,12 +105,11 @@ class MensorCPC(PressureUnit):
         return Look(level * scale, actual * scale, mode)
 
     def send_level(self, level: float) -> float:
-        """The set-point as it was kept."""
-        return self.tell(f"Setpt {level:.2f}", "Setpt?", finite, "setting a pressure")
+        """The set-point as it was kept. With its unit every time, in a line of its own: somebody may have chosen another."""
+        return self.tell(f"Units {PASCAL}\nSetpt {level:.2f}", "Setpt?", finite, "setting a pressure")
 
-    def set_slew(self, pascal_per_second: float) -> None:
-        """Kept in mind only: the bench moves the set-point in steps."""
-        self._slew = pascal_per_second
+    def send_slew(self, pascal_per_second: float) -> None:
+        """Nothing is sent: the bench moves the set-point in steps."""
 
     def switch(self, valves: Valves) -> None:
         """Control; measure, which shuts the valves; or vent."""

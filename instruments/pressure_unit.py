@@ -56,6 +56,7 @@ class PressureUnit(BenchInstrument):
         self._sending = float("nan")
         self._slew = float("inf")
         self._gauge = False
+        self._in_hand = False  # whether pascals, and that set-points come from here, were verified since it was opened
         self.pressure: Parameter[float, Any] = self.add_parameter(
             "pressure",
             label="Pressure",
@@ -85,7 +86,7 @@ class PressureUnit(BenchInstrument):
         """Send a set-point; what the instrument kept, Pa."""
 
     @abstractmethod
-    def set_slew(self, pascal_per_second: float) -> None:
+    def send_slew(self, pascal_per_second: float) -> None:
         """Speed from now on, read back; infinity: as fast as it can."""
 
     @abstractmethod
@@ -94,7 +95,13 @@ class PressureUnit(BenchInstrument):
 
     @abstractmethod
     def prepare_unit(self) -> tuple[float, bool, Sequence[str]]:
-        """Choose pascals; full scale (Pa), whether it counts gauge pressures, warnings."""
+        """Choose pascals, verified, and nothing else; full scale (Pa), whether it counts gauge pressures, warnings."""
+
+    def take_in_hand(self) -> None:
+        """Verify that it obeys set-points from here; after ``prepare_unit``, before the first of them."""
+
+    def settle_in(self, plan: SourcePlan) -> None:
+        """What else a source needs that is about to be used, but one that is only brought home does not."""
 
     # Roles -----------------------------------------------------------------------------------------------------------
 
@@ -114,6 +121,7 @@ class PressureUnit(BenchInstrument):
     def configure_source(self, plan: SourcePlan) -> Sequence[str]:
         """Unit, reference, limits, slew; all read back. The in-limits band is kept here (default: 0.1 % of full scale)."""
         refuse_unknown(plan.settings, SETTINGS, self.full_name)
+        self._in_hand = False
         full_scale, gauge, found = self.prepare_unit()
         self._gauge = gauge
         warnings = list(found)
@@ -131,6 +139,9 @@ class PressureUnit(BenchInstrument):
             raise ConfigError(f"{self.full_name}: {plan.maximum:g} Pa is above its full scale of {full_scale:g} Pa")
         self._full_scale = full_scale
         self._band = number_setting(plan.settings, "in_limits", None) or DEFAULT_BAND * full_scale
+        self.take_in_hand()
+        self._in_hand = True
+        self.settle_in(plan)
         self.set_slew(plan.slew)
         self.note(in_limits_Pa=self._band, full_scale_Pa=full_scale, gauge=gauge, slew_Pa_per_s=plan.slew)
         return warnings
@@ -177,6 +188,23 @@ class PressureUnit(BenchInstrument):
         if self.look(anyway=True).valves is not valves:
             raise self.fault("does not vent" if valves is Valves.VENT else "does not shut its valves")
 
+    def set_slew(self, pascal_per_second: float) -> None:
+        """Speed from now on, Pa/s, read back; infinity: as fast as it can."""
+        self._require_in_hand()
+        self._slew = pascal_per_second
+        self.send_slew(pascal_per_second)
+
+    def forget(self) -> None:
+        """The unit is chosen and verified again before anything is sent that counts in it."""
+        self._in_hand = False
+
+    def _require_in_hand(self) -> None:
+        # One that was found switched on is brought home before it is configured.
+        if not self._in_hand:
+            self.prepare_unit()
+            self.take_in_hand()
+            self._in_hand = True
+
     def level_writer(self, ports: Sequence[str]) -> Callable[[Sequence[float]], None]:
         """The set-point, read back."""
 
@@ -187,6 +215,7 @@ class PressureUnit(BenchInstrument):
         return write
 
     def _keep(self, level: float) -> None:
+        self._require_in_hand()
         self._sending = level
         kept = self.send_level(level)
         if abs(kept - level) > max(1.0, 1e-5 * abs(level)):
@@ -197,7 +226,7 @@ class PressureUnit(BenchInstrument):
         """Measured pressure, controlling, within the band about the set-point."""
 
         def read() -> list[Condition]:
-            seen = self.look()
+            seen = self._look_after()
             inside = abs(seen.actual - self._wanted) <= self._band
             return [Condition(seen.actual, seen.valves is Valves.CONTROL, inside)] * len(ports)
 
@@ -207,7 +236,7 @@ class PressureUnit(BenchInstrument):
         """Pressure; allowed are three times the band (a controller may be just leaving it)."""
 
         def measure() -> list[Delivery]:
-            seen = self.look()
+            seen = self._look_after()
             return [Delivery(seen.actual, 3.0 * self._band, seen.valves is Valves.CONTROL, False)] * len(ports)
 
         return measure
@@ -216,7 +245,7 @@ class PressureUnit(BenchInstrument):
         """Measured pressure, one query a sample."""
 
         def read(samples: int) -> Acquired:
-            values = np.array([[self.look().actual] * len(terminals) for _ in range(samples)], dtype=np.float64)
+            values = np.array([[self._look_after().actual] * len(terminals) for _ in range(samples)], dtype=np.float64)
             return Acquired.of(values)
 
         return read
@@ -225,7 +254,16 @@ class PressureUnit(BenchInstrument):
         """A controller that was sent somewhere has not forgotten where."""
         if np.isfinite(self._wanted):
             seen = self.look(anyway=True)
-            # Of a set-point whose reply was lost nobody knows whether it was obeyed.
-            known = any(abs(seen.level - one) <= max(1.0, 1e-5 * abs(one)) for one in (self._wanted, self._sending))
-            if seen.valves is not Valves.CONTROL or not known:
+            if seen.valves is not Valves.CONTROL or not self._sent_to(seen.level):
                 raise self.restarted()
+
+    def _look_after(self) -> Look:
+        """One look; InstrumentError if it controls at a set-point that nobody sent it to, as after a power failure."""
+        seen = self.look()
+        if np.isfinite(self._wanted) and seen.valves is Valves.CONTROL and not self._sent_to(seen.level):
+            raise self.restarted()
+        return seen
+
+    def _sent_to(self, level: float) -> bool:
+        # Of a set-point whose reply was lost nobody knows whether it was obeyed.
+        return any(abs(level - one) <= max(1.0, 1e-5 * abs(one)) for one in (self._wanted, self._sending))

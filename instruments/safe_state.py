@@ -205,14 +205,17 @@ class WayHome:
         # One set-point is enough for controllers that slew by themselves; others are led, and everybody in step with them.
         led = any(not getattr(drive.port, "holds_slew", True) for drive in drives)
         steps = max(1, int(np.ceil(duration / self._period))) if led else 1
-        writers = self._movers.writers(drives)
+        # Who did not take its slew is sent nowhere: it would go at another one, perhaps in another unit.
+        slewing = [k for k, drive in enumerate(drives) if drive not in failed]
+        writers = self._movers.writers([drives[k] for k in slewing])
         for step in range(1, steps + 1):
             if led and duration > 0.0:
                 self._clock.sleep(duration / steps)
             points = [course.start + (course.goal - course.start) * step / steps for course in courses]
             for write, positions in writers:
-                if attempt(partial(write, [points[k] for k in positions]), problems) is None:
-                    failed |= {drives[k] for k in positions}
+                places = [slewing[position] for position in positions]
+                if attempt(partial(write, [points[k] for k in places]), problems) is None:
+                    failed |= {drives[k] for k in places}
         for drive, course in zip(drives, courses, strict=True):
             if drive not in failed:
                 drive.level = course.goal

@@ -1,11 +1,12 @@
 """Alicat pressure controllers (PCD, dual valve; or an MCD flow controller that controls pressure), from the serial primer.
 
-Imitated: unit id, polling, set-point and where it comes from (``LSS``; saved ones are controlled at again after a power failure,
-as the BC series' manual has it, page 12), ramp, holding the valves shut, exhaust, engineering units, full scale, registers of the
+Imitated: unit id, polling, set-point and where it comes from (``LSS``: the analogue input has its own; after a power failure it
+controls at the last one that was saved, whatever was sent unsaved since, as the BC series' manual has it, page 12), ramp, holding the valves shut, exhaust, engineering units, full scale, registers of the
 control point, status words, "?" for what is not understood, resolution of the display, an error of 0.25 % of full scale and
 unrest drawn from the seed. Options: ``full_scale`` (Pa), ``reference`` ("absolute" or "gauge"), ``unit`` (as delivered),
 ``frame`` ("pressure": two columns; "mass flow": six, as a flow controller tells them), ``source`` (of set-points, as found),
-``supply`` and ``vacuum`` (absolute Pa behind the valves). Not imitated: streaming, tare, PID terms, batches, gases, a ramp that
+``saved`` and ``analogue`` (Pa: a set-point somebody saved, and the one at its analogue input; negative: none),
+``group_first`` (whether ``DCU`` takes the group before the unit, as the primer has it), ``supply`` and ``vacuum`` (absolute Pa behind the valves). Not imitated: streaming, tare, PID terms, batches, gases, a ramp that
 goes on while the valves are held.
 """
 
@@ -54,6 +55,9 @@ class AlicatPressure(Emulator):
             "unit": "kPa",
             "frame": "pressure",
             "source": "S",
+            "saved": -1.0,
+            "analogue": -1.0,
+            "group_first": True,
             "supply": 4.0e5,
             "vacuum": 2.0e3,
         }
@@ -83,18 +87,24 @@ class AlicatPressure(Emulator):
         self._ramp_config = [1, 1, 1, 1]
         self._point = CONTROL[str(options["reference"])]
         self._source = str(options["source"])
-        self._saved: float | None = None
+        self._saved = self._kept_level("saved")
         self.power_on()
 
     def power_on(self) -> None:
         """The valves shut, set-point at the reference's own zero (gauge) or at the atmosphere it starts in (absolute)."""
         self._held, self._exhausting = True, False
-        self._set_point = self._from = 0.0 if self._point == CONTROL["gauge"] else self.plant.atmosphere
+        self._sent = self._set_point = self._from = 0.0 if self._point == CONTROL["gauge"] else self.plant.atmosphere
         self._since = self.plant.clock.now()
         self._port.hold()
-        if self._source == "S" and self._saved is not None:
-            self._held, self._set_point = False, self._saved
+        begins = self._kept_level("analogue") if self._source == "A" else self._saved
+        if begins is not None:
+            self._sent = begins if self._source != "A" else self._sent
+            self._held, self._set_point = False, begins
             self._control()
+
+    def _kept_level(self, option: str) -> float | None:
+        """Pa; None where the option is negative."""
+        return None if self.number(option) < 0.0 else self.number(option)
 
     def asks(self, message: bytes) -> bool:
         """Every message is answered."""
@@ -145,11 +155,15 @@ class AlicatPressure(Emulator):
             raise _RefusedError
         if self._source == "A":
             return self._frame()  # nothing happens, and nothing is said of it
+        self._sent = value
+        self._saved = value if self._source == "S" else self._saved
+        self._go_to(value)
+        return self._frame()
+
+    def _go_to(self, value: float) -> None:
         self._from, self._since = self._current(), self.plant.clock.now()
         self._set_point = value
-        self._saved = value if self._source == "S" else self._saved
         self._control()
-        return self._frame()
 
     def _ls(self, words: list[str]) -> str:
         if words:
@@ -181,15 +195,18 @@ class AlicatPressure(Emulator):
             if words[0] not in SOURCES:
                 raise _RefusedError
             self._source = words[0]
+            analogue = self._kept_level("analogue")
+            self._go_to(analogue if self._source == "A" and analogue is not None else self._sent)
         return f"A {self._source}"
 
     def _dcu(self, words: list[str]) -> str:
         if int(words[0]) not in (2, 6):
             raise _RefusedError
         if len(words) > 1:
-            if len(words) != 3 or words[1] not in ("0", "1") or int(words[2]) not in UNITS:
+            group, unit = words[1:] if self.options["group_first"] else reversed(words[1:])
+            if group not in ("0", "1") or int(unit) not in UNITS:
                 raise _RefusedError
-            self._unit = int(words[2])
+            self._unit = int(unit)
         return f"A {self._unit} {UNITS[self._unit][0]}"
 
     def _fpf(self, words: list[str]) -> str:

@@ -91,15 +91,24 @@ def test_words_of_the_driver(build: Build) -> None:
         ("ADCU 2 1 2", "A 2 Pa"),
         ("ADCU 2", "A 2 Pa"),
         ("AFPF 2", "A +300.0 4 kPa"),
-        ("ALSS", "A S"),
-        ("ALSS U", "A U"),
-        ("ALSRC 1 1 1 1", "A 1 1 1 1"),
         ("A", "A +101325.0 +101325.0 HLD"),
         ("ALS", "A +101325.0 +101325.0 2 Pa"),
+        # before the first set-point, whoever has asked for its unit before
+        ("AR122", "A   122=34"),
+        ("ADCU 2", "A 2 Pa"),
+        ("AFPF 2", "A +300000.0 2 Pa"),
+        ("ALSS", "A S"),
+        ("ALSRC 1 1 1 1", "A 1 1 1 1"),
         ("ALS 120000.0", "?"),
         ("ALS 120000.0", "A +101325.0 +119990.0 2 Pa"),
         ("ASR 500.0000 4", "A 50.0000 2 4 Pa/s"),
         ("ASR 500.0000 4", "A 496.0000 2 4 Pa/s"),
+        # never a faster one
+        ("ASR 500.0000 4", "A 504.0000 2 4 Pa/s"),
+        ("ASR 490.0000 4", "A 494.0000 2 4 Pa/s"),
+        ("ASR 500.0000 4", "A 504.0000 2 4 Pa/s"),
+        ("ASR 490.0000 4", "A 504.0000 2 4 Pa/s"),
+        ("ASR 500.0000 4", "A 5.0000 4 4 kPa/s"),
     )
     assert unit.prepare_unit() == (300e3, False, ())
     assert unit.source_state() == (101325.0, 101325.0, False)
@@ -110,16 +119,19 @@ def test_words_of_the_driver(build: Build) -> None:
     with pytest.raises(InstrumentError, match="keeps a ramp of 50"):
         unit.set_slew(500.0)
     unit.set_slew(500.0)
+    unit.set_slew(500.0)
+    with pytest.raises(InstrumentError, match="keeps a ramp of 504 Pa/s"):
+        unit.set_slew(500.0)
+    with pytest.raises(InstrumentError, match=r"keeps a ramp of 5 \(units 4, 4\)"):
+        unit.set_slew(500.0)
 
 
 def test_pascals_are_chosen_in_whichever_order_it_takes_or_asked_for(build: Build) -> None:
     asked, kilo = ("ADCU 6", "A 2 Pa"), ("ADCU 6", "A 4 kPa")
     gauge = (("AR122", "A   122 = 38"),)
-    rest = (("AFPF 6", "A +200000.0 2 Pa"), ("ALSS", "A A"), ("ALSS U", "A U"), ("ALSRC 1 1 1 1", "A 1 1 1 1"))
+    rest = (("AFPF 6", "A +200000.0 2 Pa"),)
     unit, resource = build(AlicatPressure, *gauge, kilo, ("ADCU 6 1 2", "?"), kilo, ("ADCU 6 2 1", "A 2 Pa"), asked, *rest)
-    full_scale, counts_gauge, (told,) = unit.prepare_unit()
-    assert (full_scale, counts_gauge) == (200e3, True)
-    assert "took set-points from its analogue input" in told
+    assert unit.prepare_unit() == (200e3, True, ())
     resource.expect(*gauge, kilo, ("ADCU 6 1 2", "?"), kilo, ("ADCU 6 2 1", "?"), kilo)
     with pytest.raises(InstrumentError, match=r"counts in kPa .* choose Pa for its pressures at the instrument"):
         unit.prepare_unit()
@@ -134,8 +146,17 @@ def test_saved_set_points_come_back_with_the_power_and_analogue_ones_are_nobody_
     assert not say(unit, "A")[0].endswith("HLD"), "it controls again, by itself"
     assert say(unit, "ALSS", "ALSS U", "AS 120", "ALSS X") == ["A S", "A U", say(unit, "A")[0], "?"]
     unit.power_on()
-    assert say(unit, "A")[0].endswith("HLD")
-    assert say(unit, "ALSS A", "ALS 120")[1].split()[2] != "+120.0000", "it is not taken, and nothing is said of it"
+    assert say(unit, "ALS", "A")[0].split()[2] == "+150.0000", "the last one that was saved, not the last one that was sent"
+    assert say(unit, "ALSS A", "ALS 130")[1].split()[2] != "+130.0000", "it is not taken, and nothing is said of it"
+    unit = unit_on(plant)
+    assert say(unit, "ALSS U", "AC", "AS 120")[0] == "A U"
+    unit.power_on()
+    assert say(unit, "A")[0].endswith("HLD"), "nothing was ever saved"
+    unit = unit_on(plant, source="A", analogue=140e3)
+    assert say(unit, "ALS")[0].split()[2] == "+140.0000"
+    say(unit, "ALSS U")
+    plant.clock.advance(5.0)
+    assert plant.node_pressures()["1"] == pytest.approx(plant.atmosphere, abs=1.0), "who takes it away drops the pressure"
 
 
 @pytest.fixture(scope="module")
