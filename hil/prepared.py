@@ -1,6 +1,6 @@
 """Both files of a run, found, read and checked; nothing is connected yet."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ class Prepared:
         return self.settings.hold if self.request.hold is None else self.request.hold
 
     @contextmanager
-    def located(self) -> Iterator[None]:
+    def located(self) -> Generator[None]:
         """Errors about a field that are raised inside get the file and the line."""
         try:
             yield
@@ -97,7 +97,7 @@ class Prepared:
         return assembled
 
     @contextmanager
-    def _bench_located(self) -> Iterator[None]:
+    def _bench_located(self) -> Generator[None]:
         try:
             yield
         except ProtocolFieldError as error:
