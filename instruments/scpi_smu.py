@@ -16,7 +16,7 @@ from qcodes.validators import Bool, Enum, Numbers
 
 from hil.core.errors import ConfigError
 from hil.core.types import FloatArray, Quantity, SafeAction
-from instruments.base import ScpiInstrument, number_setting, refuse_unknown, smallest_range, value_of
+from instruments.base import ScpiInstrument, UnheardError, number_setting, refuse_unknown, smallest_range, value_of
 from instruments.roles import Acquired, Condition, Delivery, SourcePlan, SourceState
 from instruments.scpi_smu_words import SmuSpan, SmuWords
 from instruments.wiring import Setting
@@ -302,10 +302,19 @@ class ScpiSmu(ScpiInstrument):
         """Volts, amperes, and 1 where the source was at its limit: (samples, n_ports, 3)."""
 
     def send_list(self, points: Sequence[float], channel: str = "") -> None:
-        """Levels of a list, ``LONGEST_COMMAND`` at a time."""
-        for begin in range(0, len(points), LONGEST_COMMAND):
-            part = ",".join(f"{level:.9g}" for level in points[begin : begin + LONGEST_COMMAND])
-            self.exchange(f":SOUR{channel}:LIST:VOLT{':APP' if begin else ''} {part}", doing="sending a list")
+        """Levels of a list, ``LONGEST_COMMAND`` at a time. What is appended is not sent twice: all begins anew, once."""
+
+        def send() -> None:
+            for begin in range(0, len(points), LONGEST_COMMAND):
+                part = ",".join(f"{level:.9g}" for level in points[begin : begin + LONGEST_COMMAND])
+                head = f":SOUR{channel}:LIST:VOLT{':APP' if begin else ''}"
+                self.exchange(f"{head} {part}", doing="sending a list", repeat=not begin)
+
+        try:
+            send()
+        except UnheardError as error:
+            self._session.notice(f"instrument {self.name!r}: sending a list was repeated from its beginning: {error}")
+            send()
 
     def send_counted_list(self, points: Sequence[float], channel: str = "") -> None:
         """The same; InstrumentError where the unit has not kept all of them."""

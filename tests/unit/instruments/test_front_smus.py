@@ -12,6 +12,7 @@ from instruments.keithley_2400 import Keithley2400
 from instruments.keithley_2450 import Keithley2450
 from instruments.scpi_smu_front import FrontSmu
 from simulated_backend.virtual_bench.process import VirtualBench
+from tests.fluid_bench import hasty
 from tests.smu_rig import plan, resistors
 from tests.unit.instruments.conftest import Build
 
@@ -125,6 +126,19 @@ def test_a_list_is_run_by_the_unit_and_ends_where_it_should(model: Model, bench:
     run(levels, 1, True)
     assert smu.source_state().level == 0.0
     assert bench.side_door.voltages()["1"] == pytest.approx(0.0, abs=4e-3)
+
+
+def test_no_part_of_a_list_is_there_twice_when_a_reply_is_lost(model: Model, bench: VirtualBench, smu: Any) -> None:
+    smu.configure_source(plan(compliance=1e-5, settings={"nplc": 0.1}))
+    smu.enable(0.0)
+    hasty(smu, bench)
+    levels = np.linspace(0.0, 3.0, 130)[:, None]  # sent in three parts, of which two are appended
+    run, _ = smu.list_acquisition([""], [("", "volt")], 0.01)
+    for after in range(3):
+        bench.side_door.inject("it", "silence", after=after)
+        np.testing.assert_allclose(run(levels, 1, True).values, levels, atol=model.volts)
+    assert [fault for _, fault in bench.side_door.happened()] == ["silence"] * 3
+    bench.side_door.renew()
 
 
 def test_off_states_hold_zero_or_let_go(bench: VirtualBench, smu: Any) -> None:
