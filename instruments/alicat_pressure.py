@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import ClassVar, TypeVar
 
+from hil.core.hydrostatics import ATMOSPHERE
 from hil.core.types import SafeAction
 from instruments.pressure_unit import Look, PressureUnit, Valves
 from instruments.roles import SourcePlan
@@ -98,8 +99,8 @@ class AlicatPressure(PressureUnit):
         source = self.say("ALSS", "asking where set-points come from", lambda words: words[0])
         if source == ANALOGUE:
             raise self.fault(
-                "takes its set-points from its analogue input, so that none from here would be obeyed; make sure that nobody "
-                "needs what it controls, shut its valves and choose serial set-points at the instrument (or send AHC, then ALSS S)"
+                "takes its set-points from its analogue input and would obey none from here; make sure that nobody needs what "
+                "it controls, shut its valves and choose serial set-points at the instrument (or send AHC, then ALSS S)"
             )
         self.say(_EVERY_CHANGE, "choosing what is ramped", lambda words: _only(words, ["1"] * 4))
 
@@ -107,10 +108,12 @@ class AlicatPressure(PressureUnit):
         """One harmless set-point is saved while the valves are shut: it is what the instrument controls at by itself when
         power comes back. The others are not saved, which spares its memory.
 
-        Gauge: 0. Absolute: the pressure there is, inside the limits, because the atmosphere is not known here.
+        Gauge: 0. Absolute: the pressure there is, or a standard atmosphere where that is less, inside the limits.
         """
         self.disable(SafeAction.STOP)
-        harmless = 0.0 if self._gauge else min(max(self.pressure_now(), plan.minimum, 0.0), plan.maximum)
+        # At altitude a standard atmosphere is an overpressure; the pressure there is may be what somebody else left.
+        absolute = min(max(min(self.pressure_now(), ATMOSPHERE), plan.minimum, 0.0), plan.maximum)
+        harmless = 0.0 if self._gauge else absolute
         self._choose_source(SAVED)
         self._keep(harmless)
         self._choose_source(UNSAVED)

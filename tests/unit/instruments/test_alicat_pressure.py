@@ -10,6 +10,7 @@ import pytest
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import Quantity, Stimulus
 from instruments.alicat_pressure import AlicatPressure
+from instruments.roles import SourcePlan
 from simulated_backend.virtual_bench.emulators.alicat_pressure import AlicatPressure as Emulated
 from simulated_backend.virtual_bench.plan import InstrumentPlan, Wire
 from simulated_backend.virtual_bench.plant import Plant
@@ -212,14 +213,56 @@ def test_a_controller_switched_off_and_on_is_an_error_not_a_reading(bench: Virtu
 
 
 def test_a_limit_above_full_scale_is_refused(bench: VirtualBench) -> None:
-    from instruments.roles import SourcePlan
-
     unit: Any = AlicatPressure("alicat_limits", bench.addresses["unit"], visalib="@py")
     try:
         with pytest.raises(ConfigError, match=r"400000 Pa is above its full scale of 300000 Pa"):
             unit.configure_source(SourcePlan(Quantity.PRESSURE, 0.0, 4e5, None, 1e4))
     finally:
         unit.close()
+
+
+def test_reading_one_that_its_analogue_input_controls_leaves_it_to_it_and_driving_it_is_refused() -> None:
+    found = InstrumentPlan("unit", "AlicatPressure", {"source": "A", "analogue": 150e3, "unit": "mbar"})
+    with VirtualBench.start(fluid_plan(found, wires=(Wire("unit", "", "1"),), ideal=True)) as running:
+        running.clock.sleep(5.0)
+        unit: Any = AlicatPressure("analogue", running.addresses["unit"], visalib="@py")
+        try:
+            unit.say("ALSRC 0 1 0 1", "choosing what is ramped", len)
+            unit.configure_meter("pressure", {})
+            assert unit.pressure_now() == pytest.approx(150e3, abs=1.0)
+            plan = SourcePlan(Quantity.PRESSURE, 9e4, 2e5, None, 1e4)
+            for drive in (
+                lambda: unit.configure_source(plan),
+                lambda: unit.level_writer([""])([149e3]),
+                lambda: unit.set_slew(1e3),
+                lambda: unit.enable(120e3),
+            ):
+                with pytest.raises(InstrumentError, match="takes its set-points from its analogue input"):
+                    drive()
+            assert unit.session.query("ALSS") == "A A"
+            assert unit.session.query("ALSRC") == "A 0 1 0 1"
+        finally:
+            unit.close()
+        running.clock.sleep(5.0)
+        assert running.side_door.outlets()["unit"][""]["state"] == "control"
+        assert running.side_door.pressures()["1"] == pytest.approx(150e3, abs=1.0)
+
+
+@pytest.mark.parametrize(("source", "reference"), [("S", "absolute"), ("U", "absolute"), ("S", "gauge"), ("U", "gauge")])
+def test_what_somebody_saved_does_not_come_back_with_the_power(source: str, reference: str) -> None:
+    options = {"source": source, "reference": reference, "saved": 80e3 + 101_325.0 * (reference == "absolute")}
+    found = InstrumentPlan("unit", "AlicatPressure", options)
+    with VirtualBench.start(fluid_plan(found, wires=(Wire("unit", "", "1"),), ideal=True)) as running:
+        running.clock.sleep(5.0)
+        assert running.side_door.pressures()["1"] == pytest.approx(181_325.0, abs=1.0)
+        with pressure_backend(AlicatPressure, running, "unit", in_limits=500.0, reference=reference) as backend:
+            backend.apply(Stimulus.of([95e3]))
+            running.side_door.inject("unit", "restart")
+            running.clock.sleep(10.0)
+            assert running.side_door.outlets()["unit"][""]["state"] == "control"
+            assert running.side_door.pressures()["1"] == pytest.approx(101_325.0, abs=5.0)
+            with pytest.raises(InstrumentError, match="was switched off and on"):
+                backend.read(1)
 
 
 # A client that nobody here wrote -------------------------------------------------------------------------------------
