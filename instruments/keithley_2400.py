@@ -39,6 +39,7 @@ WORDS = SmuWords(
     current_range=":SENS:CURR:RANG",
     nplc=":SENS:CURR:NPLC",
     four_wire=":SYST:RSEN",
+    auto_zero=":SYST:AZER",
     protection=":SOUR:VOLT:PROT",
     unprotected="210",
 )
@@ -129,6 +130,7 @@ class Keithley2400(FrontSmu):
             self.parameters["volt"].validate(level)
         if f"{self.short_port}.measures" not in self._settings:
             self.prepare_meter(self.short_port)
+            self.integrate()
         self.exchange(
             *(f":SOUR:VOLT:STAR {start:.9g}", f":SOUR:VOLT:STOP {stop:.9g}", ":SOUR:SWE:SPAC LIN"),
             *(f":SOUR:SWE:POIN {points}", ":SOUR:SWE:DIR UP"),
@@ -141,16 +143,18 @@ class Keithley2400(FrontSmu):
 
         Unless told otherwise the unit chooses a source range of its own for the levels of a sweep.
         """
-        self.exchange(
-            *(":SOUR:SWE:RANG FIX", ":SOUR:SWE:CAB NEV", f":SOUR:DEL {dwell:.6g}", f":TRIG:COUN {points}"),
-            f":SOUR:VOLT:MODE {mode}",
-            doing="arming a sweep",
-        )
-        self._count = points
+        self._count = 0
         duration = points * (dwell + self.seconds_per_sample([""])) + self.sending(points * READING_LENGTH)
         patience = self._session.link.timeout + 2 * duration
+        ending = [":SOUR:VOLT:MODE FIX", ":SOUR:DEL 0"]
         try:
+            self.exchange(
+                *(":SOUR:SWE:RANG FIX", ":SOUR:SWE:CAB NEV", f":SOUR:DEL {dwell:.6g}", f":TRIG:COUN {points}"),
+                f":SOUR:VOLT:MODE {mode}",
+                doing="arming a sweep",
+            )
+            ending.insert(0, f":SOUR:VOLT {last:.9g}")  # where nothing has run, the level stays
             text = self.inquire(":READ?", str, "running a sweep", repeat=False, timeout=patience)
         finally:
-            self.exchange(f":SOUR:VOLT {last:.9g}", ":SOUR:VOLT:MODE FIX", ":SOUR:DEL 0", doing="ending a sweep")
+            self.exchange(*ending, doing="ending a sweep")
         return self._judged(text, points)

@@ -33,6 +33,7 @@ WORDS = SmuWords(
     current_range=":SENS:CURR:RANG",
     nplc=":SENS:CURR:NPLC",
     four_wire=":SENS:CURR:RSEN",
+    auto_zero=":SENS:CURR:AZER",
     protection=":SOUR:VOLT:PROT",
     protected="PROT{:g}",
 )

@@ -287,10 +287,12 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         for one, names in ((body, arguments), (fetch, "count")):
             self._routine(one, names)
         both = 2.0 if len(terminals) > len({port for port, _ in terminals}) else 1.0
-        lead = both * max(_seconds_per_sample(self, port) for port, _ in terminals) + READING_OVERHEAD
+
+        def lead() -> float:
+            return both * max(_seconds_per_sample(self, port) for port, _ in terminals) + READING_OVERHEAD
 
         def run(levels: NDArray[np.float64], begins: NDArray[np.float64], samples: NDArray[np.float64], end: float) -> Acquired:
-            times = np.concatenate([begins, samples - lead])
+            times = np.concatenate([begins, samples - lead()])
             reads = np.repeat([0, 1], [len(begins), len(samples)])
             order = np.argsort(times, kind="stable")
             columns = [times[order], reads[order], *levels.T]
@@ -307,7 +309,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
                 f"{self._routine(fetch, 'count')}({len(samples)})", len(samples), len(terminals), None, repeat=False
             )
 
-        return run, lead
+        return run, lead()
 
     def _acquired(self, call: str, rows: int, columns: int, timeout: float | None, *, repeat: bool = True) -> Acquired:
         """Readings and overload flags (rows, columns) that ``call`` prints: readings first, then their statuses.

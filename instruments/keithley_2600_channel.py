@@ -15,15 +15,18 @@ from hil.core.types import Quantity, SafeAction
 from instruments.base import number_setting, refuse_unknown, smallest_range
 from instruments.keithley_2600_routines import LETTER, MARK
 from instruments.roles import OVERFLOW, SourcePlan, SourceState
+from instruments.terminal_settings import Wishes
 from instruments.wiring import Setting
 
 if TYPE_CHECKING:
     from instruments.keithley_2600 import Keithley2600B
 
+AUTOZERO_OFF, AUTOZERO_AUTO = 0, 2  # smuX.AUTOZERO_OFF, and as delivered
 OFF_ZERO, OFF_HIGH_IMPEDANCE = 0, 2  # smuX.OUTPUT_NORMAL, smuX.OUTPUT_HIGH_Z
 OFF_LIMIT = 1e-3  # A, of what holds 0 V while the output is off; as delivered
 LEAST_CONFLICT = 1e-3  # A
 SETTINGS = ("range", "current_range", "nplc", "four_wire", "off_mode", "auto_zero")
+_RANGE = {"volt": "voltage_range", "curr": "current_range"}
 _QUANTITY = {"volt": Quantity.VOLTAGE, "curr": Quantity.CURRENT}
 
 
@@ -81,6 +84,7 @@ class Keithley2600BChannel(StockChannel):
         super().__init__(parent, name, channel)
         self.unit = parent
         self._off_mode = OFF_ZERO
+        self._wishes = Wishes()
         volts, amperes = parent.spans
         for parameter, unit, limit in (("volt", "V", volts), ("curr", "A", amperes)):
             self.remove_parameter(parameter)
@@ -135,6 +139,9 @@ class Keithley2600BChannel(StockChannel):
         if off_mode not in ("zero", "high_impedance"):
             raise ConfigError(f"{where}: off_mode must be zero or high_impedance, not {off_mode!r}")
         self._off_mode = OFF_HIGH_IMPEDANCE if off_mode == "high_impedance" else OFF_ZERO
+        self._wishes.hear(
+            "control", {key: value for key, value in plan.settings.items() if key not in ("range", "off_mode")}, where
+        )
         smu = self.channel
         self.unit.transact(
             f"{smu}.source.output=0 {smu}.source.func=1 {smu}.source.levelv=0 {smu}.source.autorangev=0 "
@@ -150,8 +157,8 @@ class Keithley2600BChannel(StockChannel):
             tolerance=1e-3,
         )
         self.note(source_range_V=fitting[0], compliance_A=plan.compliance, off_mode=off_mode)
-        measuring = {key: value for key, value in plan.settings.items() if key not in ("range", "off_mode")}
-        return self._configure_measure("curr", measuring)
+        self._configure_measure()
+        return ()
 
     def held(self) -> Mapping[str, float | str]:
         """Range of the source and output-off mode."""
@@ -200,45 +207,39 @@ class Keithley2600BChannel(StockChannel):
         return _QUANTITY
 
     def configure_meter(self, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
-        """Range and integration time of one measured quantity."""
+        """Range of one measured quantity; integration time, wiring and autozero of both."""
         refuse_unknown(settings, ("range", "nplc", "four_wire", "auto_zero"), self.full_name)
-        renamed = {("current_range" if key == "range" and parameter == "curr" else key): value for key, value in settings.items()}
-        return self._configure_measure(parameter, renamed)
-
-    def _configure_measure(self, parameter: str, settings: Mapping[str, Setting]) -> Sequence[str]:
-        smu = self.channel
-        letter = LETTER[parameter]
-        commands: list[str] = []
-        shown: list[str] = []
-        expected: list[float] = []
-        nplc = number_setting(settings, "nplc", None)
-        if nplc is not None:
-            self.nplc.validate(nplc)
-            commands.append(f"{smu}.measure.nplc={nplc:.6g}")
-            shown.append(f"{smu}.measure.nplc")
-            expected.append(nplc)
-            self.note(nplc=nplc)
-        chosen = settings.get("current_range" if parameter == "curr" else "range", None)
-        if chosen == "auto":
-            commands.append(f"{smu}.measure.autorange{letter}=1")
-        elif chosen is not None:
-            ranges = self.unit.current_ranges if parameter == "curr" else self.unit.voltage_ranges
-            fixed = smallest_range(ranges, float(chosen), self.full_name)
-            commands.append(f"{smu}.measure.autorange{letter}=0 {smu}.measure.range{letter}={fixed:.6g}")
-            shown.append(f"{smu}.measure.range{letter}")
-            expected.append(fixed)
-        self.note(**{f"{parameter}_range": "as set before" if chosen is None else chosen})
-        if "four_wire" in settings:
-            commands.append(f"{smu}.sense={1 if settings['four_wire'] else 0}")
-            self.note(four_wire=bool(settings["four_wire"]))
-        if "auto_zero" in settings:
-            commands.append(f"{smu}.measure.autozero={2 if settings['auto_zero'] else 0}")
-        if commands:
-            self.unit.transact(
-                " ".join(commands), (*shown, "errorqueue.count"), "configuring the meter", errors=len(shown), expected=expected,
-                tolerance=1e-3,
-            )  # fmt: skip
+        renamed = {_RANGE[parameter] if key == "range" else key: value for key, value in settings.items()}
+        self._wishes.hear(f"output {parameter}", renamed, self.full_name)
+        self._configure_measure()
         return ()
+
+    def _configure_measure(self) -> None:
+        """All that decides what is read, also where nobody gave it: what somebody left in the unit does not stay."""
+        smu, wishes = self.channel, self._wishes
+        nplc = number_setting(wishes.all(), "nplc", 1.0)
+        self.nplc.validate(nplc)
+        four_wire, auto_zero = bool(wishes.get("four_wire", False)), bool(wishes.get("auto_zero", True))
+        wanted = {
+            "measure.nplc": nplc or 0.0,
+            "sense": float(four_wire),
+            "measure.autozero": float(AUTOZERO_AUTO if auto_zero else AUTOZERO_OFF),
+        }
+        for parameter, ranges in (("volt", self.unit.voltage_ranges), ("curr", self.unit.current_ranges)):
+            letter, chosen = LETTER[parameter], wishes.get(_RANGE[parameter], "auto")
+            wanted[f"measure.autorange{letter}"] = float(chosen == "auto")
+            if chosen != "auto":
+                wanted[f"measure.range{letter}"] = smallest_range(ranges, float(chosen), self.full_name)
+            self.note(**{f"{parameter}_range": chosen})
+        self.unit.transact(
+            " ".join(f"{smu}.{name}={value:.6g}" for name, value in wanted.items()),
+            (*(f"{smu}.{name}" for name in wanted), "errorqueue.count"),
+            "configuring the meter",
+            errors=len(wanted),
+            expected=list(wanted.values()),
+            tolerance=1e-3,
+        )
+        self.note(nplc=nplc, four_wire=four_wire, auto_zero=auto_zero)
 
     def note(self, **values: object) -> None:
         """Remember settings under this channel's name."""

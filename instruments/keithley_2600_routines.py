@@ -11,8 +11,8 @@ LETTER = {"volt": "v", "curr": "i"}
 LATEST = 1e-3
 """s that a waveform may be behind its times."""
 LONGEST_LINE = 900
-"""Characters of one line: the instrument takes about a thousand between two line feeds, and loses longer ones
-(github.com/tektronix/tm_devices, issue 500)."""
+"""Characters of one line: the instrument takes about a thousand between two line feeds, and loses longer ones (so its maker says
+in a report on tm_devices)."""
 
 
 def in_lines(call: str) -> str:

@@ -1,7 +1,8 @@
 """Keysight (Agilent) 34970A and DAQ970A data loggers with 20-channel multiplexers, SCPI.
 
 Source: manual "34970A/34972A Command Reference" (34972-90001) and "DAQ970A Programming Guide" (DAQ970-90008): SENSe:VOLTage:DC,
-INPut:IMPedance:AUTO and SENSe:ZERO:AUTO (on the DAQ970A both below SENSe:VOLTage:DC), ROUTe:SCAN, TRIGger:COUNt, READ?. A scan
+INPut:IMPedance:AUTO and SENSe:ZERO:AUTO (on the DAQ970A both below SENSe:VOLTage:DC), ROUTe:SCAN, ROUTe:CHANnel:DELay:AUTO,
+TRIGger:COUNt, READ?. A scan
 runs in the order of the channel numbers, whatever the list says. The input is 10 MOhm unless automatic impedance is chosen, and
 then above 10 GOhm up to the 10 V range. Overload reads 9.9E37.
 """
@@ -120,11 +121,15 @@ class KeysightLogger(ScpiInstrument):
                 f":SENS:VOLT:DC:RANG {chosen:g},{channel}", f":SENS:VOLT:DC:RANG? {channel}", chosen, "setting the range"
             )
         taken = self.set_nplc(port, nplc)
-        if "auto_zero" in settings:
-            self.exchange(f"{self.auto_zero} {'ON' if settings['auto_zero'] else 'OFF'},{channel}", doing="setting autozero")
+        # A delay that was set by hand goes: the logger's own suits range and integration time.
+        delay = f":ROUT:CHAN:DEL:AUTO ON,{channel}"
+        self.confirm(delay, f":ROUT:CHAN:DEL:AUTO? {channel}", 1.0, "choosing its own channel delay")
+        auto_zero = bool(settings.get("auto_zero", True))
+        self.exchange(f"{self.auto_zero} {'ON' if auto_zero else 'OFF'},{channel}", doing="setting autozero")
         self.exchange(f"{self.high_impedance} {'ON' if impedance == 'auto' else 'OFF'},{channel}", doing="choosing the impedance")
         self._scan = ((), 0)
         self.note(**{f"{port}.range": chosen, f"{port}.nplc": taken, f"{port}.input_impedance": impedance})
+        self.note(**{f"{port}.auto_zero": auto_zero})
         return () if taken == nplc else (f"{where}: integrates over {taken:g} line cycles, the next it has above {nplc:g}",)
 
     def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:

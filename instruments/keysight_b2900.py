@@ -17,7 +17,8 @@ from hil.core.errors import CapabilityError, ConfigError
 from hil.core.types import FloatArray, SafeAction
 from instruments.roles import Acquired
 from instruments.safe_commands import SafeCommands
-from instruments.scpi_smu import ScpiSmu, SmuTerminal
+from instruments.scpi_smu import ScpiSmu
+from instruments.scpi_smu_terminal import SmuTerminal
 from instruments.scpi_smu_words import SmuSpan, SmuWords, flagged, safe_smu
 from instruments.visa import Link
 from instruments.wiring import Setting
@@ -159,17 +160,12 @@ class KeysightB2900(ScpiSmu):
         where a current range is not fixed.
         """
         read = list(dict.fromkeys([*ports, *(port for port, _ in terminals)]))
-        lead = self.seconds_per_sample(read) + READING_OVERHEAD
-        ranging = [
-            port for port, parameter in terminals if parameter == "curr" and self._settings.get(f"{port}.curr_range") == "auto"
-        ]
-        if ranging:
-            raise CapabilityError(
-                f"{self.name}.{ranging[0]}: autorange takes time that a waveform does not have; fix the current range "
-                "(`range` of its output)"
-            )
+        # A control that has not been set up yet may still fix its range, or choose its time.
+        self._require_fixed_ranges([port for port in read if f"{port}.compliance_A" in self._settings])
 
         def run(levels: FloatArray, begins: FloatArray, samples: FloatArray, end: float) -> Acquired:
+            self._require_fixed_ranges(read)
+            lead = self.seconds_per_sample(read) + READING_OVERHEAD
             step = self.require_steps(np.concatenate([begins, samples, [end]]), lead)
             count = round(end / step)
             at = np.searchsorted(np.round(begins / step), np.arange(count), side="right") - 1
@@ -182,7 +178,16 @@ class KeysightB2900(ScpiSmu):
             table = self._swept(ports, read, len(points), delay, np.zeros(len(ports)), timer=timer, spent=step)
             return self.picked(table[np.round(samples / step).astype(np.int64) - 1], read, terminals)
 
-        return run, lead
+        return run, self.seconds_per_sample(read) + READING_OVERHEAD
+
+    def _require_fixed_ranges(self, ports: Sequence[str]) -> None:
+        """Every port measures amperes, whichever of its readings is wanted."""
+        for port in ports:
+            if self._settings.get(f"{port}.curr_range", "auto") == "auto":
+                raise CapabilityError(
+                    f"{self.name}.{port}: autorange takes time that a waveform does not have; fix the current range "
+                    "(`current_range` of its control, or `range` of its output of amperes)"
+                )
 
     def require_steps(self, times: FloatArray, lead: float) -> float:
         """See ``waveforms.Stepping``."""
@@ -215,25 +220,25 @@ class KeysightB2900(ScpiSmu):
         still = [port[-1] for port in read if port not in ports]
         held = self.exchange(*(f":SOUR{n}:VOLT?" for n in still), doing="looking at the sources") if still else []
         goes_on = "OFF" if timer else "ON"
-        self.exchange(
-            *(f":SOUR{n}:VOLT:TRIG {float(level):.9g}" for n, level in zip(still, held, strict=True)),
-            *(f":TRIG{port[-1]}{timer.format(n=port[-1])}" for port in read if timer),
-            *(f":TRIG{port[-1]}:COUN {points};:TRIG{port[-1]}:ACQ:DEL {delay:.6g}" for port in read),
-            *(f":SOUR{port[-1]}:FUNC:TRIG:CONT {goes_on};:SOUR{port[-1]}:VOLT:MODE LIST" for port in ports),
-            doing="arming a list",
-        )
-        self._count = ()
         listed = _listed(read)
         patience = self._session.link.timeout + 2 * points * max(spent, delay + self.seconds_per_sample(read))
+        moved: list[str] = []
+        self._count = ()
         try:
+            self.exchange(
+                *(f":SOUR{n}:VOLT:TRIG {float(level):.9g}" for n, level in zip(still, held, strict=True)),
+                *(f":TRIG{port[-1]}{timer.format(n=port[-1])}" for port in read if timer),
+                *(f":TRIG{port[-1]}:COUN {points};:TRIG{port[-1]}:ACQ:DEL {delay:.6g}" for port in read),
+                *(f":SOUR{port[-1]}:FUNC:TRIG:CONT {goes_on};:SOUR{port[-1]}:VOLT:MODE LIST" for port in ports),
+                doing="arming a list",
+            )
+            moved += [f":SOUR{port[-1]}:VOLT {level:.9g}" for port, level in zip(ports, ends, strict=True)]
             message = f":INIT {listed};*WAI;:FETC:ARR? {listed}"
             text = self.inquire(message, str, "running a list", repeat=False, timeout=patience)
         finally:
             self.exchange(
-                *(
-                    f":SOUR{port[-1]}:VOLT {level:.9g};:SOUR{port[-1]}:VOLT:MODE FIX"
-                    for port, level in zip(ports, ends, strict=True)
-                ),
+                *moved,  # where nothing has run, the levels stay
+                *(f":SOUR{port[-1]}:VOLT:MODE FIX" for port in ports),
                 *(f":TRIG{port[-1]}:ACQ:DEL 0" for port in read),
                 *(f":TRIG{port[-1]}:SOUR AINT" for port in read if timer),
                 doing="ending a list",

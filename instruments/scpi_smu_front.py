@@ -8,7 +8,8 @@ from qcodes.validators import Ints
 
 from hil.core.types import FloatArray, SafeAction
 from instruments.safe_commands import SafeCommands
-from instruments.scpi_smu import ScpiSmu, SmuTerminal
+from instruments.scpi_smu import ScpiSmu
+from instruments.scpi_smu_terminal import SmuTerminal
 from instruments.scpi_smu_words import flagged, safe_smu
 from instruments.wiring import Setting
 

@@ -10,6 +10,9 @@ from instruments.roles import OVERFLOW
 from instruments.safe_commands import SafeCommands
 from instruments.wiring import Setting
 
+MARK = 60
+"""Event enable register of a unit that we configured; 0 once it has been switched off and on."""
+
 
 @dataclass(frozen=True, slots=True)
 class SmuWords:
@@ -17,7 +20,7 @@ class SmuWords:
 
     ``function``: the command that makes it source volts. ``abort``: what ends a sweep that runs. ``protection``: the voltage that
     its terminal never exceeds, whatever the level; how a step of that is written, and that there is none. ``finest``: what lets
-    autorange go down to the smallest range.
+    autorange go down to the smallest range. ``auto_zero``: empty where there is no choice.
     """
 
     function: str
@@ -33,6 +36,7 @@ class SmuWords:
     nplc: str
     four_wire: str
     finest: str = ""
+    auto_zero: str = ""
     abort: str = ":ABOR"
     protection: str = ""
     protected: str = "{:g}"

@@ -53,6 +53,7 @@ class _Settings:
     nplc: float = 1.0
     high_impedance: bool = False
     autozero: bool = True
+    own_delay: bool = True
     delay: float = 0.0
     scaled: bool = False
     gain: float = 1.0
@@ -103,8 +104,11 @@ class Keysight34970A(ScpiEmulator):
         self._setting(zero, lambda s, p: replace(s, autozero=boolean(p)), lambda s: str(int(s.autozero)))
         self._setting(impedance, lambda s, p: replace(s, high_impedance=boolean(p)), lambda s: str(int(s.high_impedance)))
         self._setting(
-            "ROUTe:CHANnel:DELay", lambda s, p: replace(s, delay=number(p, 0.0, 60.0, 0.0)), lambda s: f"{s.delay:+.8E}"
+            "ROUTe:CHANnel:DELay",
+            lambda s, p: replace(s, own_delay=False, delay=number(p, 0.0, 60.0, 0.0)),
+            lambda s: f"{s.delay:+.8E}",
         )
+        self._setting("ROUTe:CHANnel:DELay:AUTO", lambda s, p: replace(s, own_delay=boolean(p)), lambda s: str(int(s.own_delay)))
         self._setting("CALCulate:SCALe:STATe", lambda s, p: replace(s, scaled=boolean(p)), lambda s: str(int(s.scaled)))
         self._setting("CALCulate:SCALe:GAIN", lambda s, p: replace(s, gain=number(p, -1e15, 1e15)), lambda s: f"{s.gain:+.8E}")
         self._setting(
@@ -305,7 +309,7 @@ class Keysight34970A(ScpiEmulator):
                 self.plant.clock.advance(max(0.0, start + sweep * self._timer - self.plant.clock.now()))
             for channel in self._scan:
                 self._close(channel)
-                if self._settings[channel].delay > 0.0:
+                if not self._settings[channel].own_delay:
                     self.plant.clock.advance(self._settings[channel].delay)
                 self._readings.append((self._reading(channel), channel))
         self._close(None)

@@ -26,11 +26,14 @@ def configuring(kept: str = "1.000000E-07") -> list[tuple[str, str]]:
         (':SENS:FUNC:CONC ON;:SENS:FUNC "VOLT","CURR";:SENS:AVER OFF;:SYST:ERR?', FINE),
         (":FORM:ELEM VOLT,CURR,STAT;:SOUR:CLE:AUTO OFF;:SOUR:VOLT:MODE FIX;:SOUR:DEL 0;:SYST:ERR?", FINE),
         (":ARM:SOUR IMM;:ARM:COUN 1;:TRIG:SOUR IMM;:TRIG:DEL 0;:SYST:ERR?", FINE),
+        (":SENS:CURR:NPLC 1;:SENS:CURR:NPLC?;:SYST:ERR?", f"1.00;{FINE}"),
+        (":SYST:RSEN OFF;:SYST:RSEN?;:SYST:ERR?", f"0;{FINE}"),
+        (":SYST:AZER ON;:SYST:AZER?;:SYST:ERR?", f"1;{FINE}"),
     ]
 
 
 def test_a_tenth_of_a_microampere_arrives_as_what_it_is(build: Build) -> None:
-    smu, _ = build(Keithley2400, *configuring(), (":SENS:CURR:RANG:AUTO ON;:SYST:ERR?", FINE))
+    smu, _ = build(Keithley2400, *configuring(), (":SENS:CURR:RANG:AUTO ON;:SENS:CURR:RANG:AUTO?;:SYST:ERR?", f"1;{FINE}"))
     smu.configure_source(plan(compliance=1e-7))
     assert smu.settings()["compliance_A"] == 1e-7
 
@@ -184,6 +187,22 @@ def test_a_list_stays_on_the_source_range_that_was_locked(bench: VirtualBench, s
     run, _ = smu.list_acquisition([""], [("", "curr")], 0.0)
     run(np.array([[0.1], [0.2]]), 1, True)
     assert smu.held()["range"] == 20.0
+
+
+@pytest.mark.parametrize("run", ["list", "staircase"])
+def test_a_sweep_that_could_not_be_armed_leaves_the_level_fixed(bench: VirtualBench, smu: Keithley2400, run: str) -> None:
+    """A delay beyond 999.9999 s is refused, and the mode behind it obeyed: the next reading would step through the list."""
+    smu.configure_source(plan(settings={"nplc": 0.1}))
+    smu.enable(0.5)
+    smu.volt()
+    sweep, _ = smu.list_acquisition([""], [("", "curr")], 2000.0)
+    calls = {"list": lambda: sweep(np.array([[1.0], [3.0]]), 1, True), "staircase": lambda: smu.staircase(1.0, 3.0, 3, 2000.0)}
+    with pytest.raises(InstrumentError, match="arming a sweep"):
+        calls[run]()
+    assert smu.ask(":SOUR:VOLT:MODE?").startswith("FIX")
+    assert smu.volt() == pytest.approx(0.5, abs=6e-3)
+    assert bench.side_door.voltages()["1"] == pytest.approx(0.5, abs=6e-3)
+    assert smu.errors() == []
 
 
 @pytest.mark.parametrize(("sent", "kept"), [("110", 100.0), ("-50", 40.0), ("3", 20.0), ("160", 160.0), ("161", 210.0)])

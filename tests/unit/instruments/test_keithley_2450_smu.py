@@ -36,10 +36,13 @@ def test_the_source_is_set_up_with_its_output_off_and_everything_read_back(build
         Keithley2450,
         *configuring(mode="HIMP"),
         (":SENS:CURR:NPLC 2;:SENS:CURR:NPLC?;:SYST:ERR?", f"2;{FINE}"),
+        (":SENS:CURR:RSEN ON;:SENS:CURR:RSEN?;:SYST:ERR?", f"1;{FINE}"),
+        (":SENS:CURR:AZER OFF;:SENS:CURR:AZER?;:SYST:ERR?", f"0;{FINE}"),
         (":SENS:CURR:RANG 1e-05;:SENS:CURR:RANG?;:SYST:ERR?", f"1E-05;{FINE}"),
         (":SOUR:VOLT:ILIM?;:SYST:ERR?", f"1.000000E-05;{FINE}"),
     )
-    smu.configure_source(plan(settings={"nplc": 2.0, "current_range": 5e-6, "off_mode": "high_impedance"}))
+    asked = {"nplc": 2.0, "current_range": 5e-6, "off_mode": "high_impedance", "four_wire": True, "auto_zero": False}
+    smu.configure_source(plan(settings=asked))
     known = smu.settings()
     assert known["compliance_A"] == 1e-5
     assert known["source_range_V"] == 20.0

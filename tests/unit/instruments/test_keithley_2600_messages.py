@@ -20,6 +20,10 @@ CONFIGURE = (
     "smua.measure.filter.enable=0 smua.measure.rel.enablev=0 smua.measure.rel.enablei=0 "
     "print(smua.source.rangev,smua.source.limiti,smua.source.offmode,errorqueue.count)"
 )
+MEASURE = (
+    "smua.measure.nplc=1 smua.sense=0 smua.measure.autozero=2 smua.measure.autorangev=1 smua.measure.autorangei=1 "
+    "print(smua.measure.nplc,smua.sense,smua.measure.autozero,smua.measure.autorangev,smua.measure.autorangei,errorqueue.count)"
+)
 READ_BOTH = """loadandrunscript
 function hil_routine_1(count)
 smua.nvbuffer1.clear() smua.nvbuffer2.clear() smua.measure.count = count
@@ -42,9 +46,22 @@ def block(*rows: tuple[float, ...]) -> bytes:
 
 
 def test_configuring_locks_the_range_and_reads_the_compliance_back(build: Build) -> None:
-    smu, _ = build(Keithley2602B, FORMAT, (CONFIGURE, "6.000000000e+00\t1.000000000e-05\t0.0\t0.000000000e+00"))
+    smu, _ = build(
+        Keithley2602B,
+        FORMAT,
+        (CONFIGURE, "6.000000000e+00\t1.000000000e-05\t0.0\t0.000000000e+00"),
+        (MEASURE, "1\t0\t2\t1\t1\t0"),
+    )
     assert list(smu.smua.configure_source(plan())) == []
-    assert smu.settings()["smua.compliance_A"] == 1e-5
+    known = smu.settings()
+    assert known["smua.compliance_A"] == 1e-5
+    assert (known["smua.nplc"], known["smua.four_wire"], known["smua.curr_range"]) == (1.0, False, "auto")
+
+
+def test_sense_leads_that_stay_in_use_are_an_error(build: Build) -> None:
+    smu, _ = build(Keithley2602B, FORMAT, (CONFIGURE, "6\t1e-05\t0\t0"), (MEASURE, "1\t1\t2\t1\t1\t0"))
+    with pytest.raises(InstrumentError, match=r"smua\.sense = 1 after configuring the meter, although 0 was sent"):
+        smu.smua.configure_source(plan())
 
 
 def test_a_compliance_that_was_silently_ignored_is_an_error(build: Build) -> None:
@@ -77,14 +94,24 @@ def test_measuring_settings_of_a_source(build: Build) -> None:
         FORMAT,
         (CONFIGURE.replace("offmode=0", "offmode=2"), "6\t1e-05\t2\t0"),
         (
-            "smua.measure.nplc=2 smua.measure.autorangei=0 smua.measure.rangei=1e-05 smua.sense=1 "
-            "print(smua.measure.nplc,smua.measure.rangei,errorqueue.count)",
-            "2\t1e-05\t0",
+            "smua.measure.nplc=2 smua.sense=1 smua.measure.autozero=0 smua.measure.autorangev=1 smua.measure.autorangei=0 "
+            "smua.measure.rangei=1e-05 print(smua.measure.nplc,smua.sense,smua.measure.autozero,smua.measure.autorangev,"
+            "smua.measure.autorangei,smua.measure.rangei,errorqueue.count)",
+            "2\t1\t0\t1\t0\t1e-05\t0",
         ),
     )
     smu.smua.configure_source(
-        plan(settings={"nplc": 2.0, "current_range": 5e-6, "four_wire": True, "off_mode": "high_impedance"})
+        plan(settings={"nplc": 2.0, "current_range": 5e-6, "four_wire": True, "auto_zero": False, "off_mode": "high_impedance"})
     )
+
+
+def test_what_a_control_and_an_output_want_of_one_meter_has_to_agree(build: Build) -> None:
+    smu, _ = build(Keithley2602B, FORMAT, (MEASURE.replace("nplc=1", "nplc=2"), "2\t0\t2\t1\t1\t0"))
+    smu.smua.configure_meter("curr", {"nplc": 2.0})
+    with pytest.raises(ConfigError, match=r"its output volt wants nplc 1\.0, its output curr 2\.0, and there is only one"):
+        smu.smua.configure_meter("volt", {"nplc": 1.0})
+    with pytest.raises(ConfigError, match=r"its control wants nplc 0\.1, its output curr 2\.0"):
+        smu.smua.configure_source(plan(settings={"nplc": 0.1}))
 
 
 def test_two_levels_and_their_check_are_one_message(build: Build) -> None:
@@ -319,12 +346,15 @@ def test_what_somebody_left_in_a_channel_is_put_right_with_its_output_off() -> N
                 "smua.measure.rel.levelv=1 smua.measure.rel.enablev=1 smua.measure.rel.leveli=1e-6 smua.measure.rel.enablei=1"
             )
             smu.write("smua.measure.filter.type=0 smua.measure.filter.count=10 smua.measure.filter.enable=1")
-            smu.smua.configure_source(plan(maximum=20.0, minimum=-20.0, settings={"nplc": 0.1}))
+            smu.write("smua.sense=1 smua.measure.nplc=10 smua.measure.autozero=0 smua.measure.rangei=100e-9")
+            smu.smua.configure_source(plan(maximum=20.0, minimum=-20.0))
+            assert smu.ask("smua.sense") == "0.000000000e+00"
+            assert smu.ask("smua.measure.autozero") == "2.000000000e+00"
             assert bench.side_door.sources()["it"]["smua"]["source"] == "VoltageSource"  # it holds 0 V while it is off
             smu.smua.enable(2.0)
             before = bench.clock.now()
             values = smu.acquisition([("smua", "volt"), ("smua", "curr")])(1).values[0]
             assert values.tolist() == pytest.approx([2.0, 2e-6], rel=0.02)
-            assert bench.clock.now() - before < 0.02  # s of the bench: no filter
+            assert bench.clock.now() - before < 0.1  # s of the bench: no filter, 1 PLC
         finally:
             smu.close()

@@ -18,13 +18,16 @@ from tests.unit.instruments.conftest import Build
 FINE = '+0,"No error"'
 
 
-def configuring(number: int, impedance: str = ":SENS:VOLT:DC:IMP:AUTO") -> list[tuple[str, str]]:
+def configuring(number: int, impedance: str = ":SENS:VOLT:DC:IMP:AUTO", zero: str = "ON") -> list[tuple[str, str]]:
     here = f"(@{number})"
+    header = ":SENS:ZERO:AUTO" if impedance.startswith(":INP") else ":SENS:VOLT:DC:ZERO:AUTO"
     return [
         (f'*PSC 1;*ESE 60;:SENS:FUNC "VOLT",{here};:SYST:ERR?', FINE),
         (f":CALC:SCAL:STAT OFF,{here};:SYST:ERR?", FINE),
         (f":SENS:VOLT:DC:RANG 10,{here};:SENS:VOLT:DC:RANG? {here};:SYST:ERR?", f"+1.00000000E+01;{FINE}"),
         (f":SENS:VOLT:DC:NPLC 1,{here};:SENS:VOLT:DC:NPLC? {here};:SYST:ERR?", f"+1.00000000E+00;{FINE}"),
+        (f":ROUT:CHAN:DEL:AUTO ON,{here};:ROUT:CHAN:DEL:AUTO? {here};:SYST:ERR?", f"1;{FINE}"),
+        (f"{header} {zero},{here};:SYST:ERR?", FINE),
         (f"{impedance} ON,{here};:SYST:ERR?", FINE),
     ]
 
@@ -34,15 +37,15 @@ def test_a_scan_is_one_message_and_its_order_is_undone(build: Build) -> None:
     logger, _ = build(
         KeysightDAQ970A,
         *configuring(103),
-        *configuring(101),
+        *configuring(101, zero="OFF"),
         (
             f":ROUT:SCAN (@101,103);{units};:TRIG:SOUR IMM;:TRIG:COUN 2;:READ?;*ESE?",
             "+1.0E+00,+3.0E+00,+1.1E+00,+9.90000000E+37;60",
         ),
         (":READ?;*ESE?", "+1.0E+00,+3.0E+00,+1.0E+00,+3.0E+00;0"),
     )
-    for name in ("ch103", "ch101"):
-        logger.port(name).configure_meter("volt", {"range": 5.0})
+    logger.port("ch103").configure_meter("volt", {"range": 5.0})
+    logger.port("ch101").configure_meter("volt", {"range": 5.0, "auto_zero": False})
     read = logger.acquisition([("ch103", "volt"), ("ch101", "volt")])
     acquired = read(2)
     assert acquired.values[0].tolist() == [3.0, 1.0]

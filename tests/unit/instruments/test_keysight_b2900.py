@@ -29,7 +29,10 @@ def test_every_header_of_channel_2_carries_its_number(build: Build) -> None:
             ":ARM2:SOUR AINT;:ARM2:COUN 1;:ARM2:DEL 0;:TRIG2:SOUR AINT;:TRIG2:DEL 0;:SOUR2:VOLT:MODE FIX;:SYST:ERR?",
             FINE,
         ),
-        (":SENS2:CURR:RANG:AUTO ON;:SENS2:CURR:RANG:AUTO:LLIM MIN;:SYST:ERR?", FINE),
+        (":SENS2:CURR:NPLC 1;:SENS2:CURR:NPLC?;:SYST:ERR?", f"+1.000000E+00;{FINE}"),
+        (":SENS2:REM OFF;:SENS2:REM?;:SYST:ERR?", f"0;{FINE}"),
+        (":SENS2:CURR:RANG:AUTO ON;:SENS2:CURR:RANG:AUTO?;:SYST:ERR?", f"1;{FINE}"),
+        (":SENS2:CURR:RANG:AUTO:LLIM MIN;:SYST:ERR?", FINE),
     )
     smu.ch2.configure_source(plan(settings={"off_mode": "high_impedance"}))
     assert smu.settings()["ch2.compliance_A"] == 1e-5
@@ -80,6 +83,7 @@ def test_a_pulse_ends_at_0_volts_whatever_becomes_of_the_computer(build: Build) 
         (":INIT (@1);*WAI;:FETC:ARR? (@1)", "+5E-1,+5E-7,+0,+0E+0,+1E-9,+0,+0E+0,+9.91E+37,+0"),
         (":SOUR1:VOLT 0;:SOUR1:VOLT:MODE FIX;:TRIG1:ACQ:DEL 0;:TRIG1:SOUR AINT;:SYST:ERR?", fine),
     )
+    smu.note(**{"ch1.curr_range": 1e-5})
     play, lead = smu.waveform_player(["ch1"], [("ch1", "curr")])
     assert lead == pytest.approx(20.1e-3)
     played = play(np.array([[0.5], [0.0]]), np.array([0.0, 0.05]), np.array([0.05, 0.1]), 0.1)
@@ -138,11 +142,41 @@ def test_both_channels_source_and_are_read_over_the_same_time(bench: VirtualBenc
 
 
 def test_a_waveform_needs_a_fixed_current_range(smu: KeysightB2912A) -> None:
-    with pytest.raises(CapabilityError, match=r"smu\.ch2: autorange takes time that a waveform does not have; fix the current"):
-        smu.waveform_player(["ch1"], [("ch2", "curr")])
-    smu.waveform_player(["ch1"], [("ch2", "volt")])
+    """Of every channel that takes part, for each of them measures amperes, whatever is wanted of it."""
+    sentence = r"smu\.{}: autorange takes time that a waveform does not have; fix the current"
     smu.ch2.configure_meter("curr", {"range": 1e-5})
-    smu.waveform_player(["ch1"], [("ch2", "curr")])
+    for wanted in ("volt", "curr"):
+        with pytest.raises(CapabilityError, match=sentence.format("ch1")):
+            smu.waveform_player(["ch1"], [("ch2", wanted)])
+    smu.ch1.configure_meter("curr", {"range": 1e-5})
+    smu.waveform_player(["ch1"], [("ch2", "volt")])
+    smu.ch2.configure_meter("curr", {})
+    with pytest.raises(CapabilityError, match=sentence.format("ch2")):
+        smu.waveform_player(["ch1"], [("ch2", "volt")])
+
+
+def test_a_list_that_could_not_be_armed_leaves_the_levels_fixed(bench: VirtualBench, smu: KeysightB2912A) -> None:
+    for port in ("ch1", "ch2"):
+        smu.port(port).enable(0.5)
+    run, _ = smu.list_acquisition(["ch1"], [("ch2", "volt")], 2e5)  # s: a delay takes 1e5 s at the most
+    with pytest.raises(InstrumentError, match="arming a list"):
+        run(np.array([[1.0], [2.0]]), 1, True)
+    assert smu.ask(":SOUR1:VOLT:MODE?") == "FIX"
+    assert smu.ch1.volt() == pytest.approx(0.5, abs=12e-3)
+    assert bench.side_door.voltages()["1"] == pytest.approx(0.5, abs=12e-3)
+    assert smu.errors() == []
+
+
+def test_an_integration_time_that_was_left_does_not_make_a_waveform_late(bench: VirtualBench, smu: KeysightB2912A) -> None:
+    smu.write(":SENS1:CURR:NPLC 10;:SENS1:REM ON")
+    smu.ch1.configure_source(plan(settings={"current_range": 1e-5}))
+    smu.ch1.enable(0.0)
+    assert smu.ask(":SENS1:CURR:NPLC?;:SENS1:REM?") == "+1.000000E+00;0"
+    play, _ = smu.waveform_player(["ch1"], [("ch1", "curr")])
+    before = bench.clock.now()
+    values = play(np.array([[1.0], [0.0]]), np.array([0.0, 0.05]), np.array([0.05, 0.1]), 0.1).values[:, 0]
+    assert bench.clock.now() - before < 0.2  # s of the bench
+    np.testing.assert_allclose(values, [1e-6, 0.0], atol=2e-8)
 
 
 def test_a_reading_switches_no_output_on(bench: VirtualBench, smu: KeysightB2912A) -> None:
@@ -215,4 +249,24 @@ def test_qcodes_driver_of_its_sister_drives_it(bench: VirtualBench) -> None:
         channel.enable(False)
         assert unit.ask(":SYST:ERR?") == '+0,"No error"'
     finally:
+        unit.close()
+
+
+def test_a_control_that_is_set_up_after_a_waveform_was_judged_is_judged_when_it_runs(bench: VirtualBench) -> None:
+    unit = KeysightB2912A("late", bench.addresses["it"])
+    try:
+        unit.ch1.configure_meter("volt", {})
+        play, _ = unit.waveform_player(["ch1"], [("ch1", "volt")])
+        given = np.array([[1.0], [0.0]]), np.array([0.0, 0.05]), np.array([0.05, 0.1]), 0.1
+        unit.ch1.configure_source(plan())
+        with pytest.raises(CapabilityError, match=r"late\.ch1: autorange takes time"):
+            play(*given)
+        unit.ch1.configure_source(plan(settings={"current_range": 1e-5, "nplc": 5.0}))
+        with pytest.raises(CapabilityError, match=r"multiples of 0\.1001 s or more, not of 0\.05 s"):
+            play(*given)
+        unit.ch1.configure_source(plan(settings={"current_range": 1e-5}))
+        unit.ch1.enable(0.0)
+        np.testing.assert_allclose(play(*given).values[:, 0], [1.0, 0.0], atol=12e-3)
+    finally:
+        unit.ch1.disable(SafeAction.HIGH_IMPEDANCE)
         unit.close()
