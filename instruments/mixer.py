@@ -191,9 +191,14 @@ class Mixer:
         if self._prepared:
             return ()
         warnings: list[str] = []
-        highest, there = max([self.spec.closed, self.spec.waste or 1, *self.spec.outlets.values()]), self.valve.positions()
-        if highest > there:
-            raise ConfigError(f"mixer {self.spec.name!r}: valve {self.spec.valve!r} has positions 1 to {there}, not {highest}")
+        places = {f"outlets.{name}": place for name, place in self.spec.outlets.items()}
+        places |= {"closed": self.spec.closed, "waste": self.spec.waste or 1}
+        there = self.valve.positions()
+        for what, place in places.items():
+            if place > there:
+                raise FieldError(
+                    f"valve {self.spec.valve!r} has positions 1 to {there}, not {place}", f"mixers.{self.spec.name}.{what}"
+                )
         for stock in self.spec.stocks:
             warnings += self.pumps[stock.pump].configure_pump(stock.syringe)
         self._turn(self.spec.closed)
@@ -266,7 +271,7 @@ class Mixer:
     def _try(action: Callable[[], None], part: Any, problems: list[str], anyway: bool) -> None:
         try:
             action()
-        except InstrumentError as error:
+        except (InstrumentError, ConfigError) as error:  # a position that the valve does not have was told before
             if anyway:
                 part.session.notice(str(error))
             else:

@@ -7,6 +7,7 @@ import pytest
 
 from hil.core.errors import ConfigError, InstrumentError
 from hil.core.types import SafeAction
+from hil.experiment.fields import FieldError
 from instruments.mixer import Mixer
 from tests.unit.instruments.mixer_kit import SPEC, FakePump, FakeValve, scripted_mixer
 
@@ -133,9 +134,19 @@ def test_a_valve_that_is_turned_while_liquid_flows_is_seen_and_nobody_knows_what
 
 def test_a_valve_with_too_few_positions_is_refused_before_anything_turns(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
     mixer.spec = replace(SPEC, waste=7)
-    with pytest.raises(ConfigError, match="valve 'valve' has positions 1 to 6, not 7"):
+    with pytest.raises(FieldError, match="valve 'valve' has positions 1 to 6, not 7") as refused:
         mixer.prepare()
+    assert refused.value.field == "mixers.mix.waste"
     assert log == []
+
+
+def test_the_way_home_does_not_fail_on_a_position_that_the_valve_does_not_have(mixer: Mixer, log: list[tuple[Any, ...]]) -> None:
+    def go(position: int) -> None:
+        raise ConfigError(f"valve has positions 1 to 6, not {position}")
+
+    mixer.valve.go = go  # type: ignore[method-assign]
+    mixer.port("n1").disable(SafeAction.STOP)
+    assert [entry for entry in log if entry[1] == "stop"] == [("weak", "stop"), ("strong", "stop")]
 
 
 def test_a_valve_that_cannot_save_a_node_is_told_with_the_pump(mixer: Mixer) -> None:
