@@ -26,7 +26,7 @@ SOURCES = {
 }
 WRITES = {
     # Levels of sources that are on: ramps, and the way to the safe state.
-    "level_writer": {"instruments/terminals.py", "instruments/mixer_controls.py"},
+    "level_writer": {"instruments/terminals.py", "instruments/mixer_controls.py", "instruments/scpi_smu_terminal.py"},
     "writers": {"instruments/ramper.py", "instruments/safe_state.py"},
     # Outputs on and off, and what they hold by themselves.
     "enable": {"instruments/outputs.py"},
@@ -56,7 +56,9 @@ RULES = ("_apply", "_apply_row", "_make_safe", "_measure", "_measure_replicas", 
 
 
 def attributes(tree: ast.AST) -> set[str]:
-    return {item.attr for item in ast.walk(tree) if isinstance(item, ast.Attribute)}
+    """But not those of ``self``: what a driver has inherited is its own."""
+    found = [item for item in ast.walk(tree) if isinstance(item, ast.Attribute)]
+    return {item.attr for item in found if not (isinstance(item.value, ast.Name) and item.value.id == "self")}
 
 
 def defined(tree: ast.AST) -> set[str]:
