@@ -177,9 +177,9 @@ class PaceModule(InstrumentChannel["DruckPACE"]):
         if not isfinite(pascal_per_second):
             unit.exchange(f":SOUR{n}:PRES:SLEW:MODE MAX", doing="choosing the fastest slew")
             return
-        unit.confirm(
-            f":SOUR{n}:PRES:SLEW {pascal_per_second:.7f}", f":SOUR{n}:PRES:SLEW?", pascal_per_second, "setting the slew rate"
-        )
+        # With its unit, as every set-point: one that was found switched on is sent home before anything else has chosen it.
+        slew = f":UNIT{n}:PRES PA;:SOUR{n}:PRES:SLEW {pascal_per_second:.7f}"
+        unit.confirm(slew, f":SOUR{n}:PRES:SLEW?", pascal_per_second, "setting the slew rate")
         (mode,) = unit.exchange(f":SOUR{n}:PRES:SLEW:MODE LIN", f":SOUR{n}:PRES:SLEW:MODE?", doing="choosing linear slew")
         if value_of(mode).upper() != "LIN":
             raise unit.fault(f"module {n} stays in slew mode {value_of(mode)}")

@@ -1,7 +1,7 @@
 """Alicat pressure controllers (PCD, dual valve; or an MCD flow controller that controls pressure), from the serial primer.
 
 Imitated: unit id, polling, set-point and where it comes from (``LSS``: the analogue input has its own; after a power failure it
-controls at the last one that was saved, whatever was sent unsaved since, as the BC series' manual has it, page 12), ramp ,
+controls at the last one that was saved, whatever was sent unsaved since, as the BC series' manual has it, page 12), ramp,
 holding the valves shut, exhaust, engineering units, full scale, registers of the control point, status words, "?" for what is
 not understood, resolution of the display, an error of 0.25 % of full scale and unrest drawn from the seed. Options:
 ``full_scale`` (Pa), ``reference`` ("absolute" or "gauge"), ``unit`` (as delivered), ``frame`` ("pressure": two columns; "mass

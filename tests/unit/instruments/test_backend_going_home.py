@@ -198,6 +198,9 @@ def test_a_silent_controller_holds_back_its_own_replica_only(bench: Bench) -> No
         with pytest.raises(InstrumentError, match="module d takes no slew"):
             backend.make_safe()
         assert {"a vent", "b vent"} <= {entry[2] for entry in bench.log}
+        assert {"a level", "b level", "c level"} == {
+            what for _, what, _ in bench.done("level")
+        }  # nobody knows how fast d would go
         assert pace.ports["a"].level == pace.ports["b"].level
         del pace.ports["d"].set_slew
 

@@ -84,6 +84,10 @@ IN_MILLIBAR = (
 )
 
 
+def name_of(found: Found) -> str:
+    return found.driver.__name__ + str(found.options.get("group_first", ""))
+
+
 def left_in_millibar(found: Found, *names: str) -> Any:
     """A bench on which controllers of these names stand at nodes 1 and low, controlling 20 mbar gauge."""
     instruments = [InstrumentPlan(name, found.driver.__name__, found.options) for name in names]
@@ -123,7 +127,7 @@ def up_to_20_kilopascals(found: Found, bench: VirtualBench, *names: str, safe: S
     return InstrumentBackend("left in mbar", specs, wires, [], envelope, bench.clock, warn=lambda _: None)
 
 
-@pytest.mark.parametrize("found", IN_MILLIBAR, ids=lambda one: one.driver.__name__ + str(one.options.get("group_first", "")))
+@pytest.mark.parametrize("found", IN_MILLIBAR, ids=name_of)
 def test_one_left_on_in_millibar_is_brought_home_in_pascals(found: Found) -> None:
     with left_in_millibar(found, "unit") as bench:
         backend = up_to_20_kilopascals(found, bench, "unit", safe=SafeState(SafeAction.LEVEL, 0.0), difference=0.0)
@@ -137,7 +141,7 @@ def test_one_left_on_in_millibar_is_brought_home_in_pascals(found: Found) -> Non
         assert high == pytest.approx(103_325.0, abs=10.0), "nowhere above where it was found"
 
 
-@pytest.mark.parametrize("found", IN_MILLIBAR, ids=lambda one: one.driver.__name__ + str(one.options.get("group_first", "")))
+@pytest.mark.parametrize("found", IN_MILLIBAR, ids=name_of)
 def test_two_left_on_in_millibar_go_home_on_slews_in_pascals(found: Found) -> None:
     with left_in_millibar(found, "unit", "other") as bench:
         safe = SafeState(SafeAction.LEVEL, 0.0)
@@ -150,7 +154,20 @@ def test_two_left_on_in_millibar_go_home_on_slews_in_pascals(found: Found) -> No
         assert -1e3 < low <= high < 2010.0
 
 
-@pytest.mark.parametrize("found", IN_MILLIBAR, ids=lambda one: one.driver.__name__ + str(one.options.get("group_first", "")))
+@pytest.mark.parametrize("found", [one for one in IN_MILLIBAR if one.driver is not MensorCPC], ids=name_of)
+def test_the_first_slew_counts_in_pascals(found: Found) -> None:
+    with left_in_millibar(found, "unit") as bench:
+        unit: Any = found.driver("slewing", bench.addresses["unit"], visalib="@py")
+        try:
+            unit.port(found.port).set_slew(1e3)
+            unit.level_writer([found.port])([1000.0])
+        finally:
+            unit.close()
+        bench.clock.sleep(0.5)
+        assert 102_800.0 < bench.side_door.pressures()["1"] < 103_325.0, "1 kPa/s, not 1000 mbar/s"
+
+
+@pytest.mark.parametrize("found", IN_MILLIBAR, ids=name_of)
 def test_the_guard_of_one_left_on_in_millibar_counts_in_pascals(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("instruments.guard_rescue.ARRIVAL_TIME", 0.5)
     with left_in_millibar(found, "unit") as bench:

@@ -42,7 +42,7 @@ def configuring(
             f":SOUR:PRES:COMP {supply};:SOUR:PRES:COMP2 2000.0000000{tail}",
         ),
         (f":SOUR{n}:PRES:SLEW:OVER 0;:SYST:ERR?", FINE),
-        (f":SOUR{n}:PRES:SLEW 5000.0000000;:SOUR{n}:PRES:SLEW?;:SYST:ERR?", f":SOUR:PRES:SLEW {kept}{tail}"),
+        (f":UNIT{n}:PRES PA;:SOUR{n}:PRES:SLEW 5000.0000000;:SOUR{n}:PRES:SLEW?;:SYST:ERR?", f":SOUR:PRES:SLEW {kept}{tail}"),
     ]
 
 
