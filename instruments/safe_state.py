@@ -184,8 +184,9 @@ class WayHome:
             members = [there[key] for key in group]
             if len(members) > 1:
                 silent += self._meet(members, on_the_way)
-        for drive in answering:
-            self._settle_pressure(drive, silent, problems)
+        for drive in sorted(answering, key=lambda one: one in silent):
+            if not self._settle_pressure(drive, silent, problems):
+                silent.append(drive)  # whoever comes after it finds it where it is
         if any(drive.output is Output.ON for drive in leaving if drive.channel.safe.action is SafeAction.VENT):
             problems += [problem for problem in on_the_way if problem not in problems]
 
@@ -205,7 +206,13 @@ class WayHome:
         # One set-point is enough for controllers that slew by themselves; others are led, and everybody in step with them.
         led = any(not getattr(drive.port, "holds_slew", True) for drive in drives)
         steps = max(1, int(np.ceil(duration / self._period))) if led else 1
-        # Who did not take its slew is sent nowhere: it would go at another one, perhaps in another unit.
+        # Who did not take its slew is sent nowhere: it would go at another one, perhaps in another unit. Nobody leaves it behind.
+        for _ in drives:
+            failed |= {
+                drive
+                for drive, course in zip(drives, courses, strict=True)
+                if any(self._apart(drive, course.goal, other) for other in failed if other is not drive)
+            }
         slewing = [k for k, drive in enumerate(drives) if drive not in failed]
         writers = self._movers.writers([drives[k] for k in slewing])
         for step in range(1, steps + 1):
@@ -234,17 +241,18 @@ class WayHome:
                 return
             self._clock.sleep(max(self._period, 0.05))
 
-    def _settle_pressure(self, drive: Drive, silent: Sequence[Drive], problems: list[str]) -> None:
+    def _settle_pressure(self, drive: Drive, silent: Sequence[Drive], problems: list[str]) -> bool:
+        """Into the safe state, by itself; False if it had to stay where it is beside one of ``silent``."""
         safe = drive.channel.safe
         if safe.action is SafeAction.NONE:
-            return
+            return True
         for other in silent:
             if other is not drive and self._would_break(drive, other):
                 problems.append(
                     f"{drive.channel.name!r} was not vented and holds its pressure: {other.channel.name!r} on the other side "
                     "does not answer, and the difference between them would exceed its limit"
                 )
-                return
+                return False
         if safe.action is SafeAction.LEVEL:
             if drive.output is Output.ON:
                 self._ramp_down([drive], problems)
@@ -252,16 +260,21 @@ class WayHome:
                 attempt(partial(_pressure(drive).set_slew, drive.plan.slew), problems)
         elif insist(lambda: drive.port.disable(safe.action), problems) is not None:
             drive.output = Output.OFF
+        return True
 
     def _would_break(self, drive: Drive, silent: Drive) -> bool:
         if drive.replica != silent.replica:
             return False
-        pair = {drive.channel.name, silent.channel.name}
         goal = drive.channel.safe.value
         if drive.channel.safe.action is not SafeAction.LEVEL:
             goal = (ATMOSPHERE if goal >= HALF else 0.0) + getattr(drive.port, "head", 0.0)
+        return self._apart(drive, goal, silent)
+
+    def _apart(self, drive: Drive, goal: float, other: Drive) -> bool:
+        """Whether ``drive`` at ``goal`` would be further from where ``other`` is than an edge between them allows."""
+        pair = {drive.channel.name, other.channel.name}
         return any(
-            {limit.plus, limit.minus} == pair and abs(silent.level - goal) > limit.maximum for limit in self._envelope.edges
+            {limit.plus, limit.minus} == pair and abs(other.level - goal) > limit.maximum for limit in self._envelope.edges
         )
 
 

@@ -107,6 +107,21 @@ def test_linked_pressures_meet_before_they_vent_and_their_difference_stays_in_it
     assert [what for _, _, what, _ in bench.log if what.endswith("vent")] == ["a vent", "b vent"]
 
 
+def test_nobody_leaves_one_behind_that_takes_no_slew(bench: Bench) -> None:
+    pace = bench.instruments["pace"]
+    wires = [ControlWire(pascal(name, maximum=1.3e5), f"pace.{port}.pressure") for name, port in (("P1", "a"), ("P2", "b"))]
+    with make(bench, wires, edges=[EdgeLimit("e", "P1", "P2", 5e3)]) as backend:
+        backend.apply(Stimulus.of([1.2e5, 1.24e5]))
+        pace.ports["b"].set_slew = lambda _: (_ for _ in ()).throw(InstrumentError("module b takes no slew"))
+        bench.log.clear()
+        with pytest.raises(InstrumentError, match=r"module b takes no slew|'P1' was not vented"):
+            backend.make_safe()
+        # The first may come nearer, but neither vents while the other holds its pressure.
+        assert [what for _, _, what, _ in bench.log if what.endswith(("b level", "vent"))] == []
+        assert abs(pace.ports["a"].level - pace.ports["b"].level) <= 5e3
+        del pace.ports["b"].set_slew
+
+
 def test_beside_a_silent_controller_nobody_vents_past_the_limit(bench: Bench) -> None:
     pace = bench.instruments["pace"]
     wires = [ControlWire(pascal("P1"), "pace.a.pressure"), ControlWire(pascal("P2"), "pace.b.pressure")]
