@@ -102,10 +102,9 @@ class Keithley2400(FrontSmu):
 
         Every entry waits ``dwell`` s, the unit has one delay for all.
         """
-        slowest = self.seconds_per_sample([""])
 
         def seconds(samples: int) -> float:
-            return samples * (dwell + slowest)
+            return samples * (dwell + self.seconds_per_sample([""]))
 
         def run(levels: FloatArray, samples: int, home: bool) -> Acquired:
             points = [float(level) for level in np.repeat(levels[:, 0], samples)]

@@ -91,10 +91,9 @@ class Keithley2450(FrontSmu):
         self, ports: Sequence[str], terminals: Sequence[tuple[str, str]], dwell: float
     ) -> tuple[Callable[[FloatArray, int, bool], Acquired], Callable[[int], float]]:
         """A list of levels (n, 1), ``dwell`` s and ``samples`` readings at each, run by the unit; one transfer of readings."""
-        slowest = self.seconds_per_sample([""])
 
         def seconds(samples: int) -> float:
-            return dwell + samples * slowest
+            return dwell + samples * self.seconds_per_sample([""])
 
         def run(levels: FloatArray, samples: int, home: bool) -> Acquired:
             points = [float(level) for level in levels[:, 0]]

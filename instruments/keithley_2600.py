@@ -245,11 +245,10 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         """Read ``terminals`` (port, ``volt`` | ``curr``), both channels overlapped, as one REAL64 block."""
         body = "\n".join(measuring(terminals))
         self._routine(body, "count")
-        slowest = max(_seconds_per_sample(self, port) for port, _ in terminals)
         patience = self._session.link.timeout
 
         def read(samples: int) -> Acquired:
-            duration = 2 * samples * slowest
+            duration = 2 * samples * _slowest(self, terminals)
             timeout = None if duration < 0.5 * patience else patience + 2 * duration
             return self._acquired(f"{self._routine(body, 'count')}({samples})", samples, len(terminals), timeout)
 
@@ -262,11 +261,10 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         lists = [f"list{position}" for position in range(len(ports))]
         body, arguments = "\n".join(listing(ports, lists, terminals, dwell)), ", ".join(["count", "home", *lists])
         self._routine(body, arguments)
-        slowest = max(_seconds_per_sample(self, port) for port, _ in terminals)
         both = 2.0 if len(terminals) > len({port for port, _ in terminals}) else 1.0
 
         def seconds(samples: int) -> float:
-            return dwell + samples * slowest * both
+            return dwell + samples * _slowest(self, terminals) * both
 
         def run(levels: NDArray[np.float64], samples: int, home: bool) -> Acquired:
             columns = [",".join(f"{level:.10g}" for level in column) for column in levels.T]
@@ -289,7 +287,7 @@ class Keithley2600B(StockKeithley2600, BenchInstrument):
         both = 2.0 if len(terminals) > len({port for port, _ in terminals}) else 1.0
 
         def lead() -> float:
-            return both * max(_seconds_per_sample(self, port) for port, _ in terminals) + READING_OVERHEAD
+            return both * _slowest(self, terminals) + READING_OVERHEAD
 
         def run(levels: NDArray[np.float64], begins: NDArray[np.float64], samples: NDArray[np.float64], end: float) -> Acquired:
             times = np.concatenate([begins, samples - lead()])
@@ -361,6 +359,11 @@ def _truth(word: str) -> bool:
     if word.strip() not in ("true", "false"):
         raise ValueError(f"{word[:20]!r} is neither true nor false")
     return word.strip() == "true"
+
+
+def _slowest(unit: Keithley2600B, terminals: Sequence[tuple[str, str]]) -> float:
+    """Seconds of the slowest reading, as the channels are set now."""
+    return max(_seconds_per_sample(unit, port) for port, _ in terminals)
 
 
 def _seconds_per_sample(unit: Keithley2600B, port: str) -> float:

@@ -131,10 +131,9 @@ class KeysightB2900(ScpiSmu):
         Several samples of one level are the level several times; every entry waits ``dwell`` s.
         """
         read = list(dict.fromkeys([*ports, *(port for port, _ in terminals)]))
-        slowest = self.seconds_per_sample(read)
 
         def seconds(samples: int) -> float:
-            return samples * (dwell + slowest)
+            return samples * (dwell + self.seconds_per_sample(read))
 
         def run(levels: FloatArray, samples: int, home: bool) -> Acquired:
             most = LONGEST_LIST // samples

@@ -123,11 +123,10 @@ class ScpiSmu(ScpiInstrument):
     def acquisition(self, terminals: Sequence[tuple[str, str]]) -> Callable[[int], Acquired]:
         """Volts or amperes of all (port, parameter) in one transfer."""
         ports = list(dict.fromkeys(port for port, _ in terminals))
-        slowest = self.seconds_per_sample(ports)
         patience = self._session.link.timeout
 
         def read(samples: int) -> Acquired:
-            duration = samples * slowest + self.sending(samples * len(ports) * READING_LENGTH)
+            duration = samples * self.seconds_per_sample(ports) + self.sending(samples * len(ports) * READING_LENGTH)
             timeout = None if duration < 0.5 * patience else patience + 2 * duration
             return self.picked(self.readings(ports, samples, timeout), ports, terminals)
 

@@ -172,3 +172,12 @@ def test_a_limit_that_is_too_much_for_the_new_range_is_no_obstacle(bench: Virtua
     smu.configure_source(plan(minimum=-100.0, maximum=100.0, compliance=0.05))
     assert smu.held()["range"] == 200.0
     assert smu.compliance() == 0.05
+
+
+def test_the_time_of_a_list_is_that_of_the_settings_it_runs_with(smu: Any) -> None:
+    """A control may be set up after its list was prepared."""
+    smu.configure_meter("curr", {})
+    _, seconds = smu.list_acquisition([""], [("", "curr")], 0.0)
+    before = seconds(1)
+    smu.configure_source(plan(settings={"nplc": 10.0}))
+    assert seconds(1) == pytest.approx(10.0 * before)
