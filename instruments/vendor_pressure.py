@@ -162,7 +162,7 @@ class VendorPressure(PressureUnit):
         """The set-point as it was sent on."""
         return self.inquire(f"P {level!r}", _look, "setting a pressure").level
 
-    def set_slew(self, pascal_per_second: float) -> None:
+    def send_slew(self, pascal_per_second: float) -> None:
         """Kept in mind only: the bench moves the set-point in steps."""
         self._slew = pascal_per_second
 
