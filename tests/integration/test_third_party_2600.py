@@ -153,7 +153,8 @@ def test_plain_pyvisa_runs_a_loaded_function_on_both_channels(bench: VirtualBenc
     import pyvisa
 
     manager = pyvisa.ResourceManager("@py")
-    smu = manager.open_resource(bench.addresses["smu"], read_termination="\n", write_termination="\n")
+    # A shared machine may stand still for longer than PyVISA waits by itself, 2 s.
+    smu = manager.open_resource(bench.addresses["smu"], read_termination="\n", write_termination="\n", timeout=60_000)
     try:
         assert isinstance(smu, pyvisa.resources.MessageBasedResource)
         lines = [

@@ -44,7 +44,7 @@ def bench() -> Iterator[VirtualBench]:
 @pytest.fixture
 def driven(bench: VirtualBench) -> Iterator[None]:
     manager = pyvisa.ResourceManager("@py")
-    source = manager.open_resource(bench.addresses["source"], read_termination="\n", write_termination="\n")
+    source = manager.open_resource(bench.addresses["source"], read_termination="\n", write_termination="\n", timeout=60_000)
     assert isinstance(source, MessageBasedResource)
     source.query(":SOUR:VOLT:ILIM 1e-4;:SOUR:VOLT 4;:OUTP ON;:OUTP?")
     yield

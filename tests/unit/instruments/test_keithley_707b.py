@@ -102,7 +102,7 @@ def ask(bench: VirtualBench) -> Iterator[dict[str, pyvisa.resources.MessageBased
     manager = pyvisa.ResourceManager("@py")
     found = {}
     for name, address in bench.addresses.items():
-        resource = manager.open_resource(address, read_termination="\n", write_termination="\n")
+        resource = manager.open_resource(address, read_termination="\n", write_termination="\n", timeout=60_000)
         assert isinstance(resource, pyvisa.resources.MessageBasedResource)
         found[name] = resource
     found["smu"].query(":SOUR:VOLT:ILIM 1e-6;:SOUR:VOLT 3;:OUTP ON;:OUTP?")

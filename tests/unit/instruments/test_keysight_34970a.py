@@ -103,7 +103,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[VirtualBench]:
 @pytest.fixture
 def visa(bench: VirtualBench) -> Iterator[pyvisa.ResourceManager]:
     manager = pyvisa.ResourceManager("@py")
-    source = manager.open_resource(bench.addresses["source"], read_termination="\n", write_termination="\n")
+    source = manager.open_resource(bench.addresses["source"], read_termination="\n", write_termination="\n", timeout=60_000)
     source.query(":SOUR:VOLT:ILIM 1e-6;:SOUR:VOLT 4;:OUTP ON;:OUTP?")
     yield manager
     manager.close()
@@ -136,7 +136,7 @@ def test_only_the_closed_channel_loads_its_node_and_by_the_impedance_chosen(
 
 
 def test_plain_pyvisa_with_the_examples_of_the_manual(bench: VirtualBench, visa: pyvisa.ResourceManager) -> None:
-    logger = visa.open_resource(bench.addresses["logger"], read_termination="\n", write_termination="\n")
+    logger = visa.open_resource(bench.addresses["logger"], read_termination="\n", write_termination="\n", timeout=60_000)
     assert isinstance(logger, pyvisa.resources.MessageBasedResource)
     logger.write("*RST")
     assert float(logger.query("MEAS:VOLT:DC? 10,0.003,(@101)")) == pytest.approx(4.0, abs=4e-3)

@@ -143,7 +143,7 @@ def test_plain_pyvisa_can_use_it(bench: VirtualBench) -> None:
     import pyvisa
 
     manager = pyvisa.ResourceManager("@py")
-    unit = manager.open_resource(bench.addresses["other"], read_termination="\r\n", write_termination="\r")
+    unit = manager.open_resource(bench.addresses["other"], read_termination="\r\n", write_termination="\r", timeout=60_000)
     try:
         assert isinstance(unit, pyvisa.resources.MessageBasedResource)
         assert unit.query("*IDN?").startswith(" MENSOR,CPC6050")

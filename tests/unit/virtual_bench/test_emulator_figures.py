@@ -154,7 +154,7 @@ def test_the_6517b_burdens_a_node_by_its_range() -> None:
     assert (limits[2e-3], limits[20e-3]) == (2e-3, 5e-3)
     with VirtualBench.start(fluid_plan(InstrumentPlan("meter", "Keithley6517B", {"transport": "socket"}))) as bench:
         manager = pyvisa.ResourceManager("@py")
-        meter = manager.open_resource(bench.addresses["meter"], read_termination="\n", write_termination="\n")
+        meter = manager.open_resource(bench.addresses["meter"], read_termination="\n", write_termination="\n", timeout=60_000)
         assert isinstance(meter, MessageBasedResource)
         meter.query("*RST;:SENS:FUNC 'CURR';:SYST:ZCH OFF;:SENS:CURR:RANG 2e-9;:SYST:ERR?")
         low = bench.side_door.sources()["meter"][""]["level"]
@@ -169,7 +169,7 @@ def test_the_6517b_burdens_a_node_by_its_range() -> None:
 def pace() -> Iterator[MessageBasedResource]:
     with VirtualBench.start(fluid_plan(InstrumentPlan("pace", "DruckPACE6000"), ideal=True)) as bench:
         manager = pyvisa.ResourceManager("@py")
-        resource = manager.open_resource(bench.addresses["pace"], read_termination="\n", write_termination="\n")
+        resource = manager.open_resource(bench.addresses["pace"], read_termination="\n", write_termination="\n", timeout=60_000)
         assert isinstance(resource, MessageBasedResource)
         yield resource
         manager.close()
